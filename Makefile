@@ -1,0 +1,44 @@
+# make demo   install, train a small residual network on handwritten digits, write out/demo/report.html
+# make test   install what the tests need, check style and types, run the tests
+# make setup  install into .venv alone
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: setup demo test lint types bench clean
+
+setup: $(VENV)/.core
+
+$(VENV)/.core: $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "resdyn needs Python 3.11 or newer; say which with: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/resdyn demo --out out/demo
+
+test: $(VENV)/.dev lint types
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/svd.py
+
+clean:
+	rm -rf $(VENV) out

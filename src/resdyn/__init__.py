@@ -1,0 +1,29 @@
+"""resdyn: find the residual stream inside any PyTorch model and measure it as a dynamical system."""
+
+from resdyn import metrics, nets
+from resdyn._version import __version__
+from resdyn.capture import capture
+from resdyn.data import load_data
+from resdyn.linalg.svd import SVDResult, svd
+from resdyn.models import load_model
+from resdyn.report import write_report
+from resdyn.store import open
+from resdyn.stream import ResidualBlock, ResidualStream, States, find_stream, stream_from_blocks
+
+__all__ = [
+    "ResidualBlock",
+    "ResidualStream",
+    "SVDResult",
+    "States",
+    "__version__",
+    "capture",
+    "find_stream",
+    "load_data",
+    "load_model",
+    "metrics",
+    "nets",
+    "open",
+    "stream_from_blocks",
+    "svd",
+    "write_report",
+]

@@ -1,0 +1,178 @@
+"""Model + data + probes -> store: the one place that composes them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from resdyn import store as stores
+from resdyn._version import __version__
+from resdyn.data import ImageData
+from resdyn.errors import InputError
+from resdyn.executor import run_tasks
+from resdyn.jobs import run_task
+from resdyn.lock import locked
+from resdyn.models import LoadedModel
+from resdyn.plan import Plan
+from resdyn.probes import Coupling, Probe, Singular, resolve_probes
+from resdyn.probes.sample import model_device, model_dtype
+from resdyn.probes.trajectory import logits_of
+from resdyn.selection import LabelledInputs, choose, labelled_inputs, number_of_classes
+from resdyn.stream import KINDS, Kind, ResidualStream, find_stream
+from resdyn.stream.inputs import check_model
+
+DEFAULT_PROBES = "trajectory,singular,coupling,features"
+LIGHT_CHUNK = 64
+
+
+def capture(
+    model: nn.Module | LoadedModel,
+    data: ImageData | tuple[Tensor, Tensor],
+    probes: str | Sequence[str | Probe] = DEFAULT_PROBES,
+    store: str | Path = "resdyn.zarr",
+    *,
+    samples: int | Sequence[int] = 16,
+    seed: int = 0,
+    kind: Kind = "gated",
+    chunk_size: int | None = None,
+    feature_samples: int | None = None,
+    workers: int = 0,
+    scheduler: str | None = None,
+    stream: ResidualStream | None = None,
+    quiet: bool = False,
+    command: str | None = None,
+    notes: Sequence[str] = (),
+    training: Sequence[dict[str, Any]] = (),
+) -> xr.Dataset:
+    """Measure a model on data and keep the answers in a store, which is returned opened.
+
+    samples: how many to draw, balanced over classes with `seed`, or their indices in the data split.
+    kind: the reading of a block's Jacobian, "gated", "branch" or "block". feature_samples: how many samples
+    the `features` probe reads (None: all). chunk_size: samples for each task (None: one if Jacobians are
+    asked for, else 64). stream: the model's stream, where it is at hand or its blocks were named by hand.
+    workers, scheduler: see `run_tasks` (a script that asks for workers needs the usual
+    `if __name__ == "__main__":`). quiet: no progress bar.
+
+    A run that is stopped, however, leaves a store that opens, and the same call finishes it: the result
+    equals that of an undisturbed run. Every sample is measured alone and with a seed of its own, so nothing
+    depends on chunks, on order or on the number of workers (beyond the rounding of torch's thread count).
+    One run at a time writes a store. Machine, versions, `command` (default: that of this process), `notes` for a
+    reader and the rows of a training `Monitor` are recorded by the first run; no other setting may differ later.
+
+    Raises `InputError` for a model in training mode or with weights that are not finite, for data that are
+    empty or do not fit it, for k beyond a block's size; `StoreError` for a store of other settings, in use
+    by another run, foreign or unwritable; `ComputationError`, naming sample and block, if one fails.
+    """
+    if kind not in KINDS or not isinstance(seed, int) or seed < 0:
+        raise InputError(f"got kind={kind!r} and seed={seed!r}, expected one of {', '.join(KINDS)} and 0 or more")
+    asked = resolve_probes(probes)
+    module = model.model if isinstance(model, LoadedModel) else model
+    check_model(module)
+    inputs = _inputs(model, module, data)
+    stream = _stream(module, inputs, stream)
+    n_classes = number_of_classes(inputs, _number_of_logits(stream, inputs))
+    plan = Plan(
+        model=model,
+        stream=stream,
+        data=inputs,
+        probes=asked,
+        samples=_chosen(inputs, samples, seed, asked),
+        read=inputs if feature_samples is None else inputs.subset(choose(inputs, feature_samples, seed)),
+        n_classes=n_classes,
+        kind=kind,
+        seed=seed,
+        chunk_size=_chunk_size(chunk_size, asked),
+    )
+    _run(plan, Path(store).absolute(), workers, scheduler, quiet, _provenance(plan, command, notes, training))
+    return stores.open(store)
+
+
+def _run(plan: Plan, store: Path, workers: int, scheduler: str | None, quiet: bool, provenance: dict[str, Any]) -> None:
+    settings = plan.settings()
+    with locked(store):
+        if stores.exists(store):
+            stores.check_resumable(store, settings)
+        else:
+            stores.create_store(store, plan.layout, settings, provenance)
+        done = stores.done_tasks(store)
+        todo = [task for task in plan.tasks() if not done[task.payload.number]]
+        run_tasks(run_task, todo, plan.job(str(store)), workers=workers, scheduler=scheduler, quiet=quiet)
+
+
+def _inputs(model: nn.Module | LoadedModel, module: nn.Module, data: Any) -> LabelledInputs:
+    if isinstance(model, LoadedModel) and isinstance(data, ImageData) and data.preprocessing is None:
+        data = data.prepared(model.preprocessing)
+    return labelled_inputs(data, model_dtype(module))
+
+
+def _stream(module: nn.Module, inputs: LabelledInputs, stream: ResidualStream | None) -> ResidualStream:
+    if stream is not None and stream.model is not module:
+        raise InputError("got a stream of another model; find it in the model that is captured")
+    first = inputs.read(torch.tensor([0])).to(model_device(module))
+    try:
+        with torch.no_grad():
+            module(first)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise InputError(
+            f"the model does not accept inputs of shape {tuple(first.shape)} and {first.dtype} ({error}); "
+            "give data of the shape that it was trained on"
+        ) from error
+    return stream or find_stream(module, first)
+
+
+def _number_of_logits(stream: ResidualStream, inputs: LabelledInputs) -> int | None:
+    first = inputs.read(torch.tensor([0])).to(model_device(stream.model))
+    logits = logits_of(stream.states(first).output)
+    return None if logits is None else logits.shape[1]
+
+
+def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, probes: Sequence[Probe]) -> Tensor:
+    if not any(probe.per_sample for probe in probes):
+        samples = 1  # none is measured alone; this one identifies the data
+    if isinstance(samples, int):
+        return choose(inputs, samples, seed)
+    return inputs.positions_of([int(index) for index in samples])
+
+
+def _chunk_size(chunk_size: int | None, probes: Sequence[Probe]) -> int:
+    if chunk_size is None:
+        dear = any(isinstance(probe, Singular | Coupling) for probe in probes)
+        return 1 if dear else LIGHT_CHUNK
+    if chunk_size < 1:
+        raise InputError(f"got chunk_size={chunk_size}, expected at least 1")
+    return chunk_size
+
+
+def _provenance(
+    plan: Plan, command: str | None, notes: Sequence[str], training: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    device = model_device(plan.stream.model)
+    known = [*(plan.model.notes if isinstance(plan.model, LoadedModel) else ()), *plan.data.notes]
+    return {
+        "versions": {
+            "resdyn": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "xarray": xr.__version__,
+        },
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        },
+        "command": shlex.join(sys.argv) if command is None else command,
+        "notes": [*known, *notes],
+        "training": list(training),
+    }

@@ -1,0 +1,114 @@
+"""`resdyn`: parsing, configuration files, exit codes. The commands stand in `commands`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from inspect import BoundArguments
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+from cyclopts.config import Yaml
+from cyclopts.exceptions import CycloptsError
+from rich.console import Console
+
+from resdyn._version import __version__
+from resdyn.cli import commands
+from resdyn.errors import InputError, ResdynError
+
+EPILOGUE = (
+    "Exit codes: 0 done, 1 a computation failed, 2 bad usage or input, 130 interrupted (the same command goes on "
+    "where it stopped). MODEL is file.py:factory, resdyn:NET, hf:ID, timm:NAME or torchvision:NAME; DATA is digits, "
+    "mnist, fashion_mnist, cifar10, cifar100, imagenette or a folder of images by class."
+)
+GLOBAL = Group("Every command", sort_key=90)
+
+app = App(
+    name="resdyn",
+    help="Find the residual stream inside a PyTorch model and measure it as a dynamical system.",
+    help_epilogue=EPILOGUE,
+    version=__version__,
+    help_format="plaintext",
+    default_parameter=Parameter(negative=()),
+)
+for command in (commands.demo, commands.inspect, commands.capture, commands.report, commands.analyze):
+    app.command(command)
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(group=GLOBAL)] = None,
+    print_config: Annotated[bool, Parameter(group=GLOBAL)] = False,
+    debug: Annotated[bool, Parameter(group=GLOBAL)] = False,
+) -> Any:
+    """
+    Parameters
+    ----------
+    config
+        YAML file with options of the command (`samples: 8`); what stands on the command line wins.
+    print_config
+        Print the resolved options as YAML and stop.
+    debug
+        Show the whole traceback of an error.
+    """
+    if config is not None and not config.is_file():
+        raise InputError(f"there is no configuration file {config}; give a YAML file of options")
+    app.config = () if config is None else (Yaml(config, use_commands_as_keys=False, must_exist=True),)
+    function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    if print_config and function.__module__ == commands.__name__:
+        return print_resolved(function, bound)
+    return function(*bound.args, **bound.kwargs)
+
+
+def print_resolved(function: Any, bound: BoundArguments) -> None:
+    """The options of a command as YAML that --config reads back."""
+    bound.apply_defaults()
+    options: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        options |= dataclasses.asdict(value) if isinstance(value, commands.Measurement) else {name: value}
+    for name, value in options.items():
+        if value is not None and value != ():
+            print(f"{name.replace('_', '-')}: {json.dumps(value, default=str)}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code; no traceback unless --debug is given."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(run(tokens))
+
+
+def run(tokens: list[str]) -> int:
+    """The exit code of one command line."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return report_error(errors, f"{error}; see resdyn --help", 2)
+    except ResdynError as error:
+        if "--debug" in tokens:
+            raise
+        return report_error(errors, str(error), 2 if isinstance(error, InputError) else 1)
+    except KeyboardInterrupt:
+        return report_error(errors, "interrupted; the same command goes on where it stopped", 130)
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if "--debug" in tokens:
+            raise
+        return report_error(errors, f"{type(error).__name__}: {error} (--debug shows where)", 1)
+    return 0
+
+
+def report_error(console: Console, message: str, code: int) -> int:
+    """Say what went wrong, on standard error."""
+    console.print("resdyn: ", style="bold red", end="")
+    console.print(message.strip(), markup=False)
+    return code

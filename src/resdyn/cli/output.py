@@ -1,0 +1,72 @@
+"""What the commands say: tables for people on the terminal, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from resdyn.metrics import metrics_table
+from resdyn.stream import ResidualStream
+
+PROVENANCE = (
+    "model", "weights_hash", "data", "split", "samples", "kind", "dtype", "batch_norm", "nonsquare", "seed", "probes",
+    "feature_samples", "versions", "machine", "command", "notes", "complete",
+)  # fmt: skip
+
+
+def results(dataset: xr.Dataset, paths: dict[str, Path]) -> dict[str, Any]:
+    """Metrics, paths and provenance as plain data."""
+    return {
+        "metrics": metrics_table(dataset),
+        "paths": {name: str(path) for name, path in paths.items()},
+        "provenance": {name: dataset.attrs[name] for name in PROVENANCE if name in dataset.attrs},
+    }
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """One JSON object on standard output; NaN and infinity never get into it."""
+    print(json.dumps(content, indent=2, allow_nan=False, default=str))
+
+
+def print_stream(stream: ResidualStream, notes: tuple[str, ...]) -> None:
+    """The stream's table, and what a reader must know."""
+    print(stream)
+    for note in notes:
+        print(f"\nnote: {note}")
+
+
+def say(message: str, quiet: bool = False) -> None:
+    """One line for the person who waits, on standard error."""
+    if not quiet:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+
+
+def print_summary(dataset: xr.Dataset, paths: dict[str, Path], extra: dict[str, Any]) -> None:
+    """The metrics as a table and where everything was written."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, justify in (("metric", "left"), ("value", "right"), ("where", "left"), ("how to read it", "left")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for row in metrics_table(dataset):
+        table.add_row(row["title"], quantity(row["value"], row["standard_error"]), row["where"] or "", row["reading"])
+    console.print(table)
+    for name, value in extra.items():
+        console.print(f"{name.replace('_', ' ')}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+    for name, path in paths.items():
+        console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+
+
+def quantity(value: float | None, error: float | None) -> str:
+    """A value with its standard error, to the digits that the error leaves."""
+    if value is None:
+        return "-"
+    if not error:
+        return f"{value:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} ± {error:.{digits}f}" if digits < 7 else f"{value:.3g} ± {error:.1g}"

@@ -1,0 +1,153 @@
+"""What a worker runs: it rebuilds the stream once, measures a task, writes it, and sets its flag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resdyn import store as stores
+from resdyn.errors import ComputationError
+from resdyn.executor import Tick
+from resdyn.models import LoadedModel, load_model
+from resdyn.models.spec import parse_spec
+from resdyn.probes import Features, Probe, Sample, Singular
+from resdyn.probes.sample import model_device
+from resdyn.selection import LabelledInputs
+from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
+
+
+@dataclass(frozen=True)
+class SampleTask:
+    """Some samples: their inputs travel with the task, they are few."""
+
+    number: int
+    inputs: Tensor
+    labels: tuple[int, ...]
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataTask:
+    """A pass over all data, which the job holds."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """How a worker comes by the model.
+
+    The classes of a model made by `file.py:factory` exist only in the process that ran that file, so such a
+    model travels as its specification and its weights; any other travels as it is.
+    """
+
+    model: nn.Module | None
+    spec: str = ""
+    weights: dict[str, Tensor] | None = None
+
+    @classmethod
+    def of(cls, model: nn.Module | LoadedModel) -> ModelSource:
+        if not isinstance(model, LoadedModel):
+            return cls(model)
+        parsed = parse_spec(model.name) if ".py:" in model.name else None
+        if parsed is None or parsed.scheme != "file":
+            return cls(model.model)
+        spec = model.name.replace(parsed.path, str(Path(parsed.path).absolute()), 1)
+        return cls(None, spec, model.model.state_dict())
+
+    def build(self) -> nn.Module:
+        if self.model is not None:
+            return self.model
+        assert self.weights is not None
+        model = load_model(self.spec).model
+        model.load_state_dict(self.weights)
+        return model
+
+
+@dataclass
+class Job:
+    """All that the tasks of a capture share; `stream` is found again where the job arrives."""
+
+    store: str
+    source: ModelSource
+    example: Tensor
+    description: list[dict[str, Any]]
+    probes: tuple[Probe, ...]
+    kind: Kind
+    seed: int
+    n_classes: int
+    data: LabelledInputs | None
+
+    @cached_property
+    def stream(self) -> ResidualStream:
+        model = self.source.build().eval()
+        example = self.example.to(model_device(model))
+        try:
+            stream = find_stream(model, example)
+        except ComputationError:
+            stream = None
+        if stream is None or stream.describe() != self.description:
+            paths = [block["path"] for block in self.description]
+            stream = stream_from_blocks(model, paths, example)
+        if stream.describe() != self.description:
+            raise ComputationError("a worker found another stream in the model; capture in one process (workers=0)")
+        return stream
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "stream"}
+
+    @property
+    def singular(self) -> Singular:
+        return next((probe for probe in self.probes if isinstance(probe, Singular)), Singular())
+
+    @property
+    def device(self) -> torch.device:
+        return model_device(self.stream.model)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        assert self.data is not None
+        for inputs, labels in self.data.batches(batch_size):
+            yield inputs.to(self.device), labels
+
+
+def run_task(job: Job, task: SampleTask | DataTask, tick: Tick) -> int:
+    """Measure and write one task, unless it is done already; return its number."""
+    if not stores.done_tasks(job.store)[task.number]:
+        arrays = _measure_samples(job, task, tick) if isinstance(task, SampleTask) else _measure_data(job, tick)
+        stores.write_task(job.store, task.number, arrays)
+    return task.number
+
+
+def _measure_samples(job: Job, task: SampleTask, tick: Tick) -> dict[str, np.ndarray]:
+    rows = []
+    for n in range(len(task.indices)):
+        rows.append(_measure_sample(job, task, n))
+        tick(1)
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _measure_sample(job: Job, task: SampleTask, n: int) -> dict[str, np.ndarray]:
+    """One sample alone: in a batch with others its states would be rounded differently."""
+    states = job.stream.states(task.inputs[n : n + 1].to(job.device))
+    sample = Sample(job.stream, states, task.labels[n], task.indices[n], job.kind, job.seed, job.singular.svd)
+    arrays: dict[str, np.ndarray] = {}
+    for probe in job.probes:
+        if not isinstance(probe, Features):
+            arrays |= probe.measure(sample, job.n_classes)
+    return arrays
+
+
+def _measure_data(job: Job, tick: Tick) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for probe in job.probes:
+        if isinstance(probe, Features):
+            batches = partial(job.batches, probe.batch_size)
+            arrays |= probe.measure(job.stream, batches, job.n_classes, tick)
+    return arrays

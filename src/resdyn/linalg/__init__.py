@@ -1,0 +1,30 @@
+"""Numerics on bare operators; knows no model."""
+
+from resdyn.linalg.operator import (
+    AdjointOperator,
+    ComposedOperator,
+    DenseOperator,
+    FunctionOperator,
+    LinearOperator,
+    RestrictedOperator,
+    ScaledOperator,
+    SumOperator,
+)
+from resdyn.linalg.subspace import align, orthonormalise, principal_angles
+from resdyn.linalg.svd import SVDResult, svd
+
+__all__ = [
+    "AdjointOperator",
+    "ComposedOperator",
+    "DenseOperator",
+    "FunctionOperator",
+    "LinearOperator",
+    "RestrictedOperator",
+    "SVDResult",
+    "ScaledOperator",
+    "SumOperator",
+    "align",
+    "orthonormalise",
+    "principal_angles",
+    "svd",
+]

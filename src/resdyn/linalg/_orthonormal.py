@@ -1,0 +1,109 @@
+"""Orthonormal blocks by matrix products: Cholesky QR repeated, shifted where the block is nearly deficient.
+
+Vectors are rows here: each lies contiguous in memory, which is what products with tall bases want.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from resdyn.errors import ComputationError
+
+_MAX_PASSES = 12
+_CHUNK = 4096
+NEVER = _MAX_PASSES
+
+
+class Block(NamedTuple):
+    """``X = coefficients @ basis + L @ Q`` with the rows of Q orthonormal and orthogonal to the basis."""
+
+    Q: Tensor
+    L: Tensor
+    coefficients: Tensor
+
+
+def orthonormal_block(
+    X: Tensor, basis: Tensor, generator: torch.Generator, *, project_from: int = 0, first: int = 0
+) -> Block:
+    """Split the rows X (b, n) into their part in the span of ``basis`` (p, n) and L Q with Q (min(b, n - p), n).
+
+    Directions that X lacks are filled by rounding noise or, where X is exactly deficient, by random vectors that L
+    does not touch. The basis is projected out from pass ``project_from`` on: 1 where X is nearly orthogonal to it
+    already, NEVER where it need not be seen (but random vectors are). L and coefficients are float64 on the CPU.
+    """
+    b, n = X.shape
+    room = n - len(basis)
+    size = float(X.abs().max())
+    if not size < float("inf"):
+        raise ComputationError("a product holds NaN or infinite values")
+    X = X / (size or 1.0)
+    if room < b:
+        return _completed(X, size, basis, room, generator)
+    L = size * torch.eye(b, dtype=torch.float64)
+    coefficients = torch.zeros(b, len(basis), dtype=torch.float64)
+    for index in range(first, _MAX_PASSES):
+        if len(basis) and index >= project_from:
+            inside = X @ basis.T
+            X.addmm_(inside, basis, alpha=-1)
+            coefficients += L @ to_small(inside)
+        gram = to_small(X @ X.T) if index == 0 else _accurate_gram(X)
+        factor, inverse, void = _factor(gram, torch.finfo(X.dtype).eps, settled=index > 1)
+        X = inverse.to(X) @ X
+        L = L @ factor
+        if void.any():
+            X[void.to(X.device)] = random_rows(int(void.sum()), n, generator, X)
+            project_from = 0
+        elif index > 0 and float((gram - torch.eye(b)).norm()) < 0.5:
+            return Block(X, L, coefficients)
+    raise ComputationError(f"could not orthonormalise a block in {_MAX_PASSES} passes")
+
+
+def random_rows(count: int, n: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    """Random rows of norm about one, drawn on the CPU so that a seed means the same on every device."""
+    return (torch.randn(count, n, generator=generator, dtype=torch.float64) / n**0.5).to(like)
+
+
+def to_small(X: Tensor) -> Tensor:
+    """A small matrix in float64 on the CPU, where its factorisations cost little."""
+    return X.cpu().double()
+
+
+def _accurate_gram(X: Tensor) -> Tensor:
+    """X X^T, summed in float64 where the device has it: rounding here would end up in every singular value."""
+    if X.device.type == "mps":
+        return to_small(X @ X.T)
+    chunks = (chunk.double() for chunk in X.split(_CHUNK, dim=1))
+    return to_small(torch.stack([chunk @ chunk.T for chunk in chunks]).sum(dim=0))
+
+
+def _factor(gram: Tensor, eps: float, settled: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """``factor`` and ``inverse`` with ``X = factor (inverse X)``, and which rows of inverse X are void.
+
+    Void are rows that vanish and, once ``settled``, those that depend on the rest in spite of earlier passes. Such
+    a row is rounding noise confined to directions already taken: behind a ReLU, noise has no dead coordinates.
+    """
+    unit = torch.eye(len(gram), dtype=gram.dtype)
+    scale = gram.diagonal().clamp_min(0).sqrt()
+    void = scale < (1e-3 if settled else 1e-18)
+    scale = scale.masked_fill(void, 1.0)
+    scaled = gram / torch.outer(scale, scale) + void.diag()
+    lower, info = torch.linalg.cholesky_ex(scaled)
+    if int(info) or float(lower.diagonal().min()) < 30 * eps**0.5:
+        # A shift keeps the factor regular and exact; the next passes finish the work (Fukaya et al. 2020).
+        shift = 30 * eps * len(gram)
+        lower = torch.linalg.cholesky(scaled + shift * unit)
+        void = void | (settled & (lower.diagonal() < 3 * shift**0.5))
+    factor = scale[:, None] * lower
+    inverse = torch.linalg.solve_triangular(factor, unit, upper=False)
+    return factor.masked_fill(void, 0.0), inverse, void
+
+
+def _completed(X: Tensor, size: float, basis: Tensor, room: int, generator: torch.Generator) -> Block:
+    """Where the space has fewer directions left than X has rows, any basis of what is left serves."""
+    rest = X[:0]
+    if room:
+        rest = orthonormal_block(random_rows(room, X.shape[1], generator, X), basis, generator).Q
+    return Block(rest, size * to_small(X @ rest.T), size * to_small(X @ basis.T))

@@ -1,0 +1,22 @@
+"""What the algorithms hand to ``svd``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Triplets(NamedTuple):
+    """U (m, k), S (k,) descending, V (n, k), and residual norms relative to S[0]."""
+
+    U: Tensor
+    S: Tensor
+    V: Tensor
+    residuals: Tensor
+
+
+def residual_norms(defect: Tensor, S: Tensor) -> Tensor:
+    """Column norms of a defect relative to the largest singular value; those of the zero operator stay as they are."""
+    return (defect / torch.where(S[0] > 0, S[0], 1.0).to(defect)).norm(dim=0)

@@ -1,0 +1,94 @@
+"""Metrics: pure functions of stored arrays.
+
+Each file measures one phenomenon, with cores on plain arrays and one function of a stored dataset:
+`line_geometry` (RA1), `alignment` (RA2), `singular_rank` (RA3), `inverse_scaling` (RA4) and
+`neural_collapse` (NC1-NC4). `summarize` and `metrics_table` put the numbers of all of them side by side.
+"""
+
+from resdyn.metrics.alignment import (
+    alignment,
+    between_blocks,
+    diagonal_energy,
+    expected_diagonal_energy,
+    mismatch,
+    principal_angles,
+    subspace_overlap,
+    vector_alignment,
+)
+from resdyn.metrics.collapse import (
+    centred_means,
+    equiangularity,
+    equinorm,
+    maximal_angle,
+    nearest_mean_disagreement,
+    neural_collapse,
+    self_duality,
+    within_between_ratio,
+    within_class_variability,
+)
+from resdyn.metrics.line import (
+    collinearity,
+    equispacing,
+    line_geometry,
+    line_shape_score,
+    step_length,
+    tortuosity,
+)
+from resdyn.metrics.rank import (
+    converged_singular_values,
+    count_unconverged,
+    gap_rank,
+    numerical_rank,
+    singular_gap,
+    singular_rank,
+)
+from resdyn.metrics.scaling import (
+    InverseScalingFit,
+    LineFit,
+    fit_line,
+    inverse_scaling,
+    inverse_scaling_fit,
+    inverse_top_value,
+)
+from resdyn.metrics.summary import Metric, metrics_table, summarize
+
+__all__ = [
+    "InverseScalingFit",
+    "LineFit",
+    "Metric",
+    "alignment",
+    "between_blocks",
+    "centred_means",
+    "collinearity",
+    "converged_singular_values",
+    "count_unconverged",
+    "diagonal_energy",
+    "equiangularity",
+    "equinorm",
+    "equispacing",
+    "expected_diagonal_energy",
+    "fit_line",
+    "gap_rank",
+    "inverse_scaling",
+    "inverse_scaling_fit",
+    "inverse_top_value",
+    "line_geometry",
+    "line_shape_score",
+    "maximal_angle",
+    "metrics_table",
+    "mismatch",
+    "nearest_mean_disagreement",
+    "neural_collapse",
+    "numerical_rank",
+    "principal_angles",
+    "self_duality",
+    "singular_gap",
+    "singular_rank",
+    "step_length",
+    "subspace_overlap",
+    "summarize",
+    "tortuosity",
+    "vector_alignment",
+    "within_between_ratio",
+    "within_class_variability",
+]

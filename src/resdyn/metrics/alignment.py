@@ -1,0 +1,196 @@
+"""RA2: do the top singular vectors of the residual Jacobians agree, within a block and across depths?
+
+J_i = U_i S_i V_i^T is the truncated decomposition of block i. The coupling matrices U_j^T J_i V_j and
+V_j^T J_i U_j and the overlaps U_i^T U_j, V_i^T V_j, U_i^T V_j all have shape (..., K, K); `rank` keeps the
+leading K' <= K rows and columns of each. A matrix that holds a NaN gives NaN.
+
+Signs: u_k and v_k of one triplet are fixed up to one common sign. It drops out of the diagonal of a
+coupling matrix, so a negative diagonal entry is a fact (block i turns that direction round), not a
+convention; off the diagonal and in the overlaps it is arbitrary. What follows ignores all signs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from resdyn.errors import InputError
+from resdyn.metrics.rank import converged_singular_values
+
+FloatArray = NDArray[np.float64]
+
+PAIR_DIMS = ("sample", "block", "block_j")
+
+
+def diagonal_energy(matrix: ArrayLike, rank: int | None = None) -> FloatArray:
+    """Share of the squared Frobenius norm on the diagonal, sum_k M_kk^2 / sum_kl M_kl^2.
+
+    1 when the singular vectors of block j diagonalise J_i, `expected_diagonal_energy(K)` by chance.
+
+    Shapes: matrix (..., K, K) -> (...), float64 in [0, 1]. NaN for a zero matrix.
+    Source: a number for figure 2 of Li and Papyan (2023), "top singular vectors of J_j diagonalise J_i".
+
+    >>> diagonal_energy([[3.0, 0.0], [4.0, 0.0]])
+    array(0.36)
+    """
+    squares = _leading(matrix, rank) ** 2
+    return _divide(np.trace(squares, axis1=-2, axis2=-1), squares.sum((-2, -1)))
+
+
+def expected_diagonal_energy(rank: int) -> float:
+    """Mean of `diagonal_energy` over random K x K matrices with exchangeable entries: K / K^2 = 1 / K."""
+    return 1.0 / rank
+
+
+def mismatch(matrix: ArrayLike, values: ArrayLike, rank: int | None = None, *, signed: bool = False) -> FloatArray:
+    """Distance of a coupling matrix from the singular values, || |U_j^T J_i V_j| - diag(s_i) ||_F / |s_i|_2.
+
+    0 when blocks i and j share their singular vectors, in order; 1 when the coupling is zero; at most sqrt(2)
+    (s_i majorises the singular values of the coupling, so its norm is at most |s_i|).
+
+    Shapes: matrix (..., K, K), values (..., K) = s_i descending -> (...), float64. NaN when s_i is zero.
+    Source: Aubry, Meng, Sugolov and Papyan (2024), coupling metric m_K, with the 2-norm of s_i.
+    Deviation: absolute values of the entries, so that blocks aligned up to orientation count as aligned;
+    `signed=True` omits them.
+    """
+    matrix, values = _leading(matrix, rank), np.asarray(values, dtype=np.float64)[..., :rank]
+    target = values[..., :, None] * np.eye(values.shape[-1])
+    entries = matrix if signed else np.abs(matrix)
+    norm = np.linalg.norm(values, axis=-1)
+    return _divide(np.linalg.norm(entries - target, axis=(-2, -1)), np.where(norm > 0, norm, np.nan))
+
+
+def vector_alignment(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
+    """Cosines |a_k . b_k| of singular vectors of equal rank, the absolute diagonal of an overlap A^T B.
+
+    1 when the k-th vectors are parallel. Nearly equal singular values may swap their vectors between blocks,
+    which shows here and not in `principal_angles`.
+
+    Shapes: overlap (..., K, K) -> (..., K'), float64 in [0, 1], ordered by rank.
+    Source: Li and Papyan (2023), RA2.
+    """
+    return np.minimum(np.abs(np.diagonal(_leading(overlap, rank), axis1=-2, axis2=-1)), 1.0)
+
+
+def principal_angles(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
+    """Angles between the spans of two orthonormal bases A, B: arccos of the singular values of A^T B.
+
+    Shapes: overlap (..., K, K) = A^T B -> (..., K') in radians in [0, pi/2], ascending. Since only A^T B is
+    stored, angles below the square root of its rounding (1e-8 in float64, 3e-4 in float32) read as noise.
+    Source: Bjorck and Golub (1973), theorem 1.
+
+    >>> np.degrees(principal_angles([[0.5]])).round(6)
+    array([60.])
+    """
+    return np.arccos(_cosines(_leading(overlap, rank)))
+
+
+def subspace_overlap(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
+    """Mean squared cosine of the principal angles, |A^T B|_F^2 / K'.
+
+    1 when the spans agree, K'/d on average for independent random ones in d dimensions.
+
+    Shapes: overlap (..., K, K) = A^T B, orthonormal bases -> (...), float64 in [0, 1].
+    """
+    overlap = _leading(overlap, rank)
+    return np.minimum((overlap**2).sum((-2, -1)) / overlap.shape[-1], 1.0)
+
+
+def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
+    """All of RA2 for every sample and pair of blocks from the stored coupling probe.
+
+    Returns, with dims (sample, block, block_j) and block = i, block_j = j: `diagonal_energy_uv` and
+    `diagonal_energy_vu` of U_j^T J_i V_j and V_j^T J_i U_j, `mismatch_uv` and `mismatch_vu` likewise,
+    `left_alignment` and `right_alignment`, the mean over ranks of `vector_alignment` of U_i^T U_j and
+    V_i^T V_j, and `left_subspace_overlap` and `right_subspace_overlap`; with dims (sample, block)
+    `left_right_alignment` and `left_right_subspace_overlap` of U_i^T V_i. The attribute `rank` says how many
+    triplets were used.
+
+    NaN where shapes differ, and where a triplet that enters (those of j; for all but the diagonal energy also
+    those of i) did not converge. Without the singular probe there is no mismatch and convergence
+    is unknown: the attribute `convergence_known` says which.
+    """
+    available = ds.sizes["rank"]
+    rank = available if rank is None else rank
+    if not 1 <= rank <= available:
+        raise InputError(f"got rank={rank}, expected 1 to {available}: only that many triplets are stored")
+    known = "singular_values" in ds
+    values = converged_singular_values(ds).isel(rank=slice(rank)).values if known else None
+    usable = (
+        np.isfinite(values).all(-1) if values is not None else np.ones((ds.sizes["sample"], ds.sizes["block"]), bool)
+    )
+    parts = _couplings(ds, rank, values, usable) | _overlaps(ds, rank, usable)
+    return xr.Dataset(
+        parts,
+        coords={name: ds[name] for name in PAIR_DIMS},
+        attrs={"rank": rank, "convergence_known": known},
+    )
+
+
+def between_blocks(pairs: xr.DataArray) -> xr.DataArray:
+    """Mean over the pairs i != j that are measured: dims (sample, block, block_j) -> (sample,)."""
+    return pairs.where(pairs["block"] != pairs["block_j"]).mean(("block", "block_j"), skipna=True)
+
+
+def _couplings(ds: xr.Dataset, rank: int, values: FloatArray | None, usable: NDArray) -> dict[str, tuple]:
+    parts = {}
+    for kind in ("uv", "vu"):
+        if f"coupling_{kind}" not in ds:
+            continue
+        matrix = _matrices(ds, f"coupling_{kind}")
+        parts[f"diagonal_energy_{kind}"] = np.where(usable[:, None, :], diagonal_energy(matrix, rank), np.nan)
+        if values is not None:
+            distance = mismatch(matrix, values[:, :, None, :], rank)
+            parts[f"mismatch_{kind}"] = np.where(usable[:, None, :], distance, np.nan)
+    return {name: (PAIR_DIMS, array) for name, array in parts.items()}
+
+
+def _overlaps(ds: xr.Dataset, rank: int, usable: NDArray) -> dict[str, tuple]:
+    parts: dict[str, tuple] = {}
+    both = usable[:, :, None] & usable[:, None, :]
+    for side, kind in (("left", "uu"), ("right", "vv")):
+        if f"overlap_{kind}" in ds:
+            matrix = _matrices(ds, f"overlap_{kind}")
+            parts[f"{side}_alignment"] = (
+                PAIR_DIMS,
+                np.where(both, vector_alignment(matrix, rank).mean(-1), np.nan),
+            )
+            parts[f"{side}_subspace_overlap"] = (
+                PAIR_DIMS,
+                np.where(both, subspace_overlap(matrix, rank), np.nan),
+            )
+    if "overlap_uv" in ds:
+        own = np.arange(ds.sizes["block"])
+        matrix = _matrices(ds, "overlap_uv")[:, own, own]
+        dims = PAIR_DIMS[:2]
+        parts["left_right_alignment"] = (
+            dims,
+            np.where(usable, vector_alignment(matrix, rank).mean(-1), np.nan),
+        )
+        parts["left_right_subspace_overlap"] = (
+            dims,
+            np.where(usable, subspace_overlap(matrix, rank), np.nan),
+        )
+    return parts
+
+
+def _matrices(ds: xr.Dataset, name: str) -> FloatArray:
+    return ds[name].transpose(*PAIR_DIMS, "rank", "rank_j").values.astype(np.float64)
+
+
+def _leading(matrix: ArrayLike, rank: int | None) -> FloatArray:
+    return np.asarray(matrix, dtype=np.float64)[..., :rank, :rank]
+
+
+def _cosines(overlap: FloatArray) -> FloatArray:
+    """Singular values clipped to [0, 1]; NaN for matrices that hold a NaN, which LAPACK would refuse."""
+    finite = np.asarray(np.isfinite(overlap).all((-2, -1)))
+    known: FloatArray = np.where(finite[..., None, None], overlap, 0.0)
+    values = np.linalg.svd(known, compute_uv=False)
+    return np.where(finite[..., None], np.clip(values, 0.0, 1.0), np.nan)
+
+
+def _divide(a: ArrayLike, b: ArrayLike) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.divide(a, b), dtype=np.float64)

@@ -1,0 +1,133 @@
+"""RA1: do the states of a sample lie equispaced on a line?
+
+The cores take the states of ONE stage, shape (..., T, d): all of one size, in order of depth. A step is the
+difference of two successive states. A step of length zero has no direction.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def line_shape_score(states: ArrayLike) -> FloatArray:
+    """Line-shape score, T' / |sum_i (h_{i+1} - h_i) / |h_{i+1} - h_i||, over the T' steps that are not zero.
+
+    1 when every step points the same way, larger the more the path bends (infinite when the unit steps
+    cancel); T' steps in independent directions of a high-dimensional space give about sqrt(T').
+    Lengths of the steps do not enter: see `equispacing` for these and `tortuosity` for the path itself.
+
+    Shapes: states (..., T, d) -> (...), float64, no unit. NaN with fewer than two steps that are not zero.
+    Source: Gai and Zhang (2021), line-shape score.
+
+    >>> line_shape_score([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
+    array(1.)
+    """
+    units = _unit_steps(states)
+    moving = np.asarray(np.isfinite(units).all(-1))
+    count = moving.sum(-1)
+    resultant = np.linalg.norm(np.where(moving[..., None], units, 0.0).sum(-2), axis=-1)
+    return np.where(count >= 2, _divide(count, resultant), np.nan)
+
+
+def tortuosity(states: ArrayLike) -> FloatArray:
+    """Length of the path over the distance of its ends, sum_i |h_{i+1} - h_i| / |h_T - h_1|.
+
+    1 when the path is straight, larger otherwise, infinite when it closes; unlike `line_shape_score` long
+    steps weigh more. Also known as the arc-chord ratio.
+
+    Shapes: states (..., T, d) -> (...), float64, no unit. NaN with fewer than two steps or without movement.
+
+    >>> float(tortuosity([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]]))
+    1.4
+    """
+    states = np.asarray(states, dtype=np.float64)
+    lengths = step_length(states)
+    if lengths.shape[-1] < 2:
+        return np.full(lengths.shape[:-1], np.nan)
+    return _divide(lengths.sum(-1), np.linalg.norm(states[..., -1, :] - states[..., 0, :], axis=-1))
+
+
+def collinearity(states: ArrayLike) -> FloatArray:
+    """Cosines of successive steps, <d_i, d_{i+1}> / (|d_i| |d_{i+1}|) with d_i = h_{i+1} - h_i.
+
+    1 when the path goes straight on, 0 at a right angle, -1 when it turns back.
+
+    Shapes: states (..., T, d) -> (..., T - 2), float64, ordered by depth. NaN beside a step of length zero.
+    Source: Li and Papyan (2023), RA1 ("on a line").
+    """
+    units = _unit_steps(states)
+    return np.clip((units[..., 1:, :] * units[..., :-1, :]).sum(-1), -1.0, 1.0)
+
+
+def equispacing(states: ArrayLike) -> FloatArray:
+    """Coefficient of variation of the step lengths, std_i |d_i| / mean_i |d_i| with d_i = h_{i+1} - h_i.
+
+    0 when the states are equispaced; the standard deviation divides by the number of steps.
+
+    Shapes: states (..., T, d) -> (...), float64, no unit. NaN with fewer than two steps or without movement.
+    Source: Li and Papyan (2023), RA1 ("equispaced").
+
+    >>> equispacing([[0.0], [1.0], [2.0], [3.0]])
+    array(0.)
+    """
+    lengths = step_length(states)
+    if lengths.shape[-1] < 2:
+        return np.full(lengths.shape[:-1], np.nan)
+    return _divide(lengths.std(-1), lengths.mean(-1))
+
+
+def step_length(states: ArrayLike) -> FloatArray:
+    """Lengths |h_{i+1} - h_i| of the steps: (..., T, d) -> (..., T - 1), in the unit of the states."""
+    return np.linalg.norm(np.diff(np.asarray(states, dtype=np.float64), axis=-2), axis=-1)
+
+
+def line_geometry(ds: xr.Dataset) -> xr.Dataset:
+    """All of RA1 for every sample and stage of a stored trajectory; states of different stages never mix.
+
+    Needs `states`, `state_size` and `stage_of_depth`. Returns `line_shape_score`, `tortuosity`, `equispacing`
+    with dims (sample, stage), and with dims (sample, depth) `collinearity`, at depth i the cosine of the
+    steps into and out of h_i, and `step_length`, at depth i that of the step from h_i to h_{i+1}; NaN where
+    such a step would leave the stage. Reads one sample at a time.
+    """
+    stage_of_depth = ds["stage_of_depth"].values
+    stages = np.unique(stage_of_depth)
+    parts = [_sample_geometry(ds, index, stages, stage_of_depth) for index in range(ds.sizes["sample"])]
+    scores = np.array([scores for scores, _ in parts]).reshape(-1, stages.size, 3)
+    profiles = np.array([profile for _, profile in parts]).reshape(-1, stage_of_depth.size, 2)
+    names = ("line_shape_score", "tortuosity", "equispacing")
+    return xr.Dataset(
+        {name: (("sample", "stage"), scores[..., k]) for k, name in enumerate(names)}
+        | {name: (("sample", "depth"), profiles[..., k]) for k, name in enumerate(("collinearity", "step_length"))},
+        coords={"sample": ds["sample"], "stage": stages, "depth": ds["depth"]},
+    )
+
+
+def _sample_geometry(
+    ds: xr.Dataset, index: int, stages: NDArray, stage_of_depth: NDArray
+) -> tuple[FloatArray, FloatArray]:
+    """Scores (stage, 3) and profiles (depth, 2) of one sample."""
+    padded = ds["states"].isel(sample=index).values
+    scores = np.full((stages.size, 3), np.nan)
+    profile = np.full((stage_of_depth.size, 2), np.nan)
+    for row, stage in enumerate(stages):
+        depths = np.flatnonzero(stage_of_depth == stage)
+        states = padded[depths, : int(ds["state_size"].values[depths[0]])].astype(np.float64)
+        scores[row] = line_shape_score(states), tortuosity(states), equispacing(states)
+        profile[depths[1:-1], 0] = collinearity(states)
+        profile[depths[:-1], 1] = step_length(states)
+    return scores, profile
+
+
+def _unit_steps(states: ArrayLike) -> FloatArray:
+    """Steps divided by their lengths; NaN for a step of length zero."""
+    steps = np.diff(np.asarray(states, dtype=np.float64), axis=-2)
+    return _divide(steps, np.linalg.norm(steps, axis=-1, keepdims=True))
+
+
+def _divide(a: ArrayLike, b: ArrayLike) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.divide(a, b), dtype=np.float64)

@@ -1,0 +1,233 @@
+"""Every metric that the probes in a dataset allow, as one flat list of numbers with their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from resdyn.errors import InputError
+from resdyn.metrics.alignment import alignment, between_blocks, expected_diagonal_energy
+from resdyn.metrics.collapse import neural_collapse
+from resdyn.metrics.line import line_geometry
+from resdyn.metrics.rank import count_unconverged, singular_rank
+from resdyn.metrics.scaling import inverse_scaling
+
+GAI = "Gai and Zhang (2021)"
+LI = "Li and Papyan (2023)"
+AUBRY = "Aubry, Meng, Sugolov and Papyan (2024)"
+PAPYAN = "Papyan, Han and Donoho (2020)"
+
+# name -> title, how to read it, source
+DESCRIPTIONS: dict[str, tuple[str, str, str]] = {
+    "line_shape_score": ("RA1 line-shape score", "1 when straight, larger when the path bends", GAI),
+    "tortuosity": ("RA1 path length over distance of ends", "1 when the path is straight", "arc-chord ratio"),
+    "collinearity": ("RA1 mean cosine of successive steps", "1 on a line, 0 at right angles", LI),
+    "equispacing": ("RA1 coefficient of variation of step lengths", "0 when equispaced", LI),
+    "diagonal_energy_uv": ("RA2 diagonal energy of U_j'J_iV_j", "1 when block j diagonalises block i", LI),
+    "diagonal_energy_vu": ("RA2 diagonal energy of V_j'J_iU_j", "1 when block j diagonalises block i", LI),
+    "expected_diagonal_energy": ("RA2 diagonal energy by chance", "what unrelated vectors give", "1/K"),
+    "mismatch_uv": ("RA2 mismatch of U_j'J_iV_j with S_i", "0 when blocks share singular vectors", AUBRY),
+    "mismatch_vu": ("RA2 mismatch of V_j'J_iU_j with S_i", "0 when blocks share singular vectors", AUBRY),
+    "left_alignment": ("RA2 cosine of left vectors across blocks", "1 when parallel, rank by rank", LI),
+    "right_alignment": ("RA2 cosine of right vectors across blocks", "1 when parallel, rank by rank", LI),
+    "left_subspace_overlap": ("RA2 overlap of left subspaces across blocks", "1 when the spans agree", LI),
+    "right_subspace_overlap": ("RA2 overlap of right subspaces across blocks", "1 when the spans agree", LI),
+    "left_right_alignment": ("RA2 cosine of left with right vectors", "1 when parallel within a block", LI),
+    "left_right_subspace_overlap": ("RA2 overlap of left with right subspace", "1 when the spans agree", LI),
+    "singular_gap": ("RA3 gap s_C / s_(C+1)", "well above 1 when the rank is at most C", LI),
+    "gap_rank": ("RA3 singular values before the largest gap", "at most C under RA3", LI),
+    "numerical_rank": ("RA3 singular values above rounding", "at most the number of triplets stored", LI),
+    "inverse_scaling_slope": ("RA4 slope of 1/s_1 against block number", "1 when s_1 = 1/i", LI),
+    "inverse_scaling_intercept": ("RA4 intercept of that line", "0 when s_1 = 1/i", LI),
+    "inverse_scaling_r_squared": ("RA4 R^2 of that line", "1 when 1/s_1 grows linearly", LI),
+    "inverse_scaling_start": ("RA4 block where alignment begins", "1-based, chosen by BIC", LI),
+    "within_class_variability": ("NC1 tr(Sigma_W Sigma_B^+) / C", "0 when every class is a point", PAPYAN),
+    "within_between_ratio": ("NC1 tr(Sigma_W) / tr(Sigma_B)", "0 when classes are points", "scatter ratio"),
+    "equinorm": ("NC2 variation of class-mean norms", "0 when the norms agree", PAPYAN),
+    "equiangularity": ("NC2 deviation of class-mean cosines", "0 when the angles agree", PAPYAN),
+    "maximal_angle": ("NC2 distance from cosine -1/(C-1)", "0 when the angles are as wide as can be", PAPYAN),
+    "self_duality": ("NC3 classifier against class means", "0 when proportional, 1.41 orthogonal", PAPYAN),
+    "nearest_mean_disagreement": ("NC4 predictions off the nearest class mean", "0 when all agree", PAPYAN),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a summary; `value` is None when it could not be measured, and `note` says why.
+
+    `standard_error` is that of the mean over the `n` samples (NC4: of a share of `n` images); None where
+    there is no spread over samples. `where` says which stage, depth or blocks the number belongs to.
+    """
+
+    name: str
+    title: str
+    value: float | None
+    standard_error: float | None
+    n: int
+    where: str | None
+    reading: str
+    source: str
+    note: str = ""
+
+
+def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
+    """All metrics of the probes present in `ds`, in the order RA1-RA4, NC1-NC4; nothing for absent probes.
+
+    `rank` limits RA2 to the top triplets. Numbers are averages over samples of per-sample values (means over
+    depths or pairs i != j, medians over blocks); singular triplets that did not converge are left out, and
+    counted in the note. Values are finite or None, so that the list can go into JSON.
+    """
+    found: list[Metric] = []
+    if "states" in ds:
+        found += _line(ds)
+    if any(name in ds for name in ("coupling_uv", "coupling_vu", "overlap_uu", "overlap_vv", "overlap_uv")):
+        found += _alignment(ds, rank)
+    if "singular_values" in ds:
+        found += [*_rank(ds), *_scaling(ds)]
+    if "class_count" in ds:
+        found += _collapse(ds)
+    return found
+
+
+def metrics_table(ds: xr.Dataset, *, rank: int | None = None) -> list[dict]:
+    """`summarize` as a list of dicts that json.dumps takes as they are."""
+    return [asdict(metric) for metric in summarize(ds, rank=rank)]
+
+
+def _line(ds: xr.Dataset) -> Iterator[Metric]:
+    geometry = line_geometry(ds)
+    stage_of_depth = ds["stage_of_depth"].values
+    for stage in geometry["stage"].values:
+        depths = np.flatnonzero(stage_of_depth == stage)
+        where = f"stage {stage} (depths {depths[0]}-{depths[-1]})"
+        steps = depths.size - 1
+        short = "" if steps > 1 else "fewer than two steps in this stage"
+        chance = f"about {steps**0.5:.2f} by chance ({steps} unrelated steps)" if steps > 1 else short
+        cosines = geometry["collinearity"].values[:, depths[1:-1]]
+        for name in ("line_shape_score", "tortuosity", "collinearity", "equispacing"):
+            values = _row_means(cosines) if name == "collinearity" else geometry[name].sel(stage=stage).values
+            yield _over_samples(name, values, where, chance if name == "line_shape_score" else short)
+
+
+def _alignment(ds: xr.Dataset, rank: int | None) -> Iterator[Metric]:
+    measured = alignment(ds, rank)
+    used = measured.attrs["rank"]
+    convergence = _convergence_note(ds) if "singular_values" in ds else "convergence of the triplets is not known"
+    for name, values in measured.data_vars.items():
+        within = "block_j" not in values.dims
+        per_sample = values.mean("block") if within else between_blocks(values)
+        where = "within blocks" if within else "pairs of blocks of equal shape, i != j"
+        note = f"top {used} triplets{_chance(ds, str(name), used)}"
+        yield _over_samples(str(name), per_sample.values, where, note, convergence)
+    yield _metric("expected_diagonal_energy", expected_diagonal_energy(used), None, 0, None, f"K = {used}")
+
+
+def _chance(ds: xr.Dataset, name: str, rank: int) -> str:
+    """What unrelated singular vectors would give, where that is known."""
+    if name.startswith("diagonal_energy"):
+        return f", {expected_diagonal_energy(rank):.2g} by chance"
+    if name.endswith("subspace_overlap"):
+        low, high = (min(rank / size, 1.0) for size in (int(ds["state_size"].max()), int(ds["state_size"].min())))
+        return f", {low:.2g} by chance" if low == high else f", {low:.2g} to {high:.2g} by chance"
+    return ""
+
+
+def _rank(ds: xr.Dataset) -> Iterator[Metric]:
+    measured = singular_rank(ds)
+    convergence, stored = _convergence_note(ds), measured.attrs["num_values"]
+    n_classes = measured.attrs["n_classes"]
+    short = f": needs {n_classes + 1} triplets, {stored} are stored" if stored <= n_classes else ""
+    notes = {
+        "singular_gap": f"C = {n_classes}{short}",
+        "gap_rank": f"of {stored} triplets",
+        "numerical_rank": f"of {stored} triplets: {stored} means at least {stored}",
+    }
+    for name, note in notes.items():
+        if name in measured:
+            values = _row_medians(measured[name].transpose("sample", "block").values)
+            yield _over_samples(name, values, "median over blocks", note, convergence)
+
+
+def _scaling(ds: xr.Dataset) -> Iterator[Metric]:
+    convergence = _convergence_note(ds)
+    try:
+        fit, lines = inverse_scaling(ds)
+    except InputError as error:
+        yield _metric("inverse_scaling_slope", np.nan, None, 0, None, str(error), convergence)
+        return
+    where = f"blocks {fit.start}-{int(ds['block'].values[-1]) + 1} (1-based)"
+    for name in ("slope", "intercept"):
+        _, spread, n = _mean([getattr(line, name) for line in lines])
+        regression = f"standard error of the regression {getattr(fit, f'{name}_error'):.2g}"
+        yield _metric(f"inverse_scaling_{name}", getattr(fit, name), spread, n, where, regression, convergence)
+    own = _mean([line.r_squared for line in lines])[0]
+    own_note = f"mean R^2 of the samples' own lines {own:.3g}" if np.isfinite(own) else ""
+    yield _metric("inverse_scaling_r_squared", fit.r_squared, None, n, where, own_note, convergence)
+    early = f"{len(fit.criterion)} starts compared"
+    yield _metric("inverse_scaling_start", fit.start, None, n, None, early, convergence)
+
+
+def _collapse(ds: xr.Dataset) -> Iterator[Metric]:
+    measured = neural_collapse(ds)
+    images = int(ds["num_images"]) if "num_images" in ds else int(ds["class_count"].sum())
+    empty = measured.attrs["empty_classes"]
+    left_out = f"{len(empty)} classes without images left out" if empty else ""
+    two = ds.sizes["class"] - len(empty) == 2
+    for key, values in measured.data_vars.items():
+        name = str(key).removeprefix("feature_")
+        value = float(values.values[-1] if "depth" in values.dims else values.values)
+        where = f"depth {int(ds['depth'].values[-1])}" if "depth" in values.dims else "input of the classifier"
+        trivial = "zero by construction for two classes" if two and name in _TRIVIAL_FOR_TWO else ""
+        error = (value * (1 - value) / images) ** 0.5 if name == "nearest_mean_disagreement" and images else None
+        yield _metric(name, value, error, images, where, left_out, trivial)
+
+
+_TRIVIAL_FOR_TWO = ("equinorm", "equiangularity", "maximal_angle")
+
+
+def _over_samples(name: str, values: ArrayLike, where: str | None, *notes: str) -> Metric:
+    mean, error, n = _mean(values)
+    missing = np.size(values) - n
+    left_out = f"{missing} of {np.size(values)} samples without a finite value left out" if missing else ""
+    single = "one sample: no standard error" if n == 1 else ""
+    return _metric(name, mean, error, n, where, *notes, left_out, single)
+
+
+def _metric(name: str, value: float, error: float | None, n: int, where: str | None, *notes: str) -> Metric:
+    title, reading, source = DESCRIPTIONS[name]
+    note = "; ".join(note for note in (*notes, "" if np.isfinite(value) else "not measured") if note)
+    return Metric(name, title, _finite(value), _finite(error), n, where, reading, source, note)
+
+
+def _mean(values: ArrayLike) -> tuple[float, float | None, int]:
+    """Mean of the finite values, its standard error (None below two values), their number."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return float("nan"), None, 0
+    error = float(known.std(ddof=1) / known.size**0.5) if known.size > 1 else None
+    return float(known.mean()), error, known.size
+
+
+def _row_means(values: np.ndarray) -> list[float]:
+    return [_mean(row)[0] for row in values]
+
+
+def _row_medians(values: np.ndarray) -> list[float]:
+    """Median of what is known in each row; an infinite gap counts as the largest."""
+    rows = [row[~np.isnan(row)] for row in values]
+    return [float(np.median(row)) if row.size else float("nan") for row in rows]
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
+
+
+def _convergence_note(ds: xr.Dataset) -> str:
+    failed = count_unconverged(ds)
+    stored = int(np.isfinite(ds["singular_values"]).sum())
+    return f"{failed} of {stored} singular triplets did not converge and were left out" if failed else ""

@@ -1,0 +1,102 @@
+"""From a specification to a model that is ready to be measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from resdyn.data.preprocessing import Preprocessing
+from resdyn.errors import InputError
+from resdyn.models import origins
+from resdyn.models.spec import ModelSpec, parse_spec
+from resdyn.models.weights import check_finite, load_weights, weights_hash
+
+_ORIGINS: dict[str, Callable[[ModelSpec, Path | None], origins.Origin]] = {
+    "resdyn": origins.from_resdyn,
+    "file": origins.from_file,
+    "hf": origins.from_huggingface,
+    "timm": origins.from_timm,
+    "torchvision": origins.from_torchvision,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model in eval mode and what is known about it.
+
+    example_input: one valid input (batch of 1) in the model's dtype, or None where a user's factory does not
+    tell it. preprocessing: makes inputs of images (`ImageData.prepared`). num_classes: C where the output is
+    (N, C), else None. weights_hash: `weights_hash(model)`. notes: what a reader of any number must know.
+    """
+
+    model: nn.Module
+    name: str
+    example_input: Tensor | None
+    preprocessing: Preprocessing
+    weights_hash: str
+    num_classes: int | None
+    notes: tuple[str, ...] = ()
+
+
+def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
+    """Build the model that `spec` names, fill in `weights`, switch it to eval mode and check it.
+
+    spec: `file.py:factory` (that file is run, and `factory()` called: it returns a module, or a module and an
+    example input; attributes `input_size`, `mean`, `std` of the module are respected), `resdyn:<net>`,
+    `hf:<id or folder>`, `timm:<name>`, `torchvision:<name>`; all but `hf:` take options,
+    `resdyn:mlp,width=64,depth=8`. Without `weights`, `resdyn:` nets are random (seed 0, and a note says so),
+    a factory's model is as it returns it, the others fetch their trained weights. weights: a safetensors
+    file, or a torch file of tensors only; nothing is ever unpickled.
+
+    A model given in training mode is switched to eval mode: batch norm would otherwise depend on the batch.
+
+    Errors: InputError for an unknown model or option, for weights that do not fit, are damaged or not finite,
+    and for a model that does not accept its own example input.
+    """
+    parsed = parse_spec(spec)
+    path = None if weights is None else Path(weights)
+    origin = _ORIGINS[parsed.scheme](parsed, path)
+    model = origin.model.eval()
+    if path is not None and not origin.filled:
+        load_weights(model, path)
+    check_finite(model.state_dict().items(), spec)
+    example = origin.example_input
+    if example is None:
+        example = _example(origin.preprocessing, _dtype(model))
+    return LoadedModel(
+        model=model,
+        name=spec,
+        example_input=example,
+        preprocessing=origin.preprocessing,
+        weights_hash=weights_hash(model),
+        num_classes=None if example is None else _num_classes(model, example, spec),
+        notes=origin.notes,
+    )
+
+
+def _example(preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor | None:
+    """A fixed smooth input of the right size: the same in every run, and nowhere constant."""
+    size = preprocessing.input_size
+    if size is None:
+        return None
+    return torch.sin(torch.arange(math.prod(size)) * 0.7).reshape(1, *size).to(dtype)
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
+def _num_classes(model: nn.Module, example: Tensor, spec: str) -> int | None:
+    try:
+        with torch.no_grad():
+            output = model(example)
+    except Exception as error:
+        raise InputError(
+            f"{spec} does not accept its example input of shape {tuple(example.shape)}: {error}"
+        ) from error
+    return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else None

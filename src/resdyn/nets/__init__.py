@@ -1,0 +1,44 @@
+"""The papers' networks, by name.
+
+Every network tells what it is fed: `input_size` (the shape of one input), and `mean` and `std` per channel
+(None: the statistics of the dataset).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from resdyn.nets.cifar import CifarResNet
+from resdyn.nets.cnn import ResidualCNN
+from resdyn.nets.mlp import ResidualMLP
+
+__all__ = ["NETS", "CifarResNet", "ResidualCNN", "ResidualMLP", "cifar_resnet"]
+
+
+def cifar_resnet(layers: int, classes: int = 10) -> CifarResNet:
+    """The CIFAR ResNet with `layers` = 6n+2 weight layers (20, 32, 44, 56, ...)."""
+    if layers < 8 or (layers - 2) % 6:
+        raise ValueError(f"got layers={layers}, expected 6n+2 with n >= 1: 20, 32, 44, 56, ...")
+    return CifarResNet((layers - 2) // 6, classes)
+
+
+_mlp_512 = partial(ResidualMLP, in_features=(3, 32, 32), width=512)
+
+NETS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": ResidualMLP,
+    "cnn": ResidualCNN,
+    "cifar_resnet20": partial(cifar_resnet, 20),
+    "cifar_resnet32": partial(cifar_resnet, 32),
+    "cifar_resnet44": partial(cifar_resnet, 44),
+    "cifar_resnet56": partial(cifar_resnet, 56),
+    "ra_type1": partial(_mlp_512, depth=16),
+    "ra_type2": partial(ResidualCNN, depth=16),
+    "ra_type3": partial(ResidualCNN, depth=16, downsample=True),
+    "ra_type4a": partial(_mlp_512, depth=8),
+    "ra_type4b": partial(_mlp_512, depth=8, skip=False),
+    "ra_type5a": partial(ResidualCNN, depth=8),
+    "ra_type5b": partial(ResidualCNN, depth=8, skip=False),
+}

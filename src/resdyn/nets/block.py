@@ -1,0 +1,44 @@
+"""The one residual block that all networks here are made of: a branch, a shortcut and a gate."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+LayerFactory = Callable[[], nn.Module]
+
+
+class ResidualBlock(nn.Module):
+    """h -> gate(shortcut(h) + branch(h)), or h -> gate(branch(h)) for the twin without a skip connection.
+
+    Shapes: `branch` and `shortcut` map (N, *shape_in) to (N, *shape_out); `gate` acts element by element.
+    Source: He et al. (2016), "Deep residual learning", equations 1 and 2; `gate` is the identity in the
+    pre-activation form of He et al. (2016), "Identity mappings", equations 1 to 4.
+    """
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module, gate: nn.Module, *, skip: bool = True) -> None:
+        super().__init__()
+        self.branch = branch
+        self.shortcut = shortcut if skip else None
+        self.gate = gate
+
+    def forward(self, h: Tensor) -> Tensor:
+        z = self.branch(h)
+        if self.shortcut is not None:
+            z = self.shortcut(h) + z
+        return self.gate(z)
+
+
+def residual_branch(
+    maps: tuple[nn.Module, nn.Module], norms: tuple[nn.Module, nn.Module], *, preactivation: bool
+) -> nn.Sequential:
+    """Two maps with their norms: map-norm-ReLU-map-norm, or norm-ReLU-map-norm-ReLU-map if pre-activated."""
+    (map1, map2), (norm1, norm2) = maps, norms
+    if preactivation:
+        layers = [("norm1", norm1), ("relu1", nn.ReLU()), ("map1", map1),
+                  ("norm2", norm2), ("relu2", nn.ReLU()), ("map2", map2)]  # fmt: skip
+    else:
+        layers = [("map1", map1), ("norm1", norm1), ("relu", nn.ReLU()), ("map2", map2), ("norm2", norm2)]
+    return nn.Sequential(OrderedDict(layers))

@@ -1,0 +1,81 @@
+"""Convolutional residual networks (Types 2, 3 and 5 of the Residual Alignment paper)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from resdyn.nets.block import ResidualBlock, residual_branch
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3, *, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
+
+
+def _block(inputs: int, outputs: int, *, batch_norm: bool, preactivation: bool, skip: bool) -> ResidualBlock:
+    """A block of two 3x3 convolutions; where the width grows, stride 2 and a 1x1 projection shortcut."""
+
+    def norm(channels: int) -> nn.Module:
+        return nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+
+    stride = 1 if inputs == outputs else 2
+    bias = not batch_norm
+    maps = (_conv(inputs, outputs, stride, bias=bias), _conv(outputs, outputs, bias=bias or preactivation))
+    norms = (norm(inputs if preactivation else outputs), norm(outputs))
+    shortcut: nn.Module = nn.Identity()
+    if stride != 1:
+        shortcut = nn.Sequential(_conv(inputs, outputs, stride, kernel=1, bias=bias), norm(outputs))
+    branch = residual_branch(maps, norms, preactivation=preactivation)
+    return ResidualBlock(branch, shortcut, nn.Identity() if preactivation else nn.ReLU(), skip=skip)
+
+
+class ResidualCNN(nn.Module):
+    """Convolution of stride 2, `depth` residual blocks of two 3x3 convolutions, mean over pixels, classifier.
+
+    Post-activation: h_{i+1} = ReLU(h_i + F_i(h_i)), F = Conv-BN-ReLU-Conv-BN, and ReLU(BN(Conv(x))) before
+    the first block; pre-activation as in `ResidualMLP`. With `downsample=True` the first block of the last
+    half doubles the channels and halves the resolution (stride 2; shortcut: 1x1 convolution, batch norm).
+    `skip=False` removes every shortcut.
+
+    Shapes: input (N, in_channels, image_size, image_size); states (N, width, image_size/2, image_size/2), in
+    the last half of a down-sampling network (N, 2 width, image_size/4, image_size/4); output (N, classes).
+    Source: Li and Papyan (2023), section 2.1: Type 2 is width 64 at 16x16 with depth 16, Type 3 the same with
+    `downsample`, Type 5 is Type 2 with depth 8. The paper does not say how 16x16 is reached from its images;
+    here they are resized to 32x32 and the first convolution has stride 2.
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        width: int = 64,
+        depth: int = 16,
+        classes: int = 10,
+        *,
+        image_size: int = 32,
+        downsample: bool = False,
+        batch_norm: bool = True,
+        preactivation: bool = False,
+        skip: bool = True,
+    ) -> None:
+        super().__init__()
+        self.input_size = (in_channels, image_size, image_size)
+        late = depth - depth // 2 if downsample else depth
+        widths = [width] * (late + 1) + [2 * width] * (depth - late)
+
+        def edge(channels: int) -> nn.Sequential:
+            return nn.Sequential(nn.BatchNorm2d(channels) if batch_norm else nn.Identity(), nn.ReLU())
+
+        entry = _conv(in_channels, width, stride=2, bias=not batch_norm or preactivation)
+        self.input_map = entry if preactivation else nn.Sequential(entry, edge(width))
+        self.blocks = nn.Sequential(
+            *(_block(a, b, batch_norm=batch_norm, preactivation=preactivation, skip=skip) for a, b in pairwise(widths))
+        )
+        self.final = edge(widths[-1]) if preactivation else nn.Identity()
+        self.classifier = nn.Linear(widths[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.final(self.blocks(self.input_map(x))).mean(dim=(2, 3)))

@@ -1,0 +1,196 @@
+"""Where the classes lie at every depth, and how tightly: two passes over the data, no sample kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from resdyn.errors import InputError
+from resdyn.probes.sample import Layout, padded, state_sizes, to_numpy
+from resdyn.probes.trajectory import logits_of
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Class means and within-class scatter of the states at every depth and of the classifier's input.
+
+    With mu_c the mean of class c, mu_G the mean of the class means, m_c = mu_c - mu_G and
+    Sigma_W = (1/N) sum_n (h_n - mu_{y_n})(h_n - mu_{y_n})^T over all images:
+    `class_mean` (depth, class, coord) = mu_c; `class_count` (class); `within_trace` (depth, class) =
+    (1/n_c) sum_{y_n = c} |h_n - mu_c|^2; `within_projected` (depth, class, class_j) = m_c^T Sigma_W m_c';
+    `nearest_mean_accuracy` and `nearest_mean_agrees` (depth): the fraction of images whose nearest class mean
+    is that of their label, is that of the network's answer (NaN if its logits are not for these classes).
+    `feature_*`: the same of what the last linear map reads; `classifier_weight` (class, feature),
+    `classifier_bias` (class): absent where the model has no such map, or its classes are not the data's.
+    A class without images has NaN. Everything is accumulated and stored in float64.
+
+    Cost: two forward passes over the data; memory 2 C x (sum of state sizes) float64 values, which must stay
+    under `memory_limit_gb` (else `InputError`).
+    Source: Papyan, Han and Donoho (2020), "Prevalence of neural collapse", for the quantities of NC1-NC4.
+    """
+
+    batch_size: int = 256
+    memory_limit_gb: float = 8.0
+    name: ClassVar[str] = "features"
+    per_sample: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise InputError(f"features: got batch_size={self.batch_size!r}, expected a whole number of at least 1")
+
+    def layout(self, stream: Any, n_classes: int) -> Layout:
+        sizes, c = state_sizes(stream), n_classes
+        self._check_memory(sum(sizes), c)
+        depths = len(sizes)
+        layout: Layout = {
+            "num_images": ((), (), "int64"),
+            "class_count": (("class",), (c,), "int64"),
+            "class_mean": (("depth", "class", "coord"), (depths, c, max(sizes)), "float64"),
+            "within_trace": (("depth", "class"), (depths, c), "float64"),
+            "within_projected": (("depth", "class", "class_j"), (depths, c, c), "float64"),
+            "nearest_mean_agrees": (("depth",), (depths,), "float64"),
+            "nearest_mean_accuracy": (("depth",), (depths,), "float64"),
+        }
+        return layout | _classifier_layout(_classifier(stream, n_classes), c)
+
+    def measure(
+        self, stream: Any, batches: Batches, n_classes: int, tick: Callable[[int], None] = lambda n: None
+    ) -> dict[str, np.ndarray]:
+        """`batches()` starts a pass over (inputs, labels); `tick(1)` follows every batch of both passes."""
+        classifier = _classifier(stream, n_classes)
+        means, counts = self._means(stream, batches, n_classes, classifier is not None, tick)
+        scatters = [Scatter(mean, counts) for mean in means]
+        for x, y in batches():
+            states = stream.states(x)
+            answers = _answers(states.output, n_classes)
+            for scatter, h in zip(scatters, _layers(states, classifier is not None)):
+                scatter.add(h, y, answers)
+            tick(1)
+        return _arrays(scatters, counts, state_sizes(stream), classifier)
+
+    def _means(
+        self, stream: Any, batches: Batches, n_classes: int, with_features: bool, tick: Callable[[int], None]
+    ) -> tuple[list[Tensor], Tensor]:
+        sums: list[Tensor] = []
+        counts: Tensor | float = 0.0
+        for x, y in batches():
+            layers = _layers(stream.states(x), with_features)
+            members = _members(y, n_classes).to(layers[0].device)
+            sums = sums or [torch.zeros_like(members.T @ h) for h in layers]
+            for total, h in zip(sums, layers):
+                total += members.T @ h
+            counts = counts + members.sum(0)
+            tick(1)
+        assert isinstance(counts, Tensor), "capture refuses empty data"
+        return [total / counts[:, None] for total in sums], counts
+
+    def _check_memory(self, values: int, n_classes: int) -> None:
+        needed = 2 * 8 * values * n_classes / 2**30
+        if needed > self.memory_limit_gb:
+            raise InputError(
+                f"features: the means of {n_classes} classes at all depths need {needed:.1f} GB, more than "
+                f"memory_limit_gb={self.memory_limit_gb:g}; raise it or leave the probe out"
+            )
+
+
+class Scatter:
+    """Within-class scatter of one layer about class means that are known, summed batch by batch."""
+
+    def __init__(self, means: Tensor, counts: Tensor) -> None:
+        self.means, self.counts, self.present = means, counts, counts > 0
+        centred = means - means[self.present].mean(0)
+        self.centred = torch.where(self.present[:, None], centred, 0.0)
+        self.gram = self.centred @ self.centred.T
+        self.trace = torch.zeros_like(counts)
+        self.projected = torch.zeros_like(self.gram)
+        self.agrees = self.correct = 0.0
+
+    def add(self, h: Tensor, labels: Tensor, answers: Tensor | None) -> None:
+        labels = labels.to(h.device)
+        deviation = h - self.means[labels]
+        self.trace += _members(labels, len(self.means)).T @ deviation.square().sum(1)
+        along = deviation @ self.centred.T
+        self.projected += along.T @ along
+        # |h - mu_c|^2 up to what does not depend on c
+        distance = self.gram.diagonal() - 2 * (along + self.gram[labels])
+        nearest = torch.where(self.present, distance, torch.inf).argmin(1)
+        self.correct += float((nearest == labels).sum())
+        self.agrees += float("nan") if answers is None else float((nearest == answers.to(h.device)).sum())
+
+    def results(self) -> dict[str, np.ndarray]:
+        n, absent = self.counts.sum(), ~self.present
+        projected = self.projected / n
+        projected[absent], projected[:, absent] = torch.nan, torch.nan
+        return {
+            "mean": to_numpy(self.means),
+            "within_trace": to_numpy(self.trace / self.counts),
+            "within_projected": to_numpy(projected),
+            "nearest_mean_agrees": np.asarray(self.agrees / float(n)),
+            "nearest_mean_accuracy": np.asarray(self.correct / float(n)),
+        }
+
+
+def _arrays(scatters: list[Scatter], counts: Tensor, sizes: list[int], classifier: Any) -> dict[str, np.ndarray]:
+    layers = [scatter.results() for scatter in scatters]
+    states, last = layers[: len(sizes)], layers[len(sizes) :]
+    arrays = {name: np.stack([layer[name] for layer in states]) for name in states[0] if name != "mean"}
+    arrays["class_mean"] = padded([layer["mean"] for layer in states], "float64")
+    arrays["class_count"] = to_numpy(counts.long())
+    arrays["num_images"] = to_numpy(counts.sum().long())
+    if classifier is None:
+        return arrays
+    arrays |= {f"feature_{name}": values for name, values in last[0].items()}
+    arrays["classifier_weight"] = to_numpy(_double(classifier[0]))
+    if classifier[1] is not None:
+        arrays["classifier_bias"] = to_numpy(_double(classifier[1]))
+    return arrays
+
+
+def _classifier(stream: Any, n_classes: int) -> tuple[Tensor, Tensor | None] | None:
+    classifier = stream.classifier()
+    return classifier if classifier is not None and len(classifier[0]) == n_classes else None
+
+
+def _classifier_layout(classifier: tuple[Tensor, Tensor | None] | None, c: int) -> Layout:
+    if classifier is None:
+        return {}
+    d = classifier[0].shape[1]
+    layout: Layout = {
+        "feature_mean": (("class", "feature"), (c, d), "float64"),
+        "feature_within_trace": (("class",), (c,), "float64"),
+        "feature_within_projected": (("class", "class_j"), (c, c), "float64"),
+        "feature_nearest_mean_agrees": ((), (), "float64"),
+        "feature_nearest_mean_accuracy": ((), (), "float64"),
+        "classifier_weight": (("class", "feature"), (c, d), "float64"),
+    }
+    if classifier[1] is not None:
+        layout["classifier_bias"] = (("class",), (c,), "float64")
+    return layout
+
+
+def _layers(states: Any, with_features: bool) -> list[Tensor]:
+    layers = [_double(h).flatten(1) for h in states]
+    return layers + [_double(states.features).flatten(1)] if with_features else layers
+
+
+def _double(values: Tensor) -> Tensor:
+    values = values.detach()
+    return (values.cpu() if values.device.type == "mps" else values).double()  # mps has no float64
+
+
+def _members(labels: Tensor, n_classes: int) -> Tensor:
+    """(N, C), one where the image belongs to the class: sums by matrix product are the same every time."""
+    return one_hot(labels, n_classes).double()
+
+
+def _answers(output: Any, n_classes: int) -> Tensor | None:
+    logits = logits_of(output)
+    return logits.argmax(1) if logits is not None and logits.shape[1] == n_classes else None

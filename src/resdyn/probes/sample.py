@@ -1,0 +1,90 @@
+"""One sample as probes see it: its states, its blocks' Jacobians, and their singular triplets, made once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resdyn.errors import ComputationError
+from resdyn.linalg import LinearOperator, SVDResult
+
+Dims = tuple[str, ...]
+Layout = dict[str, tuple[Dims, tuple[int, ...], str]]
+
+
+@dataclass
+class Sample:
+    """The sample number `index` of its data split on a stream, under one reading (`kind`) of the Jacobian."""
+
+    stream: Any
+    states: Any
+    label: int
+    index: int
+    kind: str
+    seed: int
+    svd: Callable[[LinearOperator, int], SVDResult]
+
+    def jacobian(self, block: int) -> LinearOperator:
+        return self.stream.jacobian(block, self.states, kind=self.kind)
+
+    @cached_property
+    def triplets(self) -> list[SVDResult]:
+        """The singular triplets of every block; shared by the probes, because they are dear."""
+        return [self._triplets(block) for block in self.stream.blocks]
+
+    def _triplets(self, block: Any) -> SVDResult:
+        try:
+            return self.svd(self.jacobian(block.index), block_seed(self.seed, self.index, block.index))
+        except ComputationError as error:
+            raise ComputationError(f"sample {self.index}, block {block.index} ({block.path}): {error}") from error
+
+
+def block_seed(seed: int, sample: int, block: int) -> int:
+    """A seed that depends on nothing else: not on chunks, not on the order of tasks, not on the machine."""
+    return int(np.random.SeedSequence([seed, sample, block]).generate_state(1)[0])
+
+
+def state_sizes(stream: Any) -> list[int]:
+    """Numbers of elements of h_0..h_L."""
+    shapes = [block.shape_in for block in stream.blocks] + [stream.blocks[-1].shape_out]
+    return [math.prod(shape) for shape in shapes]
+
+
+def float_dtype(stream: Any) -> str:
+    """The dtype in which the stream's numbers are stored: half precision goes up to float32."""
+    return "float64" if model_dtype(stream.model) == torch.float64 else "float32"
+
+
+def model_dtype(model: nn.Module) -> torch.dtype:
+    """The floating dtype of a model's parameters."""
+    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return next(floats, torch.get_default_dtype())
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """Where a model's parameters lie."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def padded(rows: Sequence[Tensor | np.ndarray], dtype: str) -> np.ndarray:
+    """Stack arrays whose last axes differ in length, padded with NaN."""
+    longest = max(row.shape[-1] for row in rows)
+    stacked = np.full((len(rows), *rows[0].shape[:-1], longest), np.nan, dtype)
+    for target, row in zip(stacked, rows):
+        target[..., : row.shape[-1]] = to_numpy(row)
+    return stacked
+
+
+def to_numpy(values: Tensor | np.ndarray) -> np.ndarray:
+    """A tensor of any device and float dtype as a numpy array."""
+    if isinstance(values, np.ndarray):
+        return values
+    values = values.detach().cpu()
+    return (values.float() if values.dtype in (torch.bfloat16, torch.float16) else values).numpy()

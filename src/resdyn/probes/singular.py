@@ -1,0 +1,84 @@
+"""What every block's Jacobian stretches most at a sample."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from resdyn.errors import InputError
+from resdyn.linalg import LinearOperator, SVDResult, svd
+from resdyn.probes.sample import Layout, Sample, float_dtype, padded, state_sizes, to_numpy
+
+Method = Literal["lanczos", "randomized", "dense"]
+
+
+@dataclass(frozen=True)
+class Singular:
+    """The k leading singular triplets (u, s, v) of every block's Jacobian, J v = s u, J^T u = s v.
+
+    Which derivative J is, the capture's `kind` says; blocks whose Jacobian is not square are included.
+    `singular_values` (block, rank), descending; `singular_residuals` max(|Jv - su|, |J^T u - sv|) / s_1;
+    `singular_converged`: residual within `tol`; `singular_matvecs`: products with J and J^T together. With
+    `vectors`: `left_vectors` u and `right_vectors` v (block, rank, coord), padded with NaN, signed so that
+    the largest entry of v is positive.
+
+    Raises `InputError` that names the block if k exceeds what its Jacobian can have.
+    """
+
+    k: int = 10
+    method: Method = "lanczos"
+    tol: float = 1e-4
+    vectors: bool = False
+    name: ClassVar[str] = "singular"
+    per_sample: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, int) or self.k < 1:
+            raise InputError(f"singular: got k={self.k!r}, expected a whole number of at least 1")
+        if self.method not in ("lanczos", "randomized", "dense"):
+            raise InputError(f"singular: got method={self.method!r}, expected 'lanczos', 'randomized' or 'dense'")
+        if not isinstance(self.tol, float | int) or not self.tol > 0:
+            raise InputError(f"singular: got tol={self.tol!r}, expected a positive number")
+
+    def layout(self, stream: Any, n_classes: int) -> Layout:
+        self._check(stream)
+        dtype, table = float_dtype(stream), (len(stream), self.k)
+        layout: Layout = {
+            "singular_values": (("block", "rank"), table, dtype),
+            "singular_residuals": (("block", "rank"), table, dtype),
+            "singular_converged": (("block", "rank"), table, "bool"),
+            "singular_matvecs": (("block",), (len(stream),), "int64"),
+        }
+        if self.vectors:
+            shape = (*table, max(state_sizes(stream)))
+            layout["left_vectors"] = layout["right_vectors"] = (("block", "rank", "coord"), shape, dtype)
+        return layout
+
+    def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
+        triplets, dtype = sample.triplets, float_dtype(sample.stream)
+        arrays = {
+            "singular_values": padded([t.S for t in triplets], dtype),
+            "singular_residuals": padded([t.residuals for t in triplets], dtype),
+            "singular_converged": np.stack([to_numpy(t.converged) for t in triplets]),
+            "singular_matvecs": np.asarray([t.num_matvecs for t in triplets]),
+        }
+        if self.vectors:
+            arrays["left_vectors"] = padded([t.U.T for t in triplets], dtype)
+            arrays["right_vectors"] = padded([t.V.T for t in triplets], dtype)
+        return arrays
+
+    def svd(self, jacobian: LinearOperator, seed: int) -> SVDResult:
+        """The triplets of one Jacobian."""
+        return svd(jacobian, self.k, method=self.method, tol=self.tol, seed=seed)
+
+    def _check(self, stream: Any) -> None:
+        for block in stream.blocks:
+            most = min(math.prod(block.shape_in), math.prod(block.shape_out))
+            if self.k > most:
+                raise InputError(
+                    f"singular: got k={self.k}, but the Jacobian of block {block.index} ({block.path}) has "
+                    f"{most} singular values; ask for k <= {most}"
+                )

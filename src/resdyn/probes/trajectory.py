@@ -1,0 +1,56 @@
+"""Where the states of a sample travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from resdyn.probes.sample import Layout, Sample, float_dtype, padded, state_sizes
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The states h_0..h_L of a sample, what the network answers, and its cross entropy -log softmax(z)_label.
+
+    `states` (depth, coord), flattened, padded with NaN, in the stream's dtype; `prediction` the largest
+    logit's class, -1 if the output is not one row of logits; `loss` in nats, NaN if the logits are not for
+    the data's classes. Cost: one forward pass. Steps are differences h_{i+1} - h_i of stored states.
+    """
+
+    name: ClassVar[str] = "trajectory"
+    per_sample: ClassVar[bool] = True
+
+    def layout(self, stream: Any, n_classes: int) -> Layout:
+        sizes = state_sizes(stream)
+        return {
+            "states": (("depth", "coord"), (len(sizes), max(sizes)), float_dtype(stream)),
+            "prediction": ((), (), "int64"),
+            "loss": ((), (), "float64"),
+        }
+
+    def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
+        states = padded([h.flatten() for h in sample.states], float_dtype(sample.stream))
+        logits = logits_of(sample.states.output)
+        prediction = -1 if logits is None else int(logits[0].argmax())
+        return {
+            "states": states,
+            "prediction": np.asarray(prediction),
+            "loss": np.asarray(_loss(logits, sample.label, n_classes)),
+        }
+
+
+def logits_of(output: Any) -> torch.Tensor | None:
+    """The output if it is a table (N, C) of logits, else None."""
+    if isinstance(output, torch.Tensor) and output.dim() == 2 and output.is_floating_point():
+        return output
+    return None
+
+
+def _loss(logits: torch.Tensor | None, label: int, n_classes: int) -> float:
+    if logits is None or logits.shape[1] != n_classes:
+        return float("nan")
+    return float(cross_entropy(logits.double().cpu(), torch.tensor([label])))

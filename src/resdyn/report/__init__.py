@@ -1,0 +1,5 @@
+"""Draws what the metrics say: pictures, tables and the HTML page. It never sees a model."""
+
+from .page import render_page, write_report
+
+__all__ = ["render_page", "write_report"]

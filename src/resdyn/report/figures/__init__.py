@@ -1,0 +1,49 @@
+"""One function a picture: `name(ds) -> plotly Figure | None`, `name_paper(ds) -> matplotlib Figure | None`.
+
+None means that the dataset lacks the probe, or holds too little of it, to draw the picture.
+"""
+
+from .collapse import (
+    collapse_decision,
+    collapse_decision_paper,
+    collapse_simplex,
+    collapse_simplex_paper,
+    collapse_variability,
+    collapse_variability_paper,
+)
+from .coupling_grid import coupling_grid, coupling_grid_paper
+from .diagonal_energy import diagonal_energy, diagonal_energy_paper
+from .inverse_scaling import inverse_scaling, inverse_scaling_paper
+from .singular_values import singular_values, singular_values_paper
+from .steps import collinearity, collinearity_paper, step_lengths, step_lengths_paper
+from .trajectories import (
+    principal_trajectories,
+    principal_trajectories_paper,
+    random_trajectories,
+    random_trajectories_paper,
+)
+
+__all__ = [
+    "collapse_decision",
+    "collapse_decision_paper",
+    "collapse_simplex",
+    "collapse_simplex_paper",
+    "collapse_variability",
+    "collapse_variability_paper",
+    "collinearity",
+    "collinearity_paper",
+    "coupling_grid",
+    "coupling_grid_paper",
+    "diagonal_energy",
+    "diagonal_energy_paper",
+    "inverse_scaling",
+    "inverse_scaling_paper",
+    "principal_trajectories",
+    "principal_trajectories_paper",
+    "random_trajectories",
+    "random_trajectories_paper",
+    "singular_values",
+    "singular_values_paper",
+    "step_lengths",
+    "step_lengths_paper",
+]

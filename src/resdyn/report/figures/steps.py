@@ -1,0 +1,68 @@
+"""RA1 over depth: do successive steps point the same way, and are they equally long?"""
+
+from __future__ import annotations
+
+import matplotlib.figure as mf
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from ...metrics.line import line_geometry
+from ..view import has, sample_ids
+from .profile import Profile, draw, draw_paper
+
+
+def collinearity(ds: xr.Dataset) -> go.Figure | None:
+    """Cosine of the steps into and out of each state; 1 on a straight line."""
+    profile = _collinearity(ds)
+    return None if profile is None else draw(profile, range=_range(profile))
+
+
+def step_lengths(ds: xr.Dataset) -> go.Figure | None:
+    """Length of each step over the mean length in its sample and stage; 1 when equispaced."""
+    profile = _step_lengths(ds)
+    return None if profile is None else draw(profile, rangemode="tozero")
+
+
+def collinearity_paper(ds: xr.Dataset) -> mf.Figure | None:
+    profile = _collinearity(ds)
+    return None if profile is None else draw_paper(profile, ylim=_range(profile))
+
+
+def step_lengths_paper(ds: xr.Dataset) -> mf.Figure | None:
+    profile = _step_lengths(ds)
+    return None if profile is None else draw_paper(profile)
+
+
+def _collinearity(ds: xr.Dataset) -> Profile | None:
+    if not has(ds, "states"):
+        return None
+    values = line_geometry(ds)["collinearity"].values
+    if not np.isfinite(values).any():
+        return None
+    titles = "depth i of the state", "cosine of the steps at i"
+    return Profile(ds["depth"].values, values, sample_ids(ds), *titles)
+
+
+def _step_lengths(ds: xr.Dataset) -> Profile | None:
+    if not has(ds, "states"):
+        return None
+    lengths = line_geometry(ds)["step_length"].values
+    if not (lengths > 0).any():
+        return None
+    stage = ds["stage_of_depth"].values
+    relative = np.full(lengths.shape, np.nan)
+    for s in np.unique(stage):
+        own = lengths[:, stage == s]
+        known = np.isfinite(own)
+        total = np.where(known, own, 0.0).sum(axis=1, keepdims=True)
+        count = known.sum(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            relative[:, stage == s] = own * count / total
+    title = "step length / mean of its stage"
+    return Profile(ds["depth"].values, relative, sample_ids(ds), "depth i the step starts from", title)
+
+
+def _range(profile: Profile) -> tuple[float, float]:
+    """From just below the smallest cosine, but never a narrower view than 0 to 1."""
+    return min(0.0, float(np.nanmin(profile.values)) - 0.05), 1.05

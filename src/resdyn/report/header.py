@@ -1,0 +1,114 @@
+"""The head of the page: what was measured, on what, and the numbers in short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from .numbers import percent, short, with_error
+from .sentences import SHARES, Rows, readable
+from .view import has, labels, mean_and_error, num_classes
+
+TILES = (
+    ("collinearity", "mean cosine of successive steps (RA1)", "steps"),
+    ("diagonal_energy_uv", "energy on the diagonal, pairs of blocks (RA2)", "alignment"),
+    ("singular_gap", "gap after the C-th singular value (RA3)", "singular"),
+    ("inverse_scaling_r_squared", "R² of 1/s₁ against depth (RA4)", "singular"),
+    ("within_class_variability", "variability within classes (NC1)", "collapse"),
+    ("nearest_mean_disagreement", "predictions off the nearest mean (NC4)", "collapse"),
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline number."""
+
+    value: str
+    title: str
+    detail: str
+    anchor: str
+
+
+def tiles(metrics: Rows) -> list[Tile]:
+    """Headline numbers; of a metric that was taken in several places, the deepest one."""
+    found = []
+    for name, title, anchor in TILES:
+        rows = [row for row in metrics if row["name"] == name and row["value"] is not None]
+        if rows:
+            found.append(_tile(rows[-1], title, anchor))
+    return found
+
+
+def _tile(row: dict, title: str, anchor: str) -> Tile:
+    form = percent if row["name"] in SHARES else with_error
+    value, _, error = form(row["value"], row["standard_error"]).partition(" ± ")
+    count = f"n = {short(row['n'])}" if row["n"] else ""
+    detail = [f"± {error}" if error else "", count, readable(row["where"])]
+    return Tile(value, title, ", ".join(part for part in detail if part), anchor)
+
+
+def lead(ds: xr.Dataset) -> str:
+    """One sentence on what this page measures."""
+    blocks = ds.sizes.get("block") or max(ds.sizes.get("depth", 1) - 1, 0)
+    split = f"the {ds.attrs['split']} split of " if ds.attrs.get("split") else ""
+    data, model = ds.attrs.get("data", "the data"), ds.attrs.get("model", "the model")
+    return (
+        f"{_samples(ds)} {split}{data}, followed through the {blocks} residual blocks of {model}: where the "
+        "states travel, what each block's Jacobian does to them, and how the classes separate."
+    )
+
+
+def facts(ds: xr.Dataset) -> list[tuple[str, str]]:
+    """Name and value of what a reader looks for first; only what the dataset knows."""
+    known = [
+        ("Model", ds.attrs.get("model")),
+        ("Data", _data(ds)),
+        ("Samples", short(ds.sizes["sample"]) if "sample" in ds.sizes else None),
+        ("Accuracy on these samples", _accuracy(ds)),
+        ("Mean loss", _loss(ds)),
+        ("Classes", num_classes(ds)),
+        ("Jacobian", ds.attrs.get("kind")),
+        ("Triplets a block", ds.sizes.get("rank")),
+        ("Images behind class means", _images(ds)),
+        ("Precision", ds.attrs.get("dtype")),
+    ]
+    return [(name, str(value)) for name, value in known if value is not None]
+
+
+def _data(ds: xr.Dataset) -> str | None:
+    data, split = ds.attrs.get("data"), ds.attrs.get("split")
+    return f"{data}, {split}" if data and split else data
+
+
+def _images(ds: xr.Dataset) -> str | None:
+    """Number of images of the features probe; a store that is not complete may hold none yet."""
+    count = int(ds["num_images"]) if "num_images" in ds else 0
+    return short(count) if count > 0 else None
+
+
+def _samples(ds: xr.Dataset) -> str:
+    count = ds.sizes.get("sample")
+    if count is None:
+        return "Images of"
+    return "One sample of" if count == 1 else f"{count} samples of"
+
+
+def _accuracy(ds: xr.Dataset) -> str | None:
+    truth = labels(ds) if "label" in ds.coords else None
+    if truth is None or "prediction" not in ds:
+        return None
+    predicted = ds["prediction"].values
+    counted = (predicted >= 0) & (truth >= 0)
+    if not counted.any():
+        return None
+    share, n = float((predicted == truth)[counted].mean()), int(counted.sum())
+    return f"{percent(share, np.sqrt(share * (1 - share) / n))} (n = {n})"
+
+
+def _loss(ds: xr.Dataset) -> str | None:
+    if not has(ds, "loss"):
+        return None
+    mean, error, n = mean_and_error(ds["loss"].values.astype(np.float64))
+    return f"{with_error(float(mean), float(error))} (n = {int(n)})"

@@ -1,0 +1,47 @@
+"""Numbers as a person reads them: a value with its standard error, to the digits that the error leaves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+def with_error(value: float, error: float | None = None) -> str:
+    """'0.953 ± 0.012': two digits of the error; four significant digits where there is none.
+
+    >>> with_error(0.95312, 0.0123)
+    '0.953 ± 0.012'
+    >>> with_error(12345.678)
+    '12346'
+    """
+    if value is None or not math.isfinite(value):
+        return "not defined" if value is None or math.isnan(value) else ("∞" if value > 0 else "−∞")
+    if error is None or not math.isfinite(error):
+        return short(value)
+    if error == 0:
+        return f"{short(value)} ± 0"
+    places = max(1 - math.floor(math.log10(error)), 0)
+    if places > 6 or abs(value) >= 1e5:
+        return f"{short(value)} ± {error:.2g}".replace("-", "−")
+    return f"{value:.{places}f} ± {error:.{places}f}".replace("-", "−")
+
+
+def short(value: float) -> str:
+    """Four significant digits, whole numbers as such."""
+    if value == int(value) and abs(value) < 1e7:
+        return f"{int(value)}".replace("-", "−")
+    if 1e4 <= abs(value) < 1e7:
+        return f"{value:.0f}".replace("-", "−")
+    return f"{value:.4g}".replace("-", "−")
+
+
+def percent(value: float, error: float | None = None) -> str:
+    """'98.0 % ± 0.8 %' for a share of one; no error at 0 and 1, where the binomial one says nothing."""
+    text = f"{100 * value:.1f} %"
+    return f"{text} ± {100 * error:.1f} %" if error and math.isfinite(error) else text
+
+
+def find(metrics: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """All rows of one metric, in the order of the table."""
+    return [row for row in metrics if row["name"] == name]

@@ -1,0 +1,99 @@
+"""The report page: one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import html
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+import xarray as xr
+from markupsafe import Markup
+
+from .._version import __version__
+from ..errors import InputError
+from ..metrics.summary import metrics_table
+from .header import facts, lead, tiles
+from .metrics_view import metrics_view
+from .notes import dataset_notes
+from .paper import write_paper_figures
+from .provenance import provenance_rows
+from .sections import build_sections
+from .stream_view import stream_view
+from .theme import template
+
+PLOTLY_VERSION = "4.1.1"
+STATIC = resources.files(__package__) / "static"
+
+
+def write_report(
+    ds: xr.Dataset, path: str | Path, figures_dir: str | Path | None = None, title: str | None = None
+) -> Path:
+    """Write the report of a captured dataset as one self-contained HTML file and return its path.
+
+    `ds` follows the store's schema; any subset of the probes will do, and the page says what is missing.
+    With `figures_dir` every picture is also written there as PDF and PNG. Identical input gives identical
+    bytes. Raises InputError when the dataset is not one or the file cannot be written.
+    """
+    if not isinstance(ds, xr.Dataset):
+        got = type(ds).__name__
+        raise InputError(f"got {got}, expected an xarray.Dataset: pass what resdyn.open(store) returns")
+    page = render_page(ds, title)
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8", newline="\n")
+        if figures_dir is not None:
+            write_paper_figures(ds, Path(figures_dir))
+    except OSError as error:
+        place = error.filename or path
+        raise InputError(f"cannot write {place}: {error.strerror}; choose another path") from error
+    return path
+
+
+def render_page(ds: xr.Dataset, title: str | None = None) -> str:
+    """The HTML text of the report."""
+    metrics = metrics_table(ds)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("resdyn.report"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("page.html.jinja").render(
+        title=title or f"{ds.attrs.get('model', 'A residual network')} on {ds.attrs.get('data', 'its data')}",
+        lead=lead(ds),
+        facts=facts(ds),
+        tiles=tiles(metrics),
+        notes=dataset_notes(ds),
+        stream=stream_view(ds),
+        sections=build_sections(ds, metrics, figure_json),
+        metrics=metrics_view(metrics),
+        provenance=provenance_rows(ds),
+        version=__version__,
+        plotly_version=PLOTLY_VERSION,
+        css=_static("page.css"),
+        js=_static("page.js"),
+        plotly_js=_static(f"plotly-cartesian-{PLOTLY_VERSION}.min.js"),
+        themes=script_json({scheme: template(scheme) for scheme in ("light", "dark")}),
+    )
+
+
+def figure_json(figure: go.Figure) -> Markup:
+    """Data, layout and drop-down of a figure; the page adds the template and draws the drop-down itself."""
+    content = json.loads(figure.to_json())
+    layout = content["layout"]
+    layout.pop("template", None)
+    menus = layout.pop("updatemenus", [])
+    entries = [{"label": html.unescape(b["label"]), "args": b["args"]} for m in menus for b in m["buttons"]]
+    return script_json({"data": content["data"], "layout": layout, "menu": entries or None})
+
+
+def script_json(value: Any) -> Markup:
+    """JSON that cannot end or open a script element: every <, > and & is written as an escape."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _static(name: str) -> Markup:
+    return Markup((STATIC / name).read_text(encoding="utf-8"))

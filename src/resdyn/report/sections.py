@@ -1,0 +1,229 @@
+"""The sections of the page: which pictures belong together, how to read each, and what each one shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import matplotlib.figure as mf
+import plotly.graph_objects as go
+import xarray as xr
+from markupsafe import Markup
+
+from ..metrics.alignment import alignment, between_blocks, expected_diagonal_energy
+from . import figures, sentences
+from .notes import drawn_notes, missing_note
+from .numbers import short, with_error
+from .view import Array, coupled_groups, mean_and_error
+
+UJV = Markup("U<sub>j</sub><sup>⊤</sup> J<sub>i</sub> V<sub>j</sub>")
+
+WIDE_CELLS = 150  # cells a side from which a picture takes the whole width of the page
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A picture before it is drawn."""
+
+    name: str
+    title: str
+    how: str
+    draw: Callable[[xr.Dataset], go.Figure | None]
+    paper: Callable[[xr.Dataset], mf.Figure | None]
+    numbers: Callable[[xr.Dataset, sentences.Rows], list[str]]
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture as the template needs it."""
+
+    name: str
+    title: str
+    how: str
+    numbers: list[str]
+    json: Markup
+    wide: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with its pictures; `notes` say what is missing or left out."""
+
+    anchor: str
+    short: str
+    title: str
+    figures: list[Drawn]
+    notes: list[str]
+
+
+def build_sections(ds: xr.Dataset, metrics: sentences.Rows, encode: Callable[[go.Figure], Markup]) -> list[Section]:
+    """All sections in reading order; a section whose probe is absent holds a note instead of pictures."""
+    built = []
+    for anchor, name, title, probe, plans in _outline(ds):
+        drawn = [d for plan in plans if (d := _drawn(plan, ds, metrics, encode)) is not None]
+        notes = drawn_notes(ds, anchor) if drawn else [missing_note(ds, probe)]
+        built.append(Section(anchor, name, title, drawn, notes))
+    return built
+
+
+def paper_figures(ds: xr.Dataset) -> Iterator[tuple[str, mf.Figure]]:
+    """(name, matplotlib figure) of every picture that the dataset allows."""
+    for *_, plans in _outline(ds):
+        for plan in plans:
+            figure = plan.paper(ds)
+            if figure is not None:
+                yield plan.name, figure
+
+
+def _drawn(plan: Plan, ds: xr.Dataset, metrics: sentences.Rows, encode) -> Drawn | None:
+    figure = plan.draw(ds)
+    if figure is None:
+        return None
+    return Drawn(plan.name, plan.title, plan.how, plan.numbers(ds, metrics), encode(figure), plan.wide)
+
+
+def _outline(ds: xr.Dataset) -> list[tuple[str, str, str, str, list[Plan]]]:
+    """(anchor, short title, title, probe, pictures) of each section."""
+    return [
+        ("trajectories", "Trajectories", "Where the states travel", "trajectory", _trajectories()),
+        ("steps", "Steps", "Straight and equispaced?", "trajectory", _steps()),
+        ("alignment", "Alignment", "Do the blocks share their singular vectors?", "coupling", _alignment(ds)),
+        ("singular", "Singular values", "How strong are the blocks?", "singular", _singular()),
+        ("collapse", "Neural collapse", "Neural collapse over depth", "features", _collapse()),
+    ]  # fmt: skip
+
+
+def _plan(name: str, title: str, how: str, wording: tuple[tuple[str, str], ...]) -> Plan:
+    def numbers(_: xr.Dataset, metrics: sentences.Rows) -> list[str]:
+        return sentences.sentences(metrics, wording)
+
+    return Plan(name, title, how, getattr(figures, name), getattr(figures, f"{name}_paper"), numbers)
+
+
+def _trajectories() -> list[Plan]:
+    how = (
+        "Each line follows one sample from the first to the last state of the stage, the end drawn larger; "
+        "rays with evenly spaced dots mean that the blocks push the sample along one direction (RA1)."
+    )
+    return [
+        _plan("principal_trajectories", "On two principal axes", how, sentences.LINE),
+        _plan(
+            "random_trajectories",
+            "On two random axes",
+            "The same paths on two random directions: a line stays a line and equal spacing stays equal in "
+            "any projection, so nothing here is an effect of the axes chosen.",
+            sentences.LINE,
+        ),
+    ]
+
+
+def _steps() -> list[Plan]:
+    return [
+        _plan(
+            "collinearity",
+            "Cosine of successive steps",
+            "At depth i, the cosine between the step into and the step out of state i: 1 straight on, "
+            "0 a right angle; no value where a stage begins or ends.",
+            sentences.COSINES,
+        ),
+        _plan(
+            "step_lengths",
+            "Length of the steps",
+            "Length of the step from depth i to i+1, relative to the mean step of the same sample and stage: "
+            "a flat line at 1 means equispaced states.",
+            sentences.SPACING,
+        ),
+    ]
+
+
+def _alignment(ds: xr.Dataset) -> list[Plan]:
+    how = Markup(
+        "Square (i, j) shows |{}| in per cent of the largest singular value of J<sub>i</sub>, small entries "
+        "brightened. A bright diagonal in the squares i ≠ j means that the singular vectors of block j "
+        "also diagonalise block i (RA2)."
+    ).format(UJV)
+    grids = []
+    groups = coupled_groups(ds)
+    for g, blocks in enumerate(groups):
+        numbers = ds["block"].values[blocks]
+        which = f", blocks {numbers[0]} to {numbers[-1]}" if len(groups) > 1 else ""
+        name = "coupling_grid" if g == 0 else f"coupling_grid_{g + 1}"
+        grids.append(
+            Plan(
+                name,
+                UJV + which,
+                how,
+                partial(figures.coupling_grid, group=g),
+                partial(figures.coupling_grid_paper, group=g),
+                partial(_group_energy, blocks=blocks),
+                wide=len(blocks) * ds.sizes["rank"] > WIDE_CELLS,
+            )
+        )
+    energy = _plan(
+        "diagonal_energy",
+        "Energy on the diagonal, pair by pair",
+        Markup(
+            "Share of the squared entries of {} that lies on its diagonal, mean over samples: 1 when block j "
+            "diagonalises block i, one over the number of vectors by chance; blank where shapes differ."
+        ).format(UJV),
+        sentences.ALIGNMENT,
+    )
+    return [*grids, energy]
+
+
+def _group_energy(ds: xr.Dataset, _: sentences.Rows, blocks: Array) -> list[str]:
+    """The energy of one group of blocks; the metrics table holds the mean over all groups."""
+    pairs = alignment(ds)["diagonal_energy_uv"].isel(block=blocks, block_j=blocks)
+    mean, error, n = mean_and_error(between_blocks(pairs).values)
+    if not n:
+        return ["Energy on the diagonal: not measured, since no pair i ≠ j converged."]
+    chance = short(expected_diagonal_energy(ds.sizes["rank"]))
+    energy = with_error(float(mean), float(error))
+    return [f"Mean energy on the diagonal over these pairs i ≠ j: {energy} (n = {n}); by chance: {chance}."]
+
+
+def _singular() -> list[Plan]:
+    return [
+        _plan(
+            "singular_values",
+            "Top singular values",
+            "A gap between the first C values (C classes) and the others means that the residual Jacobian "
+            "has rank C at most (RA3); open circles did not converge.",
+            sentences.RANK,
+        ),
+        _plan(
+            "inverse_scaling",
+            Markup("1 / s<sub>1</sub> against depth"),
+            "A straight line means that the largest singular value falls like one over the block number "
+            "(RA4); the dotted line marks where alignment begins, the fit uses the blocks from there on.",
+            sentences.SCALING,
+        ),
+    ]
+
+
+def _collapse() -> list[Plan]:
+    return [
+        _plan(
+            "collapse_variability",
+            "NC1: variability within classes",
+            "Scatter within the classes against scatter between their means, on a logarithmic scale: "
+            "it falls as every class shrinks towards a point.",
+            sentences.NC1,
+        ),
+        _plan(
+            "collapse_simplex",
+            "NC2: simplex of class means",
+            "Three distances from a regular simplex: unequal norms, unequal angles, and angles that are not "
+            "as wide as they could be; all zero at collapse.",
+            sentences.NC2,
+        ),
+        _plan(
+            "collapse_decision",
+            "NC3 and NC4: the decision",
+            "NC4 is the share of images whose nearest class mean differs from the network's answer; NC3 the "
+            "distance between classifier and class means (√2 when unrelated); both zero at collapse.",
+            sentences.NC34,
+        ),
+    ]

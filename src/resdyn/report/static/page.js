@@ -1,0 +1,137 @@
+"use strict";
+(function () {
+  const root = document.documentElement;
+  const LEGEND_ROW = 30;
+  const errors = [];
+  function report(message) {
+    errors.push(String(message));
+    root.setAttribute("data-errors", JSON.stringify(errors));
+  }
+  window.addEventListener("error", (event) => report(event.message));
+  window.addEventListener("unhandledrejection", (event) => report(event.reason));
+
+  const themes = JSON.parse(document.getElementById("themes").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const themeNow = () => themes[dark.matches ? "dark" : "light"];
+
+  // Square figures follow the width of the page up to their design height; the rest keep that height.
+  function heightFor(layout, width) {
+    const meta = layout.meta || {};
+    return meta.aspect ? Math.min(layout.height, Math.round(width * meta.aspect) + (meta.extra || 0)) : layout.height;
+  }
+
+  // A legend of many rows would eat the plot: give the figure the height that the rows need.
+  function fit(plot, design) {
+    const legend = plot.querySelector("g.legend");
+    const rows = legend ? legend.getBBox().height : 0;
+    const height = heightFor(design, plot.layout.width) + Math.max(0, Math.round(rows) - LEGEND_ROW);
+    return height === plot.layout.height ? null : Plotly.relayout(plot, { height: height });
+  }
+
+  function download(plot, name, format) {
+    const layout = Object.assign({}, plot.layout, {
+      template: themes.light, paper_bgcolor: "#ffffff", title: undefined,
+      width: plot.clientWidth, height: plot.clientHeight, autosize: false,
+    });
+    const copy = { data: plot.data, layout: layout, config: {} };
+    return Plotly.downloadImage(copy, { format: format, filename: name, width: layout.width, height: layout.height, scale: 3 });
+  }
+
+  function button(text, title, action) {
+    const element = document.createElement("button");
+    element.type = "button";
+    element.textContent = text;
+    element.title = title;
+    element.addEventListener("click", action);
+    return element;
+  }
+
+  function choices(plot, menu, name) {
+    const select = document.createElement("select");
+    select.setAttribute("aria-label", "What to show in " + name);
+    menu.forEach((entry) => select.add(new Option(entry.label)));
+    select.addEventListener("change", () => {
+      const args = menu[select.selectedIndex].args;
+      Plotly.update(plot, args[0], args[1] || {});
+    });
+    return select;
+  }
+
+  // A closed list of buttons: the default one offers to upload the figure to a server.
+  const config = {
+    responsive: false,
+    displaylogo: false,
+    showSendToCloud: false,
+    modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
+  };
+
+  async function draw(holder) {
+    const name = holder.dataset.figure;
+    const plot = holder.querySelector(".plot");
+    const content = JSON.parse(holder.querySelector("script").textContent);
+    content.layout.template = themeNow();
+    const design = Object.assign({}, content.layout);
+    content.layout.width = plot.clientWidth;
+    content.layout.height = heightFor(design, plot.clientWidth);
+    await Plotly.newPlot(plot, content.data, content.layout, config);
+    await fit(plot, design);
+    const tools = holder.querySelector(".tools");
+    if (content.menu) tools.append(choices(plot, content.menu, name));
+    tools.append(
+      button("SVG", "Download as SVG", () => download(plot, name, "svg")),
+      button("PNG", "Download as PNG", () => download(plot, name, "png")),
+    );
+    new ResizeObserver(() => {
+      const width = plot.clientWidth;
+      if (width > 0 && Math.abs(width - plot.layout.width) > 1) {
+        Plotly.relayout(plot, { width: width, height: heightFor(design, width) }).then(() => fit(plot, design));
+      }
+    }).observe(holder);
+    dark.addEventListener("change", () => Plotly.relayout(plot, { template: themeNow() }));
+    holder.dataset.drawn = "true";
+  }
+
+  function tableAsText(table) {
+    const cells = (row) => Array.from(row.cells, (cell) => (cell.dataset.exact || cell.textContent).replace(/\s+/g, " ").trim());
+    return Array.from(table.rows, (row) => cells(row).join("\t")).join("\n") + "\n";
+  }
+
+  // Pages opened from a file may be denied the clipboard API: fall back to a selected text area.
+  async function copyText(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch (refused) {
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      const done = document.execCommand("copy");
+      area.remove();
+      return done;
+    }
+  }
+
+  function enableCopy() {
+    const trigger = document.getElementById("copy-metrics");
+    if (!trigger) return;
+    trigger.addEventListener("click", async () => {
+      const text = tableAsText(document.getElementById(trigger.dataset.copy));
+      document.getElementById("copied").textContent = (await copyText(text)) ? "copied" : "the browser refused; select the table by hand";
+    });
+  }
+
+  async function drawAll() {
+    for (const holder of document.querySelectorAll("figure[data-figure]")) {
+      try {
+        await draw(holder);
+      } catch (error) {
+        report(holder.dataset.figure + ": " + error);
+      }
+    }
+    root.setAttribute("data-ready", "true");
+  }
+
+  enableCopy();
+  drawAll();
+})();

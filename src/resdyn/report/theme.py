@@ -1,0 +1,153 @@
+"""Colours, typography and text escaping shared by every picture."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.colors
+import numpy as np
+import plotly.graph_objects as go
+
+# Petroff (2021), "Accessible color sequences for data visualization", ten colours.
+PALETTE = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "cross", "star")
+MARKERS = ("o", "s", "D", "^", "X", "v", "P", "*")  # the same shapes, in matplotlib's words
+ACCENT, SECOND = PALETTE[0], PALETTE[6]
+SEQUENTIAL = "magma"
+SQUARE_STANDOFF = 34  # in square plots plotly counts it from the axis line and forgets the tick labels
+FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
+SCHEMES = {
+    "light": {"ink": "#22262e", "grid": "#e6e8ec", "line": "#aab0bb", "paper": "#ffffff"},
+    "dark": {"ink": "#dfe3ea", "grid": "#30363f", "line": "#59616e", "paper": "#191d23"},
+}
+
+
+def class_colour(index: int) -> str:
+    """Colour of a class; beyond ten classes the colours repeat with another symbol."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def class_symbol(index: int) -> int:
+    """Position in SYMBOLS and MARKERS; (colour, symbol) is unique for the first forty classes."""
+    return (index + index // len(PALETTE)) % len(SYMBOLS)
+
+
+def plain(text: object, limit: int = 40) -> str:
+    """Shorten user text and escape it for plotly, which reads a subset of HTML in every label."""
+    return html.escape(shortened(text, limit), quote=False)
+
+
+def shortened(text: object, limit: int) -> str:
+    """Text on one line; too long a one loses its middle, since names often differ at the end."""
+    words = " ".join(str(text).split())
+    tail = limit // 3
+    return words if len(words) <= limit else f"{words[: limit - tail - 1]}…{words[-tail:]}"
+
+
+def template(scheme: str = "light") -> dict[str, Any]:
+    """The plotly template of a colour scheme, as a dictionary."""
+    colour = SCHEMES[scheme]
+    axis = {
+        "gridcolor": colour["grid"],
+        "linecolor": colour["line"],
+        "tickcolor": colour["line"],
+        "zeroline": False,
+        "showline": True,
+        "ticks": "outside",
+        "ticklen": 4,
+        "automargin": True,
+        "title": {"standoff": 8, "font": {"size": 13}},
+    }
+    layout = {
+        "font": {"family": FONT, "size": 13, "color": colour["ink"]},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": list(PALETTE),
+        "margin": {"l": 12, "r": 12, "t": 30, "b": 12},
+        "hovermode": "closest",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": colour["line"], "activecolor": colour["ink"]},
+        "hoverlabel": {"font": {"family": FONT, "size": 13}},
+        "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+        "xaxis": axis,
+        "yaxis": axis,
+        "annotationdefaults": {"font": {"size": 13}},
+    }
+    return {"layout": layout}
+
+
+def figure(traces: list[Any], **layout: Any) -> go.Figure:
+    """A plotly figure in the light scheme; the page exchanges the template for the reader's scheme."""
+    return go.Figure(traces, layout=go.Layout(template=template(), **layout))
+
+
+def menu(labels: list[str], arguments: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """A drop-down that updates (traces, layout); the page shows it as the browser's own select box."""
+    buttons = [
+        {"label": label, "method": "update", "args": args} for label, args in zip(labels, arguments, strict=True)
+    ]
+    return [{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}]
+
+
+def colour_bar(title: str) -> dict[str, Any]:
+    """A horizontal colour bar above the plot: it leaves the whole width of a phone to the picture."""
+    return {
+        "title": {"text": title, "side": "top", "font": {"size": 12}},
+        "orientation": "h",
+        "y": 1.01,
+        "yanchor": "bottom",
+        "thickness": 9,
+        "ticklen": 3,
+        "outlinewidth": 0,
+    }
+
+
+def colour_scale(power: float = 1.0) -> list[list[Any]]:
+    """Magma with colours proportional to value**power; below one, small values become visible."""
+    steps = np.linspace(0, 1, 21)
+    colours = [mpl.colors.to_hex(c) for c in mpl.colormaps[SEQUENTIAL](steps)]
+    return [[float(t ** (1 / power)), colour] for t, colour in zip(steps, colours)]
+
+
+def one_visible(index: int, count: int) -> dict[str, list[bool]]:
+    """Trace update that shows trace `index` of `count` alone."""
+    return {"visible": [k == index for k in range(count)]}
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Matplotlib settings for figures in papers: embedded TrueType fonts, thin lines, no clutter."""
+    settings: Any = {
+        "pdf.fonttype": 42,
+        "font.family": "DejaVu Sans",
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "legend.fontsize": 7,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "lines.linewidth": 1.0,
+        "lines.markersize": 3.0,
+        "legend.frameon": False,
+        "figure.constrained_layout.use": True,
+        "text.parse_math": False,
+    }
+    with mpl.rc_context(settings):
+        yield

@@ -1,0 +1,17 @@
+"""What a residual network is: finding the stream in a model, its blocks as functions, their Jacobians."""
+
+from resdyn.stream.block import KINDS, Kind, ResidualBlock
+from resdyn.stream.jacobian import JacobianOperator
+from resdyn.stream.named import stream_from_blocks
+from resdyn.stream.stream import ResidualStream, States, find_stream
+
+__all__ = [
+    "KINDS",
+    "JacobianOperator",
+    "Kind",
+    "ResidualBlock",
+    "ResidualStream",
+    "States",
+    "find_stream",
+    "stream_from_blocks",
+]

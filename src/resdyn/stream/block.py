@@ -1,0 +1,206 @@
+"""One residual block as functions of its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+
+from resdyn.errors import InputError
+from resdyn.stream.discovery import Join
+from resdyn.stream.graph import Cut, DataGraph, Evaluation, between, sdpa_math, tensor_of
+from resdyn.stream.operations import gate_name
+
+Kind = Literal["gated", "branch", "block"]
+KINDS: tuple[Kind, ...] = ("gated", "branch", "block")
+
+
+def graph_shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a node's tensor in the exported graph, batch of one included."""
+    value = tensor_of(node)
+    assert value is not None
+    return tuple(int(size) for size in value.shape)
+
+
+def sample_shape(node: fx.Node) -> tuple[int, ...]:
+    """The same shape without the batch of one."""
+    shape = graph_shape(node)
+    return shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
+
+
+class ResidualBlock:
+    """The block h_{i+1} = gate(skip(h_i) + branch(h_i)) of a residual stream.
+
+    `skip`, `branch`, `gate` and `block` take one state of shape `shape_in` (`gate`: of shape `shape_out`) or
+    a batch of them with one leading dimension, and return the same arrangement. They are evaluated with the
+    live weights of the model, batch norm in eval mode, and do not change anything.
+
+    Attributes: `index` (0-based), `path` (the module that holds the branch), `branch_modules` (its parts, in
+    order), `shape_in` and `shape_out` (per sample), `skip_kind` ("identity", "projection" or "none"),
+    `gate_kind` ("none", "relu", "layernorm", ...), `square` (whether input and output have equally many
+    elements), `stage` (blocks that work on states of one shape share a stage), `needs_inputs` (names of
+    model inputs, such as a mask, that the block reads besides its state), `num_parameters`.
+    """
+
+    def __init__(self, graph: DataGraph, join: Join, index: int, stage: int, path: str | None = None) -> None:
+        self.index = index
+        self.stage = stage
+        self.join = join
+        self._graph = graph
+        self._branch = Cut(graph, [join.fork], [join.branch])
+        self._skip = None if join.skip is None else Cut(graph, [join.fork], [join.skip])
+        self._gate = Cut(graph, [join.total], [join.out])
+        self._whole = Cut(graph, [join.fork], [join.out])
+        self._transition = None if join.following is None else Cut(graph, [join.out], [join.following])
+        self.path = module_path(self._branch.nodes) if path is None else path
+        self.branch_modules = child_modules(self._branch.nodes, self.path)
+        self.shape_in = sample_shape(join.fork)
+        self.shape_out = sample_shape(join.out)
+        self.skip_kind = join.skip_kind
+        self.gate_kind = gate_name(between(graph, [join.total], [join.out]))
+        self.square = numel(self.shape_in) == numel(self.shape_out)
+        self.num_parameters = sum(
+            p.numel() for name, p in graph.model.named_parameters() if name in set(self._whole.parameters)
+        )
+
+    @property
+    def needs_inputs(self) -> tuple[str, ...]:
+        reads = set(self._whole.leaves)
+        seen = [n for n in self._graph.inputs if n in _ancestors(reads)]
+        return tuple(node.name for node in seen)
+
+    def skip(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
+        """The skipped value: h itself, or its linear projection (zero if the block has no skip)."""
+        if self._skip is None:
+            return torch.zeros_like(self.branch(h, inputs))
+        return self._evaluate(self._skip, h, inputs)
+
+    def branch(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
+        """The residual F_i(h)."""
+        return self._evaluate(self._branch, h, inputs)
+
+    def gate(self, z: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
+        """What follows the sum z = skip(h) + F(h): the identity, a ReLU, a layer norm, ..."""
+        return self._evaluate(self._gate, z, inputs)
+
+    def block(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
+        """The whole block, gate(skip(h) + F(h))."""
+        return self._evaluate(self._whole, h, inputs)
+
+    def transition(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
+        """From this block's output to the next block's input: the identity, or a change of stage."""
+        return h if self._transition is None else self._evaluate(self._transition, h, inputs)
+
+    @property
+    def has_transition(self) -> bool:
+        """Whether something that is neither block nor gate stands before the next block."""
+        return self._transition is not None
+
+    def _evaluate(self, cut: Cut, value: Tensor, inputs: Sequence[Any] | None) -> Tensor:
+        shape = sample_shape(cut.sources[0])
+        function = cut.bind(Evaluation(self._graph, inputs))
+        single = self._check(value, shape, cut.sources[0])
+        batch = value.reshape(-1, *graph_shape(cut.sources[0]))
+        with torch.no_grad(), sdpa_math():
+            results = function(batch[0])[0][None] if len(batch) == 1 else torch.func.vmap(function)(batch)[0]
+        results = results.reshape(len(batch), *sample_shape(cut.targets[0]))
+        return (results[0] if single else results).clone()
+
+    def _check(self, value: Tensor, shape: tuple[int, ...], source: fx.Node) -> bool:
+        if not isinstance(value, Tensor) or tuple(value.shape[value.dim() - len(shape) :]) != shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(
+                f"block {self.index} ({self.path}) takes a state of shape {shape} or a batch of such states, got {got}; "
+                f"states come from stream.states(...)[{self.index}]"
+            )
+        expected = tensor_of(source)
+        assert expected is not None
+        if value.dtype != expected.dtype or value.dim() > len(shape) + 1:
+            raise InputError(
+                f"block {self.index} ({self.path}) takes one state or a batch of states of dtype {expected.dtype}, "
+                f"got shape {tuple(value.shape)} and dtype {value.dtype}; convert it, or convert the model first"
+            )
+        return value.dim() == len(shape)
+
+    def function(self, kind: Kind, h: Tensor, inputs: Sequence[Any] | None = None) -> Callable[[Tensor], Tensor]:
+        """The map of one graph-shaped state whose derivative at `h` is the Jacobian of this `kind`."""
+        evaluation = Evaluation(self._graph, inputs)
+        if kind == "block":
+            whole = self._whole.bind(evaluation)
+            return lambda x: whole(x)[0]
+        branch = self._branch.bind(evaluation)
+        if kind == "branch" or self.gate_kind == "none":
+            return lambda x: branch(x)[0]
+        skipped = self.skip(h.reshape(self.shape_in), inputs).reshape(graph_shape(self.join.total))
+        gate = self._gate.bind(evaluation)
+        return lambda x: gate(skipped + branch(x)[0])[0]
+
+    @property
+    def numel_inside(self) -> int:
+        """Elements of all intermediate values of the block: what a derivative may have to keep."""
+        return self._whole.numel
+
+    @property
+    def graph_shape_in(self) -> tuple[int, ...]:
+        """Shape of the state in the exported graph, batch of one included."""
+        return graph_shape(self.join.fork)
+
+    def describe(self) -> dict[str, Any]:
+        """What the block is, as plain data."""
+        return {
+            "index": self.index,
+            "path": self.path,
+            "branch_modules": list(self.branch_modules),
+            "shape_in": list(self.shape_in),
+            "shape_out": list(self.shape_out),
+            "skip": self.skip_kind,
+            "gate": self.gate_kind,
+            "square": self.square,
+            "stage": self.stage,
+            "transition": self.has_transition,
+            "parameters": self.num_parameters,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"ResidualBlock({self.index}, {self.path!r}, {self.shape_in} -> {self.shape_out}, "
+            f"skip={self.skip_kind}, gate={self.gate_kind})"
+        )
+
+
+def numel(shape: tuple[int, ...]) -> int:
+    """Elements of a tensor of this shape."""
+    return int(torch.Size(shape).numel())
+
+
+def module_path(nodes: Sequence[fx.Node]) -> str:
+    """The deepest module that holds all nodes, as a dotted path."""
+    paths = [node_path(node).split(".") for node in nodes]
+    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths))
+    return ".".join(parts[0] for parts in shared)
+
+
+def child_modules(nodes: Sequence[fx.Node], path: str) -> tuple[str, ...]:
+    """Names of the parts of module `path` that the nodes run through, in order."""
+    depth = len(path.split(".")) if path else 0
+    parts = [node_path(node).split(".")[depth : depth + 1] for node in nodes]
+    return tuple(dict.fromkeys(part[0] for part in parts if part and part[0]))
+
+
+def node_path(node: fx.Node) -> str:
+    """Dotted path of the innermost module that a node was traced in."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return str(stack[-1][0]) if stack else ""
+
+
+def _ancestors(nodes: set[fx.Node]) -> set[fx.Node]:
+    seen, pending = set(nodes), list(nodes)
+    while pending:
+        for operand in pending.pop().all_input_nodes:
+            if operand not in seen:
+                seen.add(operand)
+                pending.append(operand)
+    return seen

@@ -1,0 +1,247 @@
+"""Finding the residual stream of a graph: dominators of the output, joins between them, gates behind them.
+
+Every path from the input to the output passes through each dominator of the output: they are the states
+that a network cannot avoid. Between two consecutive dominators a -> b, where b is a sum of which one term is
+a itself (or a linear projection of a), lies a residual block. Nothing here looks at a name or a class.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import networkx as nx
+from torch import fx
+
+from resdyn.stream.graph import DataGraph, aten, between, is_floating, reach, tensor_of
+from resdyn.stream.operations import WEIGHTED, is_flow, is_linear, is_neutral, is_pointwise, moves_nothing, operation
+
+ROOT = "input"
+
+
+@dataclass(frozen=True)
+class Join:
+    """One residual block in the graph, as nodes: fork -> (skip, branch) -> sum -> out.
+
+    `fork` carries the state h_i, `skip` the skipped value, `branch` the value of F_i(h_i), `total` their sum
+    and `out` the value behind the gate. `following` is the next fork when a transition lies in between.
+    """
+
+    fork: fx.Node
+    skip: fx.Node | None
+    branch: fx.Node
+    total: fx.Node
+    out: fx.Node
+    skip_kind: str
+    following: fx.Node | None = None
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A fork and the sum that closes it, before gates are known."""
+
+    fork: fx.Node
+    skip: fx.Node
+    branch: fx.Node
+    total: fx.Node
+    skip_kind: str
+
+
+def find_joins(graph: DataGraph) -> tuple[list[Join], fx.Node | None]:
+    """The residual blocks of a graph in order, and the output that they lead to.
+
+    Of all pairs (input, output) of the model the one with the most blocks is taken, the first if several
+    are equal: a mask is no input of the stream, and a pooled output no better end than the logits.
+    """
+    best: tuple[list[Join], fx.Node | None] = ([], None)
+    for source in graph.inputs:
+        for target in graph.outputs:
+            joins = joins_between(graph, stream_sources(source), target)
+            if len(joins) > len(best[0]):
+                best = (joins, target)
+    return best
+
+
+def stream_sources(source: fx.Node) -> list[fx.Node]:
+    """Where the floating-point flow from an input begins: the input itself, or the embeddings of its tokens."""
+    if is_floating(source):
+        return [source]
+    if tensor_of(source) is None:
+        return []
+    whole = reach([source], lambda node: [user for user in node.users if not is_floating(user)])
+    first = [user for node in whole for user in node.users if is_flow(user)]
+    embedded = [node for node in first if operation(node) == "embedding"]
+    return list(dict.fromkeys(embedded or first))
+
+
+def joins_between(graph: DataGraph, sources: list[fx.Node], target: fx.Node) -> list[Join]:
+    """The residual blocks on the way from `sources` to `target`."""
+    chain, flow = dominator_chain(graph, sources, target)
+    sums = [s for a, b in pairwise(chain) if (s := residual_sum(graph, a, b, flow)) is not None]
+    if not sums:
+        return []
+    return attach_gates(graph, sums, chain)
+
+
+def dominator_chain(graph: DataGraph, sources: list[fx.Node], target: fx.Node) -> tuple[list[fx.Node], set[fx.Node]]:
+    """Tensors that every path from the sources to the target passes, in order; and all nodes on such paths."""
+    downstream = reach(sources, lambda node: [user for user in node.users if is_flow(user)])
+    if target not in downstream:
+        return [], set()
+    flow = downstream & reach([target], lambda node: node.all_input_nodes)
+    directed = nx.DiGraph((node, user) for node in flow for user in node.users if user in flow)
+    directed.add_edges_from((ROOT, node) for node in sources if node in flow)
+    parents = nx.immediate_dominators(directed, ROOT)
+    chain = [target]
+    while isinstance(above := parents.get(chain[-1]), fx.Node):
+        chain.append(above)
+    return [node for node in reversed(chain) if tensor_of(node) is not None], flow
+
+
+def residual_sum(graph: DataGraph, fork: fx.Node, total: fx.Node, flow: set[fx.Node]) -> Sum | None:
+    """The block between consecutive dominators, if `total` adds the fork (or a projection of it) to a branch."""
+    if operation(total) not in {"add", "sub"}:
+        return None
+    terms = list(sum_terms(total, flow))
+    moving = [i for i, (node, _) in enumerate(terms) if node in flow]
+    candidates = [i for i in moving if terms[i][1] == 1]
+    if len(moving) < 2:
+        return None
+    identity = [i for i in candidates if without_neutral(terms[i][0]) is without_neutral(fork)]
+    if identity:
+        return _close(graph, fork, total, terms, identity[0], "identity")
+    linear = [i for i in candidates if _weight(graph, fork, terms[i][0], flow) is not None]
+    if not linear or _only_rearranges(graph, fork, total, flow):
+        return None
+    shortest = min(linear, key=lambda i: _weight(graph, fork, terms[i][0], flow) or (0, 0))
+    return _close(graph, fork, total, terms, shortest, "projection")
+
+
+def sum_terms(total: fx.Node, flow: set[fx.Node], scale: float = 1.0) -> Iterator[tuple[fx.Node, float]]:
+    """The terms of a nested sum with their coefficients; inner sums must serve this sum alone."""
+    sign = -1.0 if operation(total) == "sub" else 1.0
+    alpha = total.kwargs.get("alpha", total.args[2] if len(total.args) > 2 else 1.0)
+    for operand, factor in ((total.args[0], scale), (total.args[1], scale * sign * float(alpha))):  # type: ignore[arg-type]
+        if not isinstance(operand, fx.Node):
+            continue
+        inner = without_neutral(operand, single_use=True)
+        if operation(inner) in {"add", "sub"} and inner in flow and len(inner.users) == 1 and _same_shape(inner, total):
+            yield from sum_terms(inner, flow, factor)
+        else:
+            yield operand, factor
+
+
+def _same_shape(a: fx.Node, b: fx.Node) -> bool:
+    left, right = tensor_of(a), tensor_of(b)
+    return left is not None and right is not None and left.shape == right.shape
+
+
+def without_neutral(node: fx.Node, single_use: bool = False) -> fx.Node:
+    """The node whose numbers `node` repeats."""
+    while is_neutral(node) and tensor_of(node) is not None and tensor_of(node.all_input_nodes[0]) is not None:
+        if single_use and len(node.users) > 1:
+            break
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _weight(graph: DataGraph, fork: fx.Node, term: fx.Node, flow: set[fx.Node]) -> tuple[int, int] | None:
+    """(weighted operations, operations) on the way from the fork to a term if all are linear, else None."""
+    path = between(graph, [fork], [term])
+    inside = flow & ({fork} | set(path))
+    if not path or not all(is_linear(node, inside) for node in path):
+        return None
+    return sum(operation(node) in WEIGHTED for node in path), len(path)
+
+
+def _only_rearranges(graph: DataGraph, fork: fx.Node, total: fx.Node, flow: set[fx.Node]) -> bool:
+    """Whether a sum merely puts pieces of the fork together: no weight and no nonlinearity on any way."""
+    path = between(graph, [fork], [total])
+    return all(is_linear(node, flow) and operation(node) not in WEIGHTED for node in path)
+
+
+def _close(
+    graph: DataGraph, fork: fx.Node, total: fx.Node, terms: list[tuple[fx.Node, float]], skip: int, kind: str
+) -> Sum:
+    rest = [term for i, term in enumerate(terms) if i != skip]
+    return Sum(fork, terms[skip][0], branch_node(graph, rest, total), total, kind)
+
+
+def branch_node(graph: DataGraph, terms: list[tuple[fx.Node, float]], total: fx.Node) -> fx.Node:
+    """A node whose value is the sum of `terms`; inserted beside `total` unless one term is all there is."""
+    if len(terms) == 1 and terms[0][1] == 1:
+        return terms[0][0]
+    with graph.module.graph.inserting_before(total):
+        result: fx.Node | None = None
+        for node, scale in terms:
+            scaled = node if scale == 1 else _insert(graph, aten.mul.Tensor, (node, scale), node)
+            result = scaled if result is None else _insert(graph, aten.add.Tensor, (result, scaled), total)
+    assert result is not None
+    return result
+
+
+def _insert(graph: DataGraph, target: object, args: tuple[object, ...], like: fx.Node) -> fx.Node:
+    node = graph.module.graph.call_function(target, args)  # type: ignore[arg-type]
+    node.meta.update(like.meta)
+    return node
+
+
+def attach_gates(graph: DataGraph, sums: list[Sum], chain: list[fx.Node]) -> list[Join]:
+    """Give every block the gate behind its sum, and leave to transitions what is no gate."""
+    ends = [s.fork for s in sums[1:]] + [chain[-1]]
+    projected = [s.skip_kind == "projection" for s in sums[1:]] + [True]
+    reference = gate_reference(graph, sums, ends, projected, chain)
+    joins = []
+    for index, (block, end, unsure) in enumerate(zip(sums, ends, projected, strict=True)):
+        last = index == len(sums) - 1
+        whole = is_gate(graph, block.total, end)
+        out = end if whole and not unsure else gate_end(graph, block.total, end, chain, reference)
+        following = None if last or out is end else end
+        joins.append(Join(block.fork, block.skip, block.branch, block.total, out, block.skip_kind, following))
+    return joins
+
+
+def gate_reference(
+    graph: DataGraph, sums: list[Sum], ends: list[fx.Node], projected: list[bool], chain: list[fx.Node]
+) -> set[tuple[str, ...]]:
+    """The gates to expect where the graph alone does not tell: behind the last block and before a new stage.
+
+    Blocks whose sum leads straight into the next identity block show their gate; the commonest is taken. Where
+    there is none, a stem that ends as the blocks do (with a ReLU, a layer norm) tells.
+    """
+    shown = [
+        signature(graph, block.total, end)
+        for block, end, unsure in zip(sums, ends, projected, strict=True)
+        if not unsure and is_gate(graph, block.total, end)
+    ]
+    if shown:
+        return {Counter(shown).most_common(1)[0][0]}
+    fork = sums[0].fork
+    stem = chain[: chain.index(fork)]
+    return {signature(graph, node, fork) for node in stem if is_gate(graph, node, fork)}
+
+
+def is_gate(graph: DataGraph, start: fx.Node, end: fx.Node) -> bool:
+    """Whether everything between keeps all elements and acts elementwise or as a normalisation."""
+    before, after = tensor_of(start), tensor_of(end)
+    if before is None or after is None or before.numel() != after.numel():
+        return False
+    return all(is_pointwise(node) for node in between(graph, [start], [end]))
+
+
+def gate_end(
+    graph: DataGraph, start: fx.Node, end: fx.Node, chain: list[fx.Node], reference: set[tuple[str, ...]]
+) -> fx.Node:
+    """The farthest value behind `start` that an expected gate explains; `start` itself without one."""
+    best = start
+    for node in chain[chain.index(start) : chain.index(end) + 1]:
+        if is_gate(graph, start, node) and (node is start or signature(graph, start, node) in reference):
+            best = node
+    return best
+
+
+def signature(graph: DataGraph, start: fx.Node, end: fx.Node) -> tuple[str, ...]:
+    """The operations of a gate, in order."""
+    return tuple(operation(node) for node in between(graph, [start], [end]) if not moves_nothing(node))

@@ -1,0 +1,102 @@
+"""What enters a stream: models in eval mode with finite weights, and inputs like the example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from resdyn.errors import InputError
+
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+def check_model(model: nn.Module) -> None:
+    """A model must be a module in eval mode with finite weights."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the model itself")
+    for name, module in model.named_modules():
+        if module.training and (isinstance(module, BATCH_NORMS) or name == ""):
+            where = f"{name} ({type(module).__name__})" if name else type(model).__name__
+            raise InputError(
+                f"{where} is in training mode, where batch norm mixes the samples of a batch and dropout is random; "
+                "call model.eval() first"
+            )
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            count = int((~torch.isfinite(value)).sum())
+            raise InputError(
+                f"weight {name!r} holds {count} NaN or infinite values of {value.numel()}; nothing measured on this "
+                "model would mean anything: load other weights"
+            )
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Shapes and dtypes of a model's inputs, and which of them carry the batch dimension."""
+
+    shapes: tuple[tuple[int, ...] | None, ...]
+    dtypes: tuple[torch.dtype | None, ...]
+    batched: tuple[bool, ...]
+    structure: pytree.TreeSpec
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if not tensors or tensors[0].dim() == 0 or len(tensors[0]) == 0:
+            raise InputError(
+                "an example input is needed: a tensor with a leading batch dimension of at least one sample, "
+                f"got {[tuple(t.shape) for t in tensors] or 'no tensor at all'}"
+            )
+        size = len(tensors[0])
+        return cls(
+            shapes=tuple(tuple(leaf.shape) if isinstance(leaf, Tensor) else None for leaf in leaves),
+            dtypes=tuple(leaf.dtype if isinstance(leaf, Tensor) else None for leaf in leaves),
+            batched=tuple(isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == size for leaf in leaves),
+            structure=structure,
+        )
+
+    def one_sample(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same arguments with the first sample alone."""
+        leaves = pytree.tree_leaves((args, kwargs))
+        first = [leaf[:1] if batched else leaf for leaf, batched in zip(leaves, self.batched, strict=True)]
+        result: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_unflatten(first, self.structure)
+        return result
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], int]:
+        """Flat inputs and the number of samples in them, or an error that says what does not fit."""
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        if structure != self.structure:
+            raise InputError(
+                f"the stream was found with arguments {self.structure}, got {structure}; pass the same arguments"
+            )
+        sizes = set()
+        for index, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and self.shapes[index] is not None:
+                sizes |= self._check_one(index, leaf)
+        if len(sizes - {1}) > 1:
+            raise InputError(f"the inputs hold different numbers of samples: {sorted(sizes)}; give each the same")
+        return leaves, max(sizes)
+
+    def _check_one(self, index: int, leaf: Tensor) -> set[int]:
+        shape = self.shapes[index]
+        assert shape is not None
+        rest = shape[1:] if self.batched[index] else shape
+        got = tuple(leaf.shape[1:]) if self.batched[index] else tuple(leaf.shape)
+        if got != rest or leaf.dim() != len(shape):
+            wanted = f"(N, {', '.join(map(str, rest))})" if self.batched[index] else str(shape)
+            raise InputError(
+                f"input {index} has shape {tuple(leaf.shape)}, expected {wanted} as in the example that the stream "
+                "was found with; find a new stream for another input size"
+            )
+        if leaf.dtype != self.dtypes[index]:
+            raise InputError(
+                f"input {index} has dtype {leaf.dtype}, expected {self.dtypes[index]}; convert it with .to(...)"
+            )
+        if self.batched[index] and len(leaf) == 0:
+            raise InputError(f"input {index} holds no samples (shape {tuple(leaf.shape)}); pass at least one")
+        return {len(leaf)} if self.batched[index] else {1}

@@ -1,0 +1,77 @@
+"""A block's Jacobian at a state, as a linear operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resdyn.linalg.operator import LinearOperator
+from resdyn.stream.graph import quiet, sdpa_math
+
+MEMORY_LIMIT = 1 << 30
+SAFETY = 4
+
+
+@cache
+def _load_forward_mode() -> None:
+    """torch compiles its forward-mode rules at the first dual number, and warns about its own way to do so."""
+    with quiet():
+        torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
+
+
+class JacobianOperator(LinearOperator):
+    """J = df/dh at one state, by forward mode (J X) and reverse mode (J^T Y), never materialised.
+
+    Shape (numel of output, numel of state), row-major flattened. One primal serves all tangents: the
+    derivative is batched over columns, not over copies of the state, so nothing of size
+    columns x samples x samples ever exists. Columns are worked off in chunks whose intermediate values stay
+    under `memory_limit` bytes (estimated from the graph as 4 x all intermediate elements x columns).
+
+    Parameters
+    ----------
+    function: map of a tensor shaped like `state`.
+    state: the point of linearisation.
+    numel_inside: elements of the intermediate values of one evaluation.
+    memory_limit: bytes that a chunk of columns may take.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        state: Tensor,
+        numel_inside: int,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        _load_forward_mode()
+        self._function = function
+        self._state = state.detach()
+        with torch.no_grad(), sdpa_math():
+            self._output_shape = function(self._state).shape
+        super().__init__((self._output_shape.numel(), state.numel()), state.dtype, state.device)
+        per_column = SAFETY * max(numel_inside, *self.shape) * state.element_size()
+        self.chunk_size = max(1, memory_limit // per_column)
+        self._pullback: Callable[[Tensor], Any] | None = None
+
+    def _matmat(self, X: Tensor) -> Tensor:
+        def pushforward(tangent: Tensor) -> Tensor:
+            return torch.func.jvp(self._function, (self._state,), (tangent,))[1]
+
+        tangents = X.T.reshape(-1, *self._state.shape)
+        return self._columns(pushforward, tangents, self.shape[0])
+
+    def _rmatmat(self, Y: Tensor) -> Tensor:
+        if self._pullback is None:
+            with sdpa_math():
+                self._pullback = torch.func.vjp(self._function, self._state)[1]
+        pullback = self._pullback
+        cotangents = Y.T.reshape(-1, *self._output_shape)
+        return self._columns(lambda cotangent: pullback(cotangent)[0], cotangents, self.shape[1])
+
+    def _columns(self, apply: Callable[[Tensor], Tensor], batch: Tensor, size: int) -> Tensor:
+        with sdpa_math():
+            parts = [torch.func.vmap(apply)(chunk).reshape(-1, size) for chunk in batch.split(self.chunk_size)]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach().T

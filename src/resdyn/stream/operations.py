@@ -1,0 +1,101 @@
+"""What kinds of operations there are, as far as finding a residual stream needs to know."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from resdyn.stream.graph import is_floating, tensor_of
+
+NEUTRAL = {"alias", "clone", "plain_clone", "detach", "lift_fresh_copy", "contiguous", "_to_copy", "dropout", "getitem"}
+RESHAPING = {
+    "reshape", "view", "_unsafe_view", "permute", "transpose", "t", "unsqueeze", "squeeze", "flatten", "unflatten",
+    "slice", "select", "split", "split_with_sizes", "chunk", "unbind", "expand", "narrow", "movedim", "roll", "index",
+}  # fmt: skip
+RENAMING = {"reshape", "view", "_unsafe_view", "unsqueeze", "squeeze", "flatten", "unflatten"}
+LINEAR = {
+    "conv1d", "conv2d", "conv3d", "convolution", "linear", "addmm", "mm", "bmm", "matmul", "frozen_batch_norm",
+    "batch_norm", "mul", "div", "neg", "add", "sub", "constant_pad_nd", "pad", "cat", "avg_pool1d", "avg_pool2d",
+    "avg_pool3d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "upsample_nearest2d",
+    "upsample_bilinear2d", "slice_scatter", "select_scatter", "pixel_shuffle", "pixel_unshuffle",
+}  # fmt: skip
+WEIGHTED = {"conv1d", "conv2d", "conv3d", "convolution", "linear", "addmm", "mm", "bmm", "matmul"}
+ELEMENTWISE = {
+    "relu", "relu6", "gelu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "prelu", "_prelu_kernel", "rrelu",
+    "sigmoid", "hardsigmoid", "tanh", "hardtanh", "hardswish", "softplus", "softsign", "log_sigmoid_forward", "erf",
+    "exp", "log", "sin", "cos", "abs", "neg", "pow", "square", "sqrt", "rsqrt", "reciprocal", "clamp", "clamp_min",
+    "clamp_max", "threshold", "mul", "div", "add", "sub", "where", "maximum", "minimum", "sign", "le", "ge", "lt", "gt",
+    "logical_not", "full_like", "zeros_like", "ones_like", "scalar_tensor",
+}  # fmt: skip
+NORM = {
+    "layer_norm", "native_layer_norm", "group_norm", "native_group_norm", "rms_norm", "_fused_rms_norm",
+    "frozen_batch_norm", "instance_norm", "batch_norm",
+}  # fmt: skip
+STATISTICS = {"mean", "var", "var_mean", "sum", "amax", "linalg_vector_norm"}
+GATE_NAMES = {
+    "layer_norm": "layernorm", "native_layer_norm": "layernorm", "group_norm": "groupnorm",
+    "native_group_norm": "groupnorm", "rms_norm": "rmsnorm", "_fused_rms_norm": "rmsnorm",
+    "frozen_batch_norm": "batchnorm", "batch_norm": "batchnorm",
+}  # fmt: skip
+
+
+def operation(node: fx.Node) -> str:
+    """The bare name of a node's operation: `relu` for `aten.relu.default`."""
+    name = getattr(node.target, "__name__", str(node.target))
+    return name.removeprefix("aten.").split(".")[0]
+
+
+def is_neutral(node: fx.Node) -> bool:
+    """Same numbers, same shape, out as in."""
+    return operation(node) in NEUTRAL
+
+
+def moves_nothing(node: fx.Node) -> bool:
+    """The same numbers in the same order, at most under another shape."""
+    return is_neutral(node) or operation(node) in RENAMING
+
+
+def is_linear(node: fx.Node, flow: set[fx.Node]) -> bool:
+    """An affine map of the one operand that belongs to the flow (all others are constants of the block)."""
+    name = operation(node)
+    if name in NEUTRAL or name in RESHAPING:
+        return True
+    operands = [n for n in node.all_input_nodes if n in flow]
+    if name not in LINEAR or (len(operands) != 1 and name not in {"add", "sub", "cat"}):
+        return False
+    return name != "div" or node.args[0] in flow
+
+
+def is_pointwise(node: fx.Node) -> bool:
+    """Elementwise, a normalisation, or part of one: what a gate may consist of."""
+    name = operation(node)
+    return name in ELEMENTWISE or name in NORM or moves_nothing(node) or (name in STATISTICS and _keeps_rank(node))
+
+
+def _keeps_rank(node: fx.Node) -> bool:
+    value, source = tensor_of(node), node.all_input_nodes[0]
+    before = tensor_of(source)
+    return value is not None and before is not None and value.dim() == before.dim()
+
+
+def is_flow(node: fx.Node) -> bool:
+    """Whether a node can carry a state: an operation with floating-point results."""
+    return node.op == "call_function" and is_floating(node)
+
+
+def gate_name(nodes: list[fx.Node]) -> str:
+    """`relu`, `layernorm`, ... for one operation; a composite takes its module's name or the operations' names."""
+    active = [node for node in nodes if not moves_nothing(node)]
+    if not active:
+        return "none"
+    names = [GATE_NAMES.get(operation(node), operation(node)) for node in active]
+    if len(names) == 1:
+        return names[0]
+    modules = {_leaf_module(node) for node in active}
+    if len(modules) == 1 and (module := modules.pop()):
+        return module.lower()
+    return "+".join(names)
+
+
+def _leaf_module(node: fx.Node) -> str:
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return str(stack[-1][1]).split(".")[-1].rstrip("'>") if stack else ""

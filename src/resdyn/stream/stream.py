@@ -1,0 +1,288 @@
+"""The residual stream of a model: its blocks, and the states h_0..h_L of an input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from resdyn.errors import ComputationError, InputError
+from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
+from resdyn.stream.discovery import Join, find_joins
+from resdyn.stream.graph import Cut, DataGraph, Evaluation, export_graph, sdpa_math, tensor_of
+from resdyn.stream.inputs import Signature, check_model
+from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator
+from resdyn.stream.operations import is_neutral, operation
+from resdyn.stream.table import stream_table
+from resdyn.stream.verify import relative_error, tolerance, verify_block
+
+
+class States(Sequence[Tensor]):
+    """The states h_0..h_L of N samples: a sequence of L+1 tensors of shape (N, *shape_i).
+
+    h_i is the input of block i; h_L is the output of the last block. `outputs[i]` is what block i returns
+    (equal to h_{i+1} unless a transition between stages stands in between), `output` what the model returns,
+    `features` the input of the final linear map (None if there is none), `inputs` the flat model inputs.
+    """
+
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        output: Tensor,
+        features: Tensor | None,
+        inputs: Sequence[Any],
+        batched: Sequence[bool],
+    ) -> None:
+        self._tensors = tuple(tensors)
+        self.outputs = tuple(outputs)
+        self.output = output
+        self.features = features
+        self.inputs = tuple(inputs)
+        self._batched = tuple(batched)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._tensors[index]
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples the states belong to."""
+        return len(self._tensors[0])
+
+    def sample(self, n: int) -> States:
+        """The states of sample `n` alone (N = 1)."""
+        pick = slice(n, n + 1)
+        inputs = [value[pick] if many and len(value) > 1 else value for value, many in zip(self.inputs, self._batched)]
+        features = None if self.features is None else self.features[pick]
+        return States(
+            [t[pick] for t in self._tensors], [t[pick] for t in self.outputs], self.output[pick], features, inputs,
+            self._batched,
+        )  # fmt: skip
+
+
+class ResidualStream:
+    """The residual blocks of a model in order, h_{i+1} = gate_i(skip_i(h_i) + F_i(h_i)), i = 0..L-1.
+
+    Made by `find_stream` or `stream_from_blocks`. `len(stream)` is L, `stream[i]` and `stream.blocks[i]`
+    the blocks, `print(stream)` a table.
+    """
+
+    def __init__(self, graph: DataGraph, joins: list[Join], target: fx.Node, signature: Signature,
+                 paths: Sequence[str] | None = None) -> None:  # fmt: skip
+        self.model: nn.Module = graph.model
+        self.signature = signature
+        self._graph = graph
+        self._target = target
+        self._stages = state_stages(joins)
+        self.blocks = [
+            ResidualBlock(graph, join, i, block_stage(joins, self._stages, i), None if paths is None else paths[i])
+            for i, join in enumerate(joins)
+        ]
+        self._classifier = final_linear(graph, target)
+        features = [] if self._classifier is None else [self._classifier[0]]
+        forks = [join.fork for join in joins]
+        self._trace = Cut(graph, graph.inputs, [*forks, *(j.out for j in joins), *features, target])
+        self._vmappable: bool | None = None
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[ResidualBlock]:
+        return iter(self.blocks)
+
+    def __getitem__(self, index: int) -> ResidualBlock:
+        return self.blocks[index]
+
+    def __str__(self) -> str:
+        return stream_table(type(self.model).__name__, self.describe(), self.num_parameters)
+
+    def __repr__(self) -> str:
+        return f"ResidualStream({type(self.model).__name__}, {len(self)} blocks)"
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the whole model."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def stage_of_depth(self) -> tuple[int, ...]:
+        """Stage of each state h_0..h_L: states of a stage have one shape and no transition between them."""
+        return self._stages
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The blocks as plain data, one dict each."""
+        return [block.describe() for block in self.blocks]
+
+    def classifier(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight (C, d) and bias (C,) of the linear map that ends the model, or None."""
+        if self._classifier is None:
+            return None
+        _, weight, bias = self._classifier
+        evaluation = Evaluation(self._graph, None)
+        return evaluation(weight), None if bias is None else evaluation(bias)
+
+    def states(self, *args: Any, **kwargs: Any) -> States:
+        """The states h_0..h_L of a batch of N samples, each (N, *shape_i), cloned and detached.
+
+        Arguments are those of the model. Samples are evaluated independently (batch norm in eval mode).
+        Cost: one forward pass. Errors: InputError if an input does not fit the example's shape or dtype.
+        """
+        leaves, size = self.signature.check(args, kwargs)
+        many = [batched and len(leaf) == size for leaf, batched in zip(leaves, self.signature.batched, strict=True)]
+        values = self._values(leaves, many, size)
+        blocks = len(self.blocks)
+        outs = values[blocks : 2 * blocks]
+        features = values[2 * blocks] if self._classifier is not None else None
+        return States([*values[:blocks], outs[-1]], outs, values[-1], features, leaves, self.signature.batched)
+
+    def _values(self, leaves: list[Any], many: list[bool], size: int) -> list[Tensor]:
+        rows = [leaf.unsqueeze(1) if batched else leaf for leaf, batched in zip(leaves, many, strict=True)]
+        run = self._trace.bind(Evaluation(self._graph, None))
+        with torch.no_grad(), sdpa_math():
+            if size > 1 and self._vmappable is not False:
+                results = self._batched(run, rows, many)
+                if results is not None:
+                    return results
+            singles = [run(*(r[n] if b else r for r, b in zip(rows, many, strict=True))) for n in range(size)]
+        return [
+            torch.stack(column).reshape(size, *sample_shape(node)).clone()
+            for column, node in zip(zip(*singles), self._trace.targets)
+        ]
+
+    def _batched(self, run: Any, rows: list[Any], many: list[bool]) -> list[Tensor] | None:
+        """All samples at once; None, and never again, where an operation cannot be batched."""
+        dims = tuple(0 if batched else None for batched in many)
+        try:
+            results = torch.func.vmap(run, in_dims=dims)(*rows)
+        except (RuntimeError, ValueError, NotImplementedError):
+            if self._vmappable:
+                raise
+            self._vmappable = False
+            return None
+        if self._vmappable is None:
+            first = run(*(row[0] if batched else row for row, batched in zip(rows, many, strict=True)))
+            gaps = (relative_error(value[0], single) for value, single in zip(results, first, strict=True))
+            self._vmappable = all(gap <= tolerance(first[0].dtype) for gap in gaps)
+            if not self._vmappable:
+                return None
+        size = len(results[0])
+        return [
+            value.reshape(size, *sample_shape(node)).clone()
+            for value, node in zip(results, self._trace.targets, strict=True)
+        ]
+
+    def jacobian(
+        self, i: int, state: Tensor | States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
+    ) -> JacobianOperator:
+        """The Jacobian of block `i` at one state, matrix-free, of shape (numel of output, numel of state).
+
+        kind "branch": dF_i/dh. kind "gated": gate'(z) dF_i/dh at z = skip(h) + F(h), the Residual Jacobian of Li
+        and Papyan (2023), section 1.3, skip excluded. kind "block": the derivative of the whole block.
+        `state` is one sample's States or one state tensor (the input of block `i`). Tensors are flattened
+        row-major. Products are worked off in chunks that keep intermediate values under `memory_limit` bytes.
+        """
+        if kind not in KINDS:
+            raise InputError(f"unknown kind of Jacobian {kind!r}; choose one of {', '.join(KINDS)}")
+        if not -len(self) <= i < len(self):
+            raise InputError(f"there is no block {i}: the stream has blocks 0 to {len(self) - 1}")
+        block = self.blocks[i]
+        h, inputs = self._one_state(block, state)
+        shaped = h.detach().reshape(block.graph_shape_in)
+        return JacobianOperator(block.function(kind, shaped, inputs), shaped, block.numel_inside, memory_limit)
+
+    def _one_state(self, block: ResidualBlock, state: Tensor | States) -> tuple[Tensor, tuple[Any, ...] | None]:
+        if not isinstance(state, States):
+            block._check(state, block.shape_in, block.join.fork)
+            if state.numel() != block.join.fork.meta["val"].numel():
+                raise InputError(
+                    f"a Jacobian belongs to one state, got a batch of shape {tuple(state.shape)}; pass one of them"
+                )
+            return state, None
+        if state.num_samples != 1:
+            raise InputError(
+                f"a Jacobian belongs to one sample, got States of {state.num_samples}; pass states.sample(n)"
+            )
+        return state[block.index], state.inputs
+
+
+def find_stream(model: nn.Module, *example_args: Any, **example_kwargs: Any) -> ResidualStream:
+    """Find the residual stream h_{i+1} = gate(skip(h_i) + F_i(h_i)) of any PyTorch model, by dataflow.
+
+    The model is exported at the first sample of the example input. In the graph of its values, the dominators
+    of the output are the states; where two consecutive ones are joined by a sum of a skip and a branch lies a
+    block. Every block is then verified at the example: value, repeatability, adjoint identity.
+
+    Parameters: the model in eval mode, and the arguments of one forward call, batch first.
+    Errors: InputError for a model in training mode or with NaN weights; ComputationError for a model without
+    a residual stream, one that cannot be exported, or a block that fails verification (named, with the reason).
+    Cost: one export (seconds), and per block a few evaluations and one product with J and J^T each.
+    """
+    check_model(model)
+    signature = Signature.of(example_args, example_kwargs)
+    args, kwargs = signature.one_sample(example_args, example_kwargs)
+    graph = export_graph(model, args, kwargs)
+    joins, target = find_joins(graph)
+    if not joins or target is None:
+        raise ComputationError(
+            f"{type(model).__name__} has no residual stream: no value that every path to the output passes is the sum "
+            "of an earlier such value (or a linear projection of it) and a branch. Name blocks by hand with "
+            "resdyn.stream_from_blocks(model, [module paths], *inputs)"
+        )
+    return verified(ResidualStream(graph, joins, target, signature), args, kwargs)
+
+
+def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResidualStream:
+    """The same stream, once its graph and each of its blocks reproduce the model."""
+    states = stream.states(*args, **kwargs)
+    with torch.no_grad(), sdpa_math():
+        returned = torch.utils._pytree.tree_leaves(stream.model(*args, **kwargs))
+    tensors = [value for value in returned if isinstance(value, Tensor)]
+    output = stream._target
+    error = min(
+        (relative_error(states.output, t) for t in tensors if tuple(t.shape) == graph_shape(output)),
+        default=float("inf"),
+    )
+    limit = 10 * tolerance(states.output.dtype)
+    if not error <= limit:
+        raise ComputationError(
+            f"the exported graph of {type(stream.model).__name__} does not reproduce the model: its output differs by "
+            f"{error:.1e} (expected at most {limit:.1e}); is something random in the model?"
+        )
+    for block, state, out in zip(stream.blocks, states, states.outputs):
+        verify_block(block, state[0], out[0], states.inputs)
+    return stream
+
+
+def state_stages(joins: list[Join]) -> tuple[int, ...]:
+    """Stage of each state h_0..h_L, counted up wherever the shape changes or a transition stands."""
+    stages = [0]
+    for join in joins:
+        same = sample_shape(join.fork) == sample_shape(join.out) and join.following is None
+        stages.append(stages[-1] if same else stages[-1] + 1)
+    return tuple(stages)
+
+
+def block_stage(joins: list[Join], stages: tuple[int, ...], index: int) -> int:
+    """A block belongs to the stage that it works in: of its input if it keeps the shape, else of its output."""
+    keeps = sample_shape(joins[index].fork) == sample_shape(joins[index].out)
+    return stages[index] if keeps else stages[index + 1]
+
+
+def final_linear(graph: DataGraph, target: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None] | None:
+    """(input, weight, bias) of the linear map of one feature vector per sample that ends the graph."""
+    node = target
+    while is_neutral(node) and tensor_of(node.all_input_nodes[0]) is not None:
+        node = node.all_input_nodes[0]
+    shape = graph_shape(node)
+    if operation(node) != "linear" or len(shape) != 2 or shape[0] != 1:
+        return None
+    features, weight, *rest = node.args
+    if not isinstance(weight, fx.Node) or weight not in graph.parameters or not isinstance(features, fx.Node):
+        return None
+    bias = rest[0] if rest and isinstance(rest[0], fx.Node) else None
+    return features, weight, bias

@@ -1,0 +1,80 @@
+"""Every block is checked before anybody uses it; what fails is refused by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from resdyn.errors import ComputationError
+from resdyn.stream.block import ResidualBlock
+from resdyn.stream.jacobian import JacobianOperator
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Relative deviation that rounding can explain: eps^(2/3) (2e-5 in float32, 4e-11 in float64)."""
+    return float(torch.finfo(dtype).eps) ** (2 / 3)
+
+
+def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: tuple[object, ...]) -> None:
+    """Check value, repeatability and the adjoint identity of a block at one recorded state."""
+    first, second = block.block(state, inputs), block.block(state, inputs)
+    _require(torch.isfinite(first).all(), block, "its output holds NaN or infinity", "check the weights and the input")
+    _require(
+        torch.equal(first, second),
+        block,
+        "two evaluations at the same state differ",
+        "switch off what is random in it (dropout, stochastic depth): model.eval()",
+    )
+    error = relative_error(first, recorded)
+    _require(
+        error <= tolerance(first.dtype),
+        block,
+        f"its value differs from the model's own by {error:.1e} (expected at most {tolerance(first.dtype):.1e})",
+        "name the blocks by hand with stream_from_blocks",
+    )
+    recomposed = block.gate(block.skip(state, inputs) + block.branch(state, inputs), inputs)
+    error = relative_error(recomposed, recorded)
+    _require(
+        error <= tolerance(first.dtype),
+        block,
+        f"gate(skip(h) + branch(h)) differs from the model's own value by {error:.1e}",
+        "name the blocks by hand with stream_from_blocks",
+    )
+    _verify_adjoint(block, state, inputs)
+
+
+def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, ...]) -> None:
+    shaped = state.reshape(block.graph_shape_in)
+    generator = torch.Generator().manual_seed(block.index)
+    for kind in ("gated", "block"):
+        try:
+            function = block.function(kind, shaped, inputs)  # type: ignore[arg-type]
+            jacobian = JacobianOperator(function, shaped, block.numel_inside)
+            v, u = (torch.randn(n, 1, generator=generator, dtype=state.dtype).to(state) for n in jacobian.shape[::-1])
+            forward, backward = jacobian.matmat(v), jacobian.rmatmat(u)
+        except (RuntimeError, NotImplementedError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ComputationError(
+                f"block {block.index} ({block.path}) cannot be differentiated: {reason}. It was refused; name other "
+                "blocks with stream_from_blocks, or replace the operation that has no derivative"
+            ) from error
+        scale = float(forward.norm() * u.norm() + backward.norm() * v.norm())
+        gap = abs(float((forward * u).sum() - (v * backward).sum()))
+        _require(
+            gap <= tolerance(state.dtype) * scale + torch.finfo(state.dtype).tiny,
+            block,
+            f"<Jv, u> and <v, J^T u> differ by {gap:.1e} (kind {kind!r}): forward and backward derivatives disagree",
+            "a custom autograd.Function with a wrong derivative is the usual reason",
+        )
+
+
+def relative_error(value: Tensor, reference: Tensor) -> float:
+    """||value - reference|| / ||reference||, 0 when both vanish."""
+    gap = float((value.reshape(-1) - reference.reshape(-1)).norm())
+    norm = float(reference.norm())
+    return gap / norm if norm else gap
+
+
+def _require(condition: object, block: ResidualBlock, what: str, advice: str) -> None:
+    if not condition:
+        raise ComputationError(f"block {block.index} ({block.path}) could not be verified: {what}; {advice}")

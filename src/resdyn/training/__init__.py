@@ -1,0 +1,20 @@
+"""Training that can be watched, killed and resumed."""
+
+from resdyn.training.callbacks import Callback, EpochEnd
+from resdyn.training.demo import DIGITS_RECIPE, TrainedDigits, train_digits
+from resdyn.training.loop import History, accuracy, train
+from resdyn.training.monitor import Monitor
+from resdyn.training.recipe import Recipe
+
+__all__ = [
+    "DIGITS_RECIPE",
+    "Callback",
+    "EpochEnd",
+    "History",
+    "Monitor",
+    "Recipe",
+    "TrainedDigits",
+    "accuracy",
+    "train",
+    "train_digits",
+]

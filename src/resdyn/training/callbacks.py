@@ -1,0 +1,47 @@
+"""What may watch a training run: three functions and a state that is a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import nn
+
+from resdyn.data.images import ImageData
+
+CallbackState = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class EpochEnd:
+    """What a callback is told after epoch `epoch` (from 0): the model, in eval mode, and the epoch's figures.
+
+    loss: mean cross entropy over the epoch's images, each before the step that it took part in; accuracy: the
+    fraction of them that was right then; learning_rate: of the epoch; epochs: of the whole run.
+    """
+
+    epoch: int
+    epochs: int
+    model: nn.Module
+    loss: float
+    accuracy: float
+    learning_rate: float
+
+
+class Callback(Protocol):
+    """Watches a run without keeping anything itself, so that a run can stop and resume anywhere.
+
+    The state maps names to tensors or to values that JSON can hold; it is saved with every checkpoint.
+    """
+
+    def init(self, model: nn.Module, data: ImageData) -> CallbackState:
+        """The state before the first epoch; model in eval mode, data as trained on."""
+        ...
+
+    def update(self, state: CallbackState, end: EpochEnd) -> CallbackState:
+        """The state after one more epoch."""
+        ...
+
+    def result(self, state: CallbackState) -> Any:
+        """What the run is to return for this callback."""
+        ...

@@ -1,0 +1,214 @@
+"""Plain training that can be killed and resumed anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resdyn.data.images import ImageData
+from resdyn.errors import ComputationError, InputError
+from resdyn.executor import progress_bars
+from resdyn.training.callbacks import Callback, CallbackState, EpochEnd
+from resdyn.training.checkpoint import (
+    Checkpoint,
+    join_states,
+    load_checkpoint,
+    save_checkpoint,
+    split_states,
+    with_prefix,
+)
+from resdyn.training.recipe import Recipe
+
+IN_MEMORY_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class History:
+    """The course of a run.
+
+    records: one an epoch (epoch, loss, accuracy, learning_rate; see `EpochEnd`). results: of each callback,
+    in order. seconds: that this call took, hence without what an earlier call did of the run.
+    """
+
+    records: list[dict[str, float]]
+    results: list[Any]
+    seconds: float
+
+
+@dataclass
+class _Run:
+    """Everything that changes while a run goes on."""
+
+    model: nn.Module
+    optimizer: torch.optim.SGD
+    states: list[CallbackState]
+    records: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    model: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
+) -> History:
+    """Train `model` in place on `data` by `recipe`; it is left in eval mode.
+
+    With `checkpoint`, a safetensors file written every `checkpoint_every` epochs and at the end, the same
+    call goes on where an earlier one stopped. On one machine with one number of threads a resumed run equals
+    an undisturbed one bit for bit: all that is random in epoch t (order, dropout) is a function of (seed, t).
+    Images are fed as `data.inputs`; use `ImageData.prepared` first. Every epoch sees every image once, but
+    for a last batch of a single image, which batch norm could not take.
+
+    Errors: ComputationError when the loss stops being finite; InputError for a checkpoint of another run.
+    """
+    start = time.monotonic()
+    path = Path(checkpoint) if checkpoint is not None else None
+    data = _cached(data)
+    run = _begin(model, data, recipe, callbacks)
+    settings = _settings(model, data, recipe, callbacks)
+    if path is not None and path.exists():
+        _restore(run, load_checkpoint(path, settings))
+    done = len(run.records)
+    with progress_bars({"training": recipe.epochs}) as advance, _own_random_state(model):
+        advance("training", done)
+        for epoch in range(done, recipe.epochs):
+            torch.manual_seed(_epoch_seed(recipe, epoch))
+            end = _epoch(run, data, recipe, epoch)
+            run.states = [c.update(s, end) for c, s in zip(callbacks, run.states, strict=True)]
+            if path is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == recipe.epochs):
+                save_checkpoint(path, _snapshot(run, settings))
+            advance("training", 1)
+    model.eval()
+    results = [c.result(s) for c, s in zip(callbacks, run.states, strict=True)]
+    return History(records=run.records, results=results, seconds=time.monotonic() - start)
+
+
+def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
+    """Fraction of images whose largest output is their label; the model in eval mode."""
+    model.eval()
+    weight = _weight(model)
+    with torch.no_grad():
+        right = sum(
+            int((model(batch.inputs.to(weight)).argmax(1).cpu() == batch.labels).sum())
+            for batch in data.batches(batch_size)
+        )
+    return right / len(data)
+
+
+def _begin(model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback]) -> _Run:
+    if len(data) < 2:
+        raise InputError(f"got {len(data)} image, expected at least two to train on")
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    model.eval()
+    return _Run(model, optimizer, [c.init(model, data) for c in callbacks])
+
+
+def _epoch(run: _Run, data: ImageData, recipe: Recipe, epoch: int) -> EpochEnd:
+    """One pass over the images, and its record."""
+    rate = recipe.learning_rate(epoch)
+    run.optimizer.param_groups[0]["lr"] = rate
+    run.model.train()
+    loss, right, seen = 0.0, 0, 0
+    for positions in _batches(len(data), recipe, epoch):
+        batch_loss, batch_right = _step(run, data.inputs(positions), data.labels[positions])
+        if not math.isfinite(batch_loss):
+            raise ComputationError(
+                f"the loss became {batch_loss} in epoch {epoch}: lower the learning rate (lr={recipe.lr})"
+            )
+        loss, right, seen = loss + batch_loss * len(positions), right + batch_right, seen + len(positions)
+    run.model.eval()
+    end = EpochEnd(epoch, recipe.epochs, run.model, loss / seen, right / seen, rate)
+    run.records.append({"epoch": epoch, "loss": end.loss, "accuracy": end.accuracy, "learning_rate": end.learning_rate})
+    return end
+
+
+def _batches(images: int, recipe: Recipe, epoch: int) -> list[Tensor]:
+    """Positions of each batch of an epoch: a function of seed and epoch alone."""
+    generator = torch.Generator().manual_seed(_epoch_seed(recipe, epoch))
+    order = torch.randperm(images, generator=generator)
+    return [positions for positions in order.split(recipe.batch_size) if len(positions) > 1]
+
+
+def _epoch_seed(recipe: Recipe, epoch: int) -> int:
+    return recipe.seed * 1_000_003 + epoch
+
+
+def _own_random_state(model: nn.Module) -> AbstractContextManager[None]:
+    """Leave the caller's random numbers as they were."""
+    device = _weight(model).device
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def _step(run: _Run, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
+    weight = _weight(run.model)
+    labels = labels.to(weight.device)
+    logits = run.model(inputs.to(weight))
+    loss = F.cross_entropy(logits, labels)
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    run.optimizer.step()
+    return loss.item(), int((logits.argmax(1) == labels).sum())
+
+
+def _weight(model: nn.Module) -> Tensor:
+    """A parameter, whose device and dtype are those of the inputs."""
+    return next(model.parameters())
+
+
+def _cached(data: ImageData) -> ImageData:
+    """Keep all inputs in memory where they fit."""
+    one = data.inputs([0])
+    return data.in_memory() if one.nbytes * len(data) <= IN_MEMORY_BYTES else data
+
+
+def _settings(model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """What must be the same for a run to be resumed."""
+    first = data.inputs([0])
+    return {
+        **dataclasses.asdict(recipe),
+        "data": data.name,
+        "split": data.split,
+        "images": len(data),
+        "classes": list(data.class_names),
+        "input_shape": list(first.shape[1:]),
+        "data_hash": hashlib.sha256(data.labels.numpy().tobytes() + first.numpy().tobytes()).hexdigest(),
+        "model": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
+        "callbacks": [type(c).__name__ for c in callbacks],
+    }
+
+
+def _snapshot(run: _Run, settings: dict[str, Any]) -> Checkpoint:
+    plain, tensors = split_states(run.states)
+    tensors |= {f"model.{name}": tensor for name, tensor in run.model.state_dict().items()}
+    tensors |= {f"momentum.{name}": tensor for name, tensor in _momenta(run).items()}
+    return Checkpoint(settings, {"records": run.records, "states": plain}, tensors)
+
+
+def _restore(run: _Run, saved: Checkpoint) -> None:
+    run.records = saved.progress["records"]
+    run.states = join_states(saved.progress["states"], saved.tensors)
+    run.model.load_state_dict(with_prefix(saved.tensors, "model."))
+    momenta = with_prefix(saved.tensors, "momentum.")
+    for name, parameter in run.model.named_parameters():
+        if name in momenta:
+            run.optimizer.state[parameter]["momentum_buffer"] = momenta[name].to(parameter.device)
+
+
+def _momenta(run: _Run) -> dict[str, Tensor]:
+    found = ((n, run.optimizer.state[p].get("momentum_buffer")) for n, p in run.model.named_parameters())
+    return {name: buffer for name, buffer in found if buffer is not None}

@@ -1,0 +1,48 @@
+"""What a training run is, apart from model and data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from resdyn.errors import InputError
+
+SCHEDULES = ("cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stochastic gradient descent on mean cross entropy plus (weight_decay / 2) |w|^2 over all parameters.
+
+    The learning rate of epoch t = 0 .. epochs-1 is lr (1 + cos(pi t / epochs)) / 2 with the schedule
+    `cosine` (Loshchilov and Hutter, 2017, equation 5, one cycle), lr with `constant`. `seed` orders the
+    images; the initial weights belong to the model. Source: Li and Papyan (2023), equation 1 and section 2.3.
+
+    >>> Recipe(epochs=4, lr=0.1).learning_rate(2)
+    0.05
+    """
+
+    epochs: int = 100
+    lr: float = 0.1
+    weight_decay: float = 1e-2
+    batch_size: int = 128
+    momentum: float = 0.0
+    schedule: str = "cosine"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise InputError(f"got epochs={self.epochs}, batch_size={self.batch_size}, expected at least 1 and 2")
+        if not self.lr > 0 or not self.weight_decay >= 0 or not 0 <= self.momentum < 1:
+            raise InputError(
+                f"got lr={self.lr}, weight_decay={self.weight_decay}, momentum={self.momentum}, "
+                "expected lr > 0, weight_decay >= 0 and 0 <= momentum < 1"
+            )
+        if self.schedule not in SCHEDULES:
+            raise InputError(f"got schedule '{self.schedule}', expected one of {', '.join(SCHEDULES)}")
+
+    def learning_rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0."""
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2

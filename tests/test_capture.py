@@ -1,0 +1,306 @@
+"""Captures: labelled, resumable whatever stops them, and never of mixed settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import resdyn
+from resdyn import store as stores
+from resdyn.capture import capture
+from resdyn.data import load_data
+from resdyn.errors import ComputationError, InputError, StoreError
+from resdyn.lock import locked
+from resdyn.models import load_model
+from resdyn.nets import ResidualMLP
+from resdyn.probes import Coupling, Singular, Trajectory
+from resdyn.selection import choose, labelled_inputs
+from resdyn.stream import find_stream
+
+PROBES = "trajectory,singular(k=3,vectors=true),coupling,features"
+
+
+def make_net(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return ResidualMLP(in_features=5, width=6, depth=2, classes=3, preactivation=True).double().eval()
+
+
+def make_data(n: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(n, 5, dtype=torch.float64, generator=generator), torch.arange(n) % 3
+
+
+@pytest.fixture(scope="module")
+def net():
+    return make_net()
+
+
+@pytest.fixture(scope="module")
+def stream(net):
+    return find_stream(net, make_data()[0][:1])
+
+
+@pytest.fixture
+def captured(net, stream, tmp_path):
+    """A capture in which every argument but those given is as usual."""
+
+    def run(probes=PROBES, store="store", data=None, **arguments):
+        arguments = {"samples": 4, "stream": stream, "command": "test"} | arguments
+        return capture(arguments.pop("model", net), data or make_data(), probes, tmp_path / store, **arguments)
+
+    return run
+
+
+def test_a_capture_holds_what_the_probes_measured_under_names_of_the_schema(captured):
+    ds = captured()
+    sizes = {"sample": 4, "depth": 3, "block": 2, "block_j": 2, "rank": 3, "rank_j": 3, "coord": 6}
+    assert ds.sizes == sizes | {"class": 3, "class_j": 3, "feature": 6}
+    assert set(ds.coords) == {
+        "sample", "label", "depth", "block", "stage", "stage_of_depth", "state_size", "rank", "class"
+    }  # fmt: skip
+    assert ds["states"].dims == ("sample", "depth", "coord")
+    assert ds["coupling_uv"].dims == ("sample", "block", "block_j", "rank", "rank_j")
+    assert ds["within_projected"].dims == ("depth", "class", "class_j")
+    assert not any(ds[name].isnull().any() for name in ds.variables)
+    assert ds["state_size"].values.tolist() == [6, 6, 6]
+
+
+def test_a_capture_says_where_it_comes_from(captured, stream):
+    attrs = captured().attrs
+    assert attrs["model"] == "ResidualMLP"
+    assert len(attrs["weights_hash"]) == 64
+    assert (attrs["data"], attrs["split"], attrs["class_names"]) == ("tensors", "given", ["0", "1", "2"])
+    assert (attrs["kind"], attrs["dtype"], attrs["seed"]) == ("gated", "float64", 0)
+    assert (attrs["batch_norm"], attrs["nonsquare"], attrs["command"]) == ("eval", "skip", "test")
+    assert attrs["probes"]["singular"] == {"k": 3, "method": "lanczos", "tol": 1e-4, "vectors": True}
+    assert attrs["versions"]["torch"] == torch.__version__
+    assert [block["path"] for block in attrs["stream"]] == [block.path for block in stream.blocks]
+    assert attrs["complete"] is True
+
+
+def test_samples_carry_their_index_and_label(captured):
+    x, y = make_data()
+    ds = captured("trajectory", samples=[20, 3, 7])
+    assert ds["sample"].values.tolist() == [20, 3, 7]
+    assert ds["label"].values.tolist() == y[[20, 3, 7]].tolist()
+    np.testing.assert_allclose(ds["states"][0, 0], make_net().input_map(x[20:21])[0].detach(), atol=1e-12)
+
+
+def test_drawn_samples_are_balanced_over_classes_and_belong_to_the_seed():
+    x = torch.zeros(40, 5, dtype=torch.float64)
+    data = labelled_inputs((x, torch.tensor([0] * 30 + [1] * 8 + [2] * 2)), torch.float64)
+    chosen = choose(data, 12, seed=0)
+    assert torch.bincount(data.labels[chosen]).tolist() == [5, 5, 2]
+    assert choose(data, 12, seed=0).tolist() == chosen.tolist()
+    assert choose(data, 12, seed=1).tolist() != chosen.tolist()
+
+
+def test_samples_do_not_depend_on_chunks_nor_on_the_other_samples(captured):
+    one = captured("singular(k=3),trajectory", "a", samples=[1, 2, 3, 4, 5], chunk_size=1)
+    two = captured("singular(k=3),trajectory", "b", samples=[5, 3, 1], chunk_size=2)
+    xr.testing.assert_identical(one.sel(sample=[5, 3, 1]).drop_attrs(), two.drop_attrs())
+
+
+def test_coupling_of_fewer_triplets_leaves_the_rest_nan(captured):
+    coupling = captured([Singular(k=3), Coupling(k=2)], samples=1)["coupling_uv"]
+    assert coupling.shape == (1, 2, 2, 3, 3)
+    assert (~np.isnan(coupling)).sum() == 2 * 2 * 2 * 2
+
+
+def test_feature_samples_limits_what_the_features_probe_reads(captured):
+    ds = captured("features", feature_samples=9)
+    assert int(ds["num_images"]) == ds.attrs["feature_samples"] == 9
+    assert ds["class_count"].values.tolist() == [3, 3, 3]
+    assert "sample" not in ds.dims
+
+
+def test_a_finished_capture_is_returned_without_measuring_again(captured, monkeypatch):
+    first = captured()
+    monkeypatch.setattr(Trajectory, "measure", None)
+    xr.testing.assert_identical(captured(command="another"), first)
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (
+            {"probes": "trajectory,singular(k=2,vectors=true),coupling,features"},
+            "probes.singular.k: stored 3, asked 2",
+        ),
+        ({"kind": "block"}, "kind: stored 'gated', asked 'block'"),
+        ({"samples": 5}, "samples: stored"),
+        ({"seed": 1}, "seed: stored 0, asked 1"),
+        ({"chunk_size": 2}, "chunk_size: stored 1, asked 2"),
+        ({"model": make_net(1), "stream": None}, "weights_hash: stored"),
+        ({"data": (make_data()[0] + 1, make_data()[1])}, "data_hash: stored"),
+    ],
+)
+def test_a_store_of_other_settings_is_refused_with_the_difference(captured, change, difference):
+    captured()
+    with pytest.raises(StoreError) as error:
+        captured(**change)
+    assert difference in str(error.value)
+
+
+def test_a_store_that_another_run_writes_is_refused(captured, tmp_path):
+    with locked(tmp_path / "store"), pytest.raises(StoreError, match="is being written by process"):
+        captured()
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "message"),
+    [
+        (ComputationError("no convergence"), r"sample \d+, block 1 \(blocks.1.*\): no convergence"),
+        (KeyboardInterrupt(), None),
+    ],
+)
+def test_what_is_done_when_a_task_fails_or_the_user_stops_it_stays_done(captured, monkeypatch, stopped_by, message):
+    svd, calls = Singular.svd, iter(range(100))
+
+    def stops_at_the_fourth(self, jacobian, seed):
+        if next(calls) == 3:
+            raise stopped_by
+        return svd(self, jacobian, seed)
+
+    monkeypatch.setattr(Singular, "svd", stops_at_the_fourth)
+    with pytest.raises(type(stopped_by), match=message):
+        captured("singular(k=3)")
+    monkeypatch.undo()
+    xr.testing.assert_identical(captured("singular(k=3)"), captured("singular(k=3)", "undisturbed"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"data": (torch.zeros(0, 5, dtype=torch.float64), torch.zeros(0, dtype=torch.int64))},
+            "at least one sample",
+        ),
+        (
+            {"data": (torch.zeros(3, 5), torch.arange(3))},
+            r"torch.float32, expected the model's torch.float64",
+        ),
+        ({"data": (torch.zeros(3, 5, dtype=torch.uint8), torch.arange(3))}, "uint8"),
+        ({"data": (make_data()[0], torch.arange(29))}, r"shape \(29,\), expected torch.int64 and \(30,\)"),
+        (
+            {"data": (make_data()[0], torch.arange(30))},
+            r"labels from 0 to 29, expected 0..2: there are 3 classes",
+        ),
+        ({"data": (make_data()[0], torch.arange(30) - 1)}, "labels from -1 to 28"),
+        ({"data": (make_data()[0] * torch.nan, make_data()[1])}, "NaN or infinite"),
+        ({"data": [1, 2]}, "expected ImageData or a tuple of tensors"),
+        (
+            {"data": (torch.zeros(3, 4, dtype=torch.float64), torch.arange(3))},
+            r"does not accept inputs of shape \(1, 4\)",
+        ),
+        ({"samples": 31}, "31 samples, expected between 1 and the 30 of tensors"),
+        ({"samples": [1, 99]}, "99 is not one of them"),
+        ({"samples": []}, "expected different indices"),
+        ({"kind": "whole"}, "kind='whole'"),
+        ({"seed": -1}, "seed=-1"),
+        ({"chunk_size": 0}, "chunk_size=0"),
+        ({"probes": "singular(k=7)"}, "k=7, but the Jacobian of block 0"),
+        ({"probes": []}, "at least one"),
+        ({"model": make_net().train()}, "training mode"),
+        ({"model": make_net()}, "a stream of another model"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_written(captured, tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        captured(**arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loaded_model_is_fed_prepared_images_and_its_notes_are_kept(tmp_path):
+    model = load_model("resdyn:mlp,width=8,depth=2")
+    ds = capture(model, load_data("digits"), "trajectory", tmp_path / "s", samples=10, command="")
+    assert ds.attrs["model"] == model.name
+    assert (ds.attrs["data"], ds.attrs["split"]) == ("digits", "test")
+    assert ds.attrs["weights_hash"] == model.weights_hash
+    assert set(model.notes) <= set(ds.attrs["notes"])
+    assert ds["label"].values.tolist().count(3) == 1
+
+
+KILLED = """
+import os, pathlib, signal, sys
+sys.path.insert(0, {tests!r})
+import test_capture as t
+from resdyn import store as stores
+
+net, data = t.make_net(), t.make_data()
+stream = t.find_stream(net, data[0][:1])
+
+def run(path):
+    return t.capture(net, data, t.PROBES, path, samples=3, stream=stream, command="")
+
+def killed_at(path, write):
+    writes, replace = iter(range(10**6)), os.replace
+    def counting(source, target):
+        if next(writes) == write:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(source, target)
+    os.rename, pathlib.Path.replace = counting, counting
+    run(path)
+
+for write in range(0, 10**6, 20):
+    path = pathlib.Path({root!r}) / f"s{{write:03}}"
+    child = os.fork()
+    if child == 0:
+        killed_at(path, write)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    seen = stores.open(path).load().attrs["tasks_remaining"] if stores.exists(path) else -1
+    run(path)
+    print(status, seen)
+    if status == 0:
+        break
+"""
+
+
+def test_a_capture_killed_at_any_moment_is_finished_by_the_same_call(tmp_path):
+    script = KILLED.format(tests=str(Path(__file__).parent), root=str(tmp_path))
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stderr
+    outcomes = [tuple(map(int, line.split())) for line in ran.stdout.splitlines()]
+    assert all(status == 9 for status, _ in outcomes[:-1])
+    seen = {seen for _, seen in outcomes}
+    assert {-1, 0} < seen
+    assert seen & {1, 2, 3}
+    undisturbed, *others = (stores.open(path) for path in sorted(tmp_path.glob("s*"), reverse=True))
+    for finished in others:
+        xr.testing.assert_identical(finished, undisturbed)
+
+
+def kill_a_worker_once_something_is_done(path: Path) -> None:
+    import psutil
+
+    while not (stores.exists(path) and stores.done_tasks(path).any()):
+        time.sleep(0.01)
+    children = psutil.Process().children(recursive=True)
+    workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    workers[-1].kill()
+
+
+def test_local_workers_make_the_same_store_even_if_one_is_killed(tmp_path):
+    pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+    arguments = {"samples": 12, "seed": 3, "command": ""}
+    assassin = threading.Thread(target=kill_a_worker_once_something_is_done, args=[tmp_path / "a"], daemon=True)
+    assassin.start()
+    there = capture(make_net(), make_data(), "singular(k=3)", tmp_path / "a", workers=2, quiet=True, **arguments)
+    assassin.join()
+    here = capture(make_net(), make_data(), "singular(k=3)", tmp_path / "b", **arguments)
+    xr.testing.assert_allclose(there, here, rtol=1e-9)
+    assert there.attrs == here.attrs
+
+
+def test_the_public_names_are_capture_and_open():
+    assert resdyn.capture is capture
+    assert resdyn.open is stores.open

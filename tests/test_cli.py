@@ -1,0 +1,159 @@
+"""The command line as people and programs use it: output, exit codes, messages without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from resdyn.cli.main import run
+from resdyn.nets import ResidualMLP
+
+NET = "resdyn:mlp,in_features=64,width=8,depth=2"
+PROBES = "trajectory,singular(k=3),coupling,features"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    save_file(ResidualMLP(in_features=64, width=8, depth=2).state_dict(), path)
+    return path
+
+
+def test_inspect_prints_the_stream(weights, capsys):
+    assert run(["inspect", NET, "--weights", str(weights)]) == 0
+    assert "2 residual blocks" in capsys.readouterr().out
+
+
+def test_inspect_prints_json(weights, capsys):
+    assert run(["inspect", NET, "--weights", str(weights), "--json"]) == 0
+    assert [block["gate"] for block in json.loads(capsys.readouterr().out)["blocks"]] == ["relu", "relu"]
+
+
+def test_analyze_writes_store_report_and_figures(weights, tmp_path, capsys):
+    words = ["analyze", NET, "--weights", str(weights), "--data", "digits", "--probes", PROBES, "--samples", "3",
+             "--out", str(tmp_path / "run"), "--figures", "--json"]  # fmt: skip
+    assert run(words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in answer["metrics"]} >= {"line_shape_score", "diagonal_energy_uv", "self_duality"}
+    assert answer["provenance"]["complete"] is True
+    assert Path(answer["paths"]["report"]).read_text().lower().startswith("<!doctype html>")
+    assert list(Path(answer["paths"]["figures"]).glob("*.pdf"))
+
+
+def test_capture_then_report_and_options_from_a_file(weights, tmp_path, capsys):
+    config = tmp_path / "options.yaml"
+    config.write_text(f"data: digits\nsamples: 2\nprobes: trajectory\nweights: {weights}\n")
+    store, page = tmp_path / "a.zarr", tmp_path / "page.html"
+    assert run(["capture", NET, "--config", str(config), "--out", str(store)]) == 0
+    assert run(["report", str(store), "--out", str(page)]) == 0
+    assert page.is_file()
+    assert "line-shape score" in capsys.readouterr().out
+
+
+def test_a_misspelt_option_in_a_file_is_refused(tmp_path, capsys):
+    config = tmp_path / "options.yaml"
+    config.write_text("data: digits\nsampels: 2\n")
+    assert run(["capture", NET, "--config", str(config), "--out", str(tmp_path / "a.zarr")]) == 2
+    assert "sampels" in capsys.readouterr().err
+
+
+def test_the_resolved_options_can_be_printed(capsys):
+    assert run(["capture", NET, "--data", "digits", "--out", "a.zarr", "--samples", "3", "--print-config"]) == 0
+    assert "samples: 3" in capsys.readouterr().out
+
+
+REFUSED = {
+    "unknown command": (["analyse"], "analyse"),
+    "unknown option": (["inspect", NET, "--wieghts", "x"], "wieghts"),
+    "missing data": (["capture", NET, "--out", "a.zarr"], "data"),
+    "unknown net": (["inspect", "resdyn:mpl"], "mlp"),
+    "missing file": (["inspect", "nowhere.py:net"], "nowhere.py"),
+    "no weights": (["inspect", NET, "--weights", "nowhere.safetensors"], "nowhere.safetensors"),
+    "unknown data": (["capture", NET, "--data", "digit", "--out", "a.zarr"], "digits"),
+    "unknown class": (["capture", NET, "--data", "digits", "--classes", "eleven", "--out", "a.zarr"], "eleven"),
+    "unknown probe": (["capture", NET, "--data", "digits", "--probes", "singluar", "--out", "a.zarr"], "singular"),
+    "k too large": (["capture", NET, "--data", "digits", "--probes", "singular(k=9)", "--out", "a.zarr"], "9"),
+    "no store": (["report", "nowhere.zarr"], "nowhere.zarr"),
+    "no configuration": (["inspect", NET, "--config", "nowhere.yaml"], "nowhere.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_usage_leaves_with_two_and_a_message(case, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, expected = REFUSED[case]
+    assert run(words) == 2
+    captured = capsys.readouterr()
+    assert expected in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_a_pickle_offered_as_weights_is_never_unpickled(tmp_path, capsys):
+    trap = tmp_path / "trap.pt"
+    marker = tmp_path / "executed"
+    trap.write_bytes(pickle.dumps(_Trap(str(marker))))
+    assert run(["inspect", NET, "--weights", str(trap)]) == 2
+    assert not marker.exists()
+    assert "safetensors" in capsys.readouterr().err
+
+
+class _Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (self.path,))
+
+
+def test_a_failed_computation_leaves_with_one(tmp_path, capsys):
+    factory = tmp_path / "plain.py"
+    factory.write_text(
+        "import torch\ndef net():\n    return torch.nn.Sequential(torch.nn.Linear(4, 4)), torch.zeros(1, 4)\n"
+    )
+    assert run(["inspect", f"{factory}:net"]) == 1
+    assert "no residual stream" in capsys.readouterr().err
+
+
+def test_help_is_complete(capsys):
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("demo", "inspect", "capture", "report", "analyze", "Exit codes", "MODEL"))
+    assert run(["analyze", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"--{word}" in text for word in ("data", "weights", "probes", "samples", "workers", "json", "config"))
+
+
+def test_the_core_runs_without_any_extra(tmp_path):
+    """Train, capture and report in a process where every optional package fails to import."""
+    program = '''
+import sys
+EXTRAS = {"transformers", "datasets", "umap", "dask", "distributed", "timm", "torchvision"}
+class Without:
+    """A finder that does not find the extras, as where they are not installed."""
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in EXTRAS else self.finder.find_spec(name, path, target)
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+from resdyn.cli.main import run
+code = run(["demo", "--epochs", "2", "--samples", "2", "--out", sys.argv[1]])
+assert not EXTRAS & set(sys.modules), EXTRAS & set(sys.modules)
+assert run(["capture", "resdyn:mlp", "--data", "mnist", "--data-root", sys.argv[1], "--out", "x.zarr"]) == 2
+sys.exit(code)
+'''
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").is_file()
+    assert "pip install 'resdyn[data]'" in done.stderr

@@ -1,0 +1,137 @@
+"""The summary: whatever probes are present, finite numbers or None with a note."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from resdyn.metrics import metrics_table, summarize
+from resdyn.metrics.summary import DESCRIPTIONS
+from synthetic import PROBES, synthetic_dataset
+
+
+def by_name(ds, name, **options):
+    return [metric for metric in summarize(ds, **options) if metric.name == name]
+
+
+def test_the_summary_of_a_known_network_holds_its_known_numbers():
+    ds = synthetic_dataset(early_blocks=2, n_classes=4, n_samples=5)
+    expected = {
+        "line_shape_score": 1.0,
+        "equispacing": 0.0,
+        "collinearity": 1.0,
+        "diagonal_energy_uv": 1.0,
+        "expected_diagonal_energy": 1 / 6,
+        "mismatch_vu": 0.0,
+        "singular_gap": 10.0,
+        "gap_rank": 4.0,
+        "inverse_scaling_slope": 1.0,
+        "inverse_scaling_intercept": 0.0,
+        "inverse_scaling_start": 3.0,
+        "equinorm": 0.0,
+        "self_duality": 0.0,
+    }
+    for name, value in expected.items():
+        assert by_name(ds, name)[0].value == pytest.approx(value, abs=1e-10), name
+
+
+def test_every_metric_is_described_and_measured_when_all_probes_are_present():
+    names = {metric.name for metric in summarize(synthetic_dataset())}
+    assert names == set(DESCRIPTIONS)
+
+
+@pytest.mark.parametrize("probes", [c for r in range(5) for c in itertools.combinations(PROBES, r)], ids="+".join)
+def test_any_subset_of_probes_gives_json_without_nan(probes):
+    table = metrics_table(synthetic_dataset(probes=probes, n_blocks=5, n_samples=2))
+    assert json.loads(json.dumps(table, allow_nan=False)) == table
+    assert bool(table) == bool(probes)
+
+
+def test_the_standard_error_is_that_of_the_mean_over_samples():
+    metric = by_name(synthetic_dataset(n_samples=5, spread=0.1), "inverse_scaling_slope")[0]
+    slopes = 1 + 0.1 * np.linspace(-1, 1, 5)
+    assert metric.standard_error == pytest.approx(slopes.std(ddof=1) / 5**0.5)
+    assert metric.n == 5
+
+
+def test_one_sample_has_no_standard_error():
+    metric = by_name(synthetic_dataset(n_samples=1), "diagonal_energy_uv")[0]
+    assert metric.standard_error is None
+    assert "one sample" in metric.note
+
+
+def test_stages_are_listed_apart():
+    where = [metric.where for metric in by_name(synthetic_dataset(n_blocks=8), "line_shape_score")]
+    assert where == ["stage 0 (depths 0-4)", "stage 1 (depths 5-8)"]
+
+
+def test_a_stage_too_short_for_a_line_is_none_with_a_note():
+    metric = by_name(synthetic_dataset(n_blocks=3), "line_shape_score")[1]
+    assert metric.value is None
+    assert "fewer than two steps" in metric.note
+
+
+def test_a_network_too_short_for_a_scaling_fit_is_none_with_a_note():
+    metric = by_name(synthetic_dataset(n_blocks=3), "inverse_scaling_slope")[0]
+    assert metric.value is None
+    assert "expected at least 4" in metric.note
+
+
+def test_triplets_that_did_not_converge_are_counted_in_the_notes():
+    ds = synthetic_dataset(n_samples=6, n_blocks=8)
+    ds["singular_converged"][0, 0, :3] = False
+    for name in ("diagonal_energy_uv", "singular_gap", "inverse_scaling_slope"):
+        assert "3 of 288 singular triplets did not converge and were left out" in by_name(ds, name)[0].note
+
+
+def test_nothing_converged_is_none_everywhere():
+    ds = synthetic_dataset(probes=("singular", "coupling"))
+    ds["singular_converged"][:] = False
+    measured = [metric for metric in summarize(ds) if metric.name != "expected_diagonal_energy"]
+    assert measured
+    assert all(metric.value is None and metric.note for metric in measured)
+
+
+def test_samples_that_are_not_captured_yet_are_left_out_and_counted():
+    ds = synthetic_dataset(n_samples=6)
+    ds["states"][2] = np.nan
+    metric = by_name(ds, "equispacing")[0]
+    assert metric.n == 5
+    assert "1 of 6 samples without a finite value left out" in metric.note
+
+
+def test_couplings_without_singular_values_say_that_convergence_is_unknown():
+    metric = by_name(synthetic_dataset(probes=["coupling"]), "diagonal_energy_uv")[0]
+    assert "convergence of the triplets is not known" in metric.note
+
+
+def test_empty_classes_and_two_classes_are_noted():
+    ds = synthetic_dataset(n_classes=3)
+    ds["class_count"] = ("class", np.array([10, 0, 10]))
+    note = by_name(ds, "equinorm")[0].note
+    assert "1 classes without images left out" in note
+    assert "zero by construction for two classes" in note
+
+
+def test_too_few_triplets_for_the_gap_are_none_with_a_note():
+    metric = by_name(synthetic_dataset(n_classes=4, rank=4), "singular_gap")[0]
+    assert metric.value is None
+    assert "needs 5 triplets, 4 are stored" in metric.note
+
+
+def test_a_block_is_not_compared_with_itself():
+    lonely = by_name(synthetic_dataset(n_blocks=3, angle=0.3), "mismatch_uv")[0]
+    assert lonely.value is None  # no two blocks of equal shape
+    pair = by_name(synthetic_dataset(n_blocks=4, angle=0.3), "mismatch_uv")[0]
+    assert pair.value == pytest.approx(np.sin(0.3) ** 2)
+
+
+def test_rank_limits_the_alignment():
+    metric = by_name(synthetic_dataset(), "expected_diagonal_energy", rank=2)[0]
+    assert metric.value == 0.5
+
+
+def test_one_description_per_quantity():
+    titles = [title for title, _, _ in DESCRIPTIONS.values()]
+    assert len(set(titles)) == len(titles)

@@ -1,0 +1,137 @@
+"""The papers' networks: their equations, shapes, options and names."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from resdyn.nets import NETS, CifarResNet, ResidualCNN, ResidualMLP, cifar_resnet
+from resdyn.nets.block import ResidualBlock
+
+
+def cifar_weights(layers: int) -> Path:
+    if "RESDYN_DATA" not in os.environ:
+        pytest.skip("RESDYN_DATA is not set: the CIFAR ResNet weights are looked for beside it")
+    path = Path(os.environ["RESDYN_DATA"]).parent / "models" / "cifar_resnet" / f"resnet{layers}.safetensors"
+    if not path.exists():
+        pytest.skip(f"no weights of ResNet-{layers} beside RESDYN_DATA")
+    return path
+
+
+def with_random_batch_norm(model: nn.Module) -> nn.Module:
+    """Batch norms that do something, so that a missing one is seen."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_maps_its_input_size_to_ten_logits(name):
+    net = NETS[name]().eval()
+    with torch.no_grad():
+        assert net(torch.rand(2, *net.input_size)).shape == (2, 10)
+
+
+def test_a_post_activation_mlp_follows_its_equation():
+    net = with_random_batch_norm(ResidualMLP(in_features=6, width=5, depth=2, classes=3)).double()
+    x = torch.randn(4, 6, dtype=torch.float64)
+    linear, (norm, _) = net.input_map[0], net.input_map[1]
+    h = norm(x @ linear.weight.T).relu()
+    for block in net.blocks:
+        f = block.branch
+        h = (h + f.norm2(f.norm1(h @ f.map1.weight.T).relu() @ f.map2.weight.T)).relu()
+    torch.testing.assert_close(net(x), h @ net.classifier.weight.T + net.classifier.bias)
+
+
+def test_a_pre_activation_mlp_follows_its_equation():
+    net = with_random_batch_norm(ResidualMLP(6, width=5, depth=2, classes=3, preactivation=True)).double()
+    x = torch.randn(4, 6, dtype=torch.float64)
+    h = net.input_map(x)
+    for block in net.blocks:
+        f = block.branch
+        inner = f.norm2(f.norm1(h).relu() @ f.map1.weight.T).relu()
+        h = h + inner @ f.map2.weight.T + f.map2.bias
+    torch.testing.assert_close(net(x), net.classifier(net.final[0](h).relu()))
+
+
+def test_the_twin_without_skip_has_the_same_parameters_and_no_identity_path():
+    def made(skip):
+        torch.manual_seed(0)
+        return ResidualMLP(in_features=6, width=5, depth=1, skip=skip).eval()
+
+    plain, residual = made(skip=False), made(skip=True)
+    assert plain.state_dict().keys() == residual.state_dict().keys()
+    h = torch.rand(4, 5)
+    torch.testing.assert_close(plain.blocks[0](h), residual.blocks[0].branch(h).relu())
+    torch.testing.assert_close(residual.blocks[0](h), (h + residual.blocks[0].branch(h)).relu())
+
+
+@pytest.mark.parametrize("preactivation", [False, True])
+def test_without_batch_norm_there_is_none_and_every_map_has_a_bias(preactivation):
+    nets = [
+        ResidualMLP(width=4, depth=2, batch_norm=False, preactivation=preactivation),
+        ResidualCNN(width=2, depth=2, image_size=8, batch_norm=False, preactivation=preactivation),
+    ]
+    for net in nets:
+        assert not any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in net.modules())
+        assert all(m.bias is not None for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+
+
+def test_images_and_flat_vectors_are_the_same_to_an_mlp():
+    net = ResidualMLP(in_features=(1, 8, 8), width=4, depth=1).eval()
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(net(x), net(x.flatten(1)))
+
+
+def states(net, x):
+    h, found = net.input_map(x), []
+    for block in net.blocks:
+        found.append(tuple(h.shape[1:]))
+        h = block(h)
+    return [*found, tuple(h.shape[1:])]
+
+
+def test_type_2_keeps_64_channels_at_16x16():
+    net = ResidualCNN(depth=2).eval()
+    assert states(net, torch.rand(1, 3, 32, 32)) == [(64, 16, 16)] * 3
+
+
+def test_type_3_has_its_last_half_at_128_channels_and_8x8():
+    net = ResidualCNN(depth=4, downsample=True).eval()
+    assert states(net, torch.rand(1, 3, 32, 32)) == [(64, 16, 16)] * 3 + [(128, 8, 8)] * 2
+    assert isinstance(net.blocks[2], ResidualBlock)
+    assert net.blocks[2].shortcut[0].kernel_size == (1, 1)
+
+
+@pytest.mark.parametrize("layers", [20, 32, 44, 56])
+def test_cifar_resnets_have_as_many_weight_layers_as_they_say(layers):
+    net = cifar_resnet(layers)
+    assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in net.modules()) == layers
+
+
+def test_a_cifar_resnet_of_impossible_depth_is_refused():
+    with pytest.raises(ValueError, match=r"got layers=21, expected 6n\+2"):
+        cifar_resnet(21)
+
+
+def test_the_cifar_shortcut_subsamples_and_pads_with_zeros_on_both_sides():
+    block = CifarResNet(blocks_per_stage=1).layer2[0]
+    h = torch.rand(1, 16, 8, 8)
+    skip = block._shortcut(h)
+    torch.testing.assert_close(skip[:, 8:24], h[:, :, ::2, ::2])
+    assert not skip[:, :8].any()
+    assert not skip[:, 24:].any()
+
+
+@pytest.mark.parametrize("layers", [20, 32, 44])
+def test_published_weights_load_strictly(layers):
+    net = cifar_resnet(layers)
+    missing, unexpected = net.load_state_dict(load_file(cifar_weights(layers)), strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)

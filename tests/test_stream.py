@@ -1,0 +1,300 @@
+"""Streams: discovery finds what was built, blocks reproduce the model, bad input is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import resdyn
+from resdyn.errors import ComputationError, InputError
+from resdyn.nets import cifar_resnet
+from residual_nets import Plan, build, example, prescribed
+
+DENSE = Plan("dense", "post", "batch", "relu", 3)
+CONV = Plan("conv", "post", "batch", "relu", 3, frozenset({1}))
+ATTENTION = Plan("attention", "pre", "layer", "gelu", 2)
+POSTNORM = Plan("attention", "postnorm", "layer", "gelu", 2)
+PREACTIVATION = Plan("conv", "pre", "batch", "relu", 3)
+
+
+@st.composite
+def plans(draw):
+    kind = draw(st.sampled_from(["dense", "conv", "attention"]))
+    order = draw(st.sampled_from(["pre", "post"] if kind == "conv" else ["pre", "post", "postnorm"]))
+    blocks = draw(st.integers(1, 3))
+    projections = draw(st.sets(st.integers(0, blocks - 1), max_size=1)) if kind != "attention" else set()
+    norms = ["batch", "layer"] if order == "pre" else ["batch", "layer", "none"]
+    activation = draw(st.sampled_from(["relu", "gelu", "tanh", "silu"]))
+    classifier = draw(st.booleans())
+    return Plan(kind, order, draw(st.sampled_from(norms)), activation, blocks, frozenset(projections), classifier)
+
+
+@given(plans(), st.integers(0, 100))
+@settings(max_examples=25)
+def test_discovery_finds_exactly_the_blocks_that_were_built(plan, seed):
+    net, x = build(plan, seed), example(plan)
+    stream = resdyn.find_stream(net, x)
+    assert [(block.skip_kind, block.gate_kind) for block in stream] == plan.expected
+    states = stream.states(x)
+    torch.testing.assert_close(states.output, net(x))
+    i = seed % len(stream)
+    dense = reference_jacobian(net, stream, states.sample(0), i)
+    found = resdyn.svd(stream.jacobian(i, states.sample(0)), 3, tol=1e-9)
+    torch.testing.assert_close(found.S, torch.linalg.svdvals(dense)[:3], rtol=1e-8, atol=1e-10)
+
+
+def reference_jacobian(net, stream, states, i):
+    """The Residual Jacobian from the module itself: all minus skip, by reverse mode, without the graph."""
+    block, h = net.blocks[i], states[i]
+    skip = block.skip(h).detach()
+
+    def gated(x):
+        branch = block.inner(block.second(block.activation(block.first(block.before(x)))))
+        return block.after(skip + branch)
+
+    return torch.autograd.functional.jacobian(gated, h).reshape(-1, h.numel())
+
+
+@pytest.mark.parametrize("plan", [DENSE, CONV, ATTENTION, POSTNORM, PREACTIVATION], ids=lambda p: f"{p.kind}-{p.order}")
+def test_blocks_are_functions_of_their_state_alone_or_in_a_batch(plan):
+    net, x = build(plan), example(plan, 3)
+    stream = resdyn.find_stream(net, x)
+    states = stream.states(x)
+    for block, h, out in zip(stream, states, states.outputs):
+        torch.testing.assert_close(block.block(h), out)
+        torch.testing.assert_close(block.block(h[1]), out[1])
+        torch.testing.assert_close(block.gate(block.skip(h) + block.branch(h)), out)
+        torch.testing.assert_close(net.blocks[block.index](h), out)
+
+
+@pytest.mark.parametrize("plan", [DENSE, CONV, ATTENTION, POSTNORM], ids=lambda p: f"{p.kind}-{p.order}")
+@pytest.mark.parametrize("kind", ["gated", "branch", "block"])
+def test_jacobians_equal_dense_reverse_mode(plan, kind):
+    stream = resdyn.find_stream(build(plan), example(plan))
+    states = stream.states(example(plan)).sample(1)
+    for block in stream:
+        operator = stream.jacobian(block.index, states, kind)
+        function = block.function(kind, states[block.index], states.inputs)
+        dense = torch.autograd.functional.jacobian(function, states[block.index]).reshape(operator.shape)
+        torch.testing.assert_close(operator.to_dense(), dense)
+        torch.testing.assert_close(operator.T.to_dense(), dense.T)
+
+
+def test_a_prescribed_jacobian_comes_back():
+    matrices = [torch.randn(4, 4, dtype=torch.float64) for _ in range(3)]
+    stream = resdyn.find_stream(prescribed(matrices), torch.zeros(1, 4, dtype=torch.float64))
+    states = stream.states(torch.zeros(1, 4, dtype=torch.float64))
+    for i, matrix in enumerate(matrices):
+        torch.testing.assert_close(stream.jacobian(i, states).to_dense(), matrix)
+
+
+def test_chunks_do_not_change_products():
+    stream = resdyn.find_stream(build(CONV), example(CONV))
+    states = stream.states(example(CONV)).sample(0)
+    whole, tiny = stream.jacobian(0, states), stream.jacobian(0, states, memory_limit=1)
+    X = torch.randn(whole.shape[1], 5, dtype=torch.float64)
+    assert tiny.chunk_size == 1
+    torch.testing.assert_close(whole.matmat(X), tiny.matmat(X))
+
+
+def test_a_down_sampling_block_is_not_square_and_starts_a_stage():
+    stream = resdyn.find_stream(cifar_resnet(20).eval(), torch.randn(1, 3, 32, 32))
+    assert [block.path for block in stream] == [f"layer{s}.{i}" for s in (1, 2, 3) for i in range(3)]
+    assert [block.square for block in stream] == [True, True, True, False, True, True, False, True, True]
+    assert [block.stage for block in stream] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert stream.stage_of_depth == (0, 0, 0, 0, 1, 1, 1, 2, 2, 2)
+    assert stream[3].skip_kind == "projection"
+    assert sum(block.num_parameters for block in stream) + 16 * 27 + 32 + 650 == stream.num_parameters
+
+
+def test_the_printed_table_names_every_block():
+    text = str(resdyn.find_stream(build(CONV), example(CONV)))
+    assert "3 residual blocks" in text
+    assert "blocks.1" in text
+    assert "projection" in text
+
+
+def test_a_final_norm_is_neither_block_nor_gate():
+    stream = resdyn.find_stream(build(ATTENTION), example(ATTENTION))
+    assert [block.gate_kind for block in stream] == ["none", "none"]
+
+
+def test_in_place_operations_do_not_rewrite_captured_states():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            for layer in (self.a, self.b):
+                branch = layer(x)
+                x = x.add_(branch).relu_()
+            return x
+
+    net, x = InPlace().eval(), torch.randn(2, 4)
+    states = resdyn.find_stream(net, x.clone()).states(x.clone())
+    torch.testing.assert_close(states[0], x)
+    torch.testing.assert_close(states[1], torch.relu(x + net.a(x)))
+
+
+def test_parallel_branches_in_nested_sums_are_one_block():
+    class Parallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            for _ in range(2):
+                x = torch.tanh(self.a(x)) - 0.5 * torch.tanh(self.b(x)) + x
+            return x
+
+    net, x = Parallel().double().eval(), torch.randn(1, 4, dtype=torch.float64)
+    stream = resdyn.find_stream(net, x)
+    assert [(b.skip_kind, b.gate_kind) for b in stream] == [("identity", "none")] * 2
+    torch.testing.assert_close(stream[0].branch(x), torch.tanh(net.a(x)) - 0.5 * torch.tanh(net.b(x)))
+
+
+def test_a_mask_is_an_input_of_the_block_and_not_of_the_stream():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+
+        def forward(self, x, mask):
+            for _ in range(2):
+                x = x + torch.tanh(self.a(x)) * mask
+            return x
+
+    x, mask = torch.randn(2, 4), torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]])
+    stream = resdyn.find_stream(Masked().eval(), x, mask)
+    assert len(stream) == 2
+    assert stream[0].needs_inputs == ("mask",)
+    states = stream.states(x, mask)
+    dense = stream.jacobian(0, states.sample(1)).to_dense()
+    assert torch.equal(dense.abs().sum(1) > 0, mask[1] > 0)
+    with pytest.raises(InputError, match="also takes the model's input 'mask'"):
+        stream.jacobian(0, states[0][1])
+
+
+def test_a_network_in_training_is_seen_as_it_is_now():
+    net, x = build(DENSE), example(DENSE)
+    stream = resdyn.find_stream(net, x)
+    before = stream.states(x).output
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1)
+    assert not torch.allclose(before, stream.states(x).output)
+    torch.testing.assert_close(stream.states(x).output, net(x))
+
+
+def test_token_models_are_found_from_their_embeddings():
+    transformers = pytest.importorskip("transformers", reason="the extra 'hf' is not installed")
+    config = transformers.GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=40, bos_token_id=0, eos_token_id=0)
+    net = transformers.GPT2LMHeadModel(config).eval()
+    ids = torch.randint(0, 40, (2, 5))
+    stream = resdyn.find_stream(net, ids, use_cache=False)
+    assert [block.branch_modules for block in stream] == [("ln_1", "attn"), ("ln_2", "mlp")] * 2
+    torch.testing.assert_close(stream.states(ids, use_cache=False).output, net(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_hand_named_blocks_equal_discovered_ones():
+    net, x = build(CONV), example(CONV)
+    named = resdyn.stream_from_blocks(net, ["blocks.0", "blocks.1", "blocks.2"], x)
+    found = resdyn.find_stream(net, x)
+    assert [(b.skip_kind, b.gate_kind) for b in named] == [(b.skip_kind, b.gate_kind) for b in found]
+    torch.testing.assert_close(named.states(x)[2], found.states(x)[2])
+
+
+def test_layers_without_skip_can_be_measured_by_name():
+    net, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)).double().eval(), torch.randn(1, 3).double()
+    stream = resdyn.stream_from_blocks(net, ["0", "2"], x, skip="none")
+    torch.testing.assert_close(stream.jacobian(1, stream.states(x)).to_dense(), net[2].weight.detach())
+
+
+def test_a_transformer_layer_named_as_one_block_keeps_an_identity_skip():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            x = x + torch.tanh(self.a(x))
+            return x + torch.tanh(self.b(x))
+
+    net, x = nn.Sequential(Layer(), Layer()).double().eval(), torch.randn(1, 4).double()
+    assert len(resdyn.find_stream(net, x)) == 4
+    stream = resdyn.stream_from_blocks(net, ["0", "1"], x)
+    torch.testing.assert_close(stream[0].branch(x), net[0](x) - x)
+
+
+REFUSED = {
+    "training mode": (lambda: build(DENSE).train(), example(DENSE), InputError, "training mode.*model.eval"),
+    "one batch norm in training mode": (
+        lambda: train_one(build(DENSE)), example(DENSE), InputError, r"blocks.0.inner \(BatchNorm1d\) is in training",
+    ),
+    "NaN weights": (lambda: poison(build(DENSE)), example(DENSE), InputError, "'stem.0.weight' holds 1 NaN"),
+    "no residual join": (
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU()).double().eval(), example(DENSE), ComputationError,
+        "no residual stream.*stream_from_blocks",
+    ),
+    "no input": (lambda: build(DENSE), None, InputError, "example input is needed"),
+    "not a module": (lambda: "resnet", example(DENSE), InputError, "expected a torch.nn.Module, got str"),
+    "something random": (lambda: Noisy().eval(), torch.randn(1, 3), ComputationError, "random|differ"),
+}  # fmt: skip
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return x + torch.nn.functional.dropout(self.a(x), 0.5, training=True)
+
+
+def train_one(net):
+    net.blocks[0].inner.train()
+    return net
+
+
+def poison(net):
+    net.stem[0].weight.data[0, 0] = float("nan")
+    return net
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_measured_is_refused_with_the_reason(case):
+    make, x, error, message = REFUSED[case]
+    with pytest.raises(error, match=message):
+        resdyn.find_stream(make(), *([] if x is None else [x]))
+
+
+def test_wrong_inputs_are_refused_with_what_was_expected():
+    stream = resdyn.find_stream(build(CONV), example(CONV))
+    with pytest.raises(InputError, match=r"shape \(2, 3, 6, 5\), expected \(N, 3, 5, 5\)"):
+        stream.states(torch.zeros(2, 3, 6, 5, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"dtype torch.float32, expected torch.float64"):
+        stream.states(torch.zeros(2, 3, 5, 5))
+    with pytest.raises(InputError, match="holds no samples"):
+        stream.states(torch.zeros(0, 3, 5, 5, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"block 0 \(blocks.0\) takes a state of shape \(6, 5, 5\)"):
+        stream[0].block(torch.zeros(7, 5, 5, dtype=torch.float64))
+    with pytest.raises(InputError, match="belongs to one sample, got States of 2"):
+        stream.jacobian(0, stream.states(example(CONV)))
+    with pytest.raises(InputError, match="unknown kind"):
+        stream.jacobian(0, stream.states(example(CONV)).sample(0), "full")
+    with pytest.raises(InputError, match="no block 7"):
+        stream.jacobian(7, stream.states(example(CONV)).sample(0))
+
+
+def test_names_that_are_no_blocks_are_refused_with_a_suggestion():
+    net, x = build(CONV), example(CONV)
+    with pytest.raises(InputError, match=r"did you mean 'blocks.0'"):
+        resdyn.stream_from_blocks(net, ["block.0"], x)
+    with pytest.raises(InputError, match="does not come after"):
+        resdyn.stream_from_blocks(net, ["blocks.1", "blocks.0"], x)
+    with pytest.raises(InputError, match="holds no residual join"):
+        resdyn.stream_from_blocks(net, ["stem"], x)
