@@ -11,6 +11,7 @@ from torch import nn
 import resdyn
 from resdyn.errors import ComputationError, InputError
 from resdyn.nets import cifar_resnet
+from resdyn.stream.jacobian import block_jacobian
 from residual_nets import Plan, build, example, prescribed
 
 DENSE = Plan("dense", "post", "batch", "relu", 3)
@@ -89,6 +90,20 @@ def test_a_prescribed_jacobian_comes_back():
     states = stream.states(torch.zeros(1, 4, dtype=torch.float64))
     for i, matrix in enumerate(matrices):
         torch.testing.assert_close(stream.jacobian(i, states).to_dense(), matrix)
+
+
+@pytest.mark.parametrize("plan", [DENSE, CONV, ATTENTION, POSTNORM], ids=lambda p: f"{p.kind}-{p.order}")
+def test_traced_products_equal_forward_mode_at_other_states(plan):
+    net, x = build(plan), example(plan, 3)
+    stream = resdyn.find_stream(net, x)
+    for n in range(3):
+        states = stream.states(x).sample(n)
+        for block in stream:
+            traced = stream.jacobian(block.index, states)
+            plain = block_jacobian(block, "gated", states[block.index], states.inputs, trace=False)
+            X = torch.randn(traced.shape[1], 2, dtype=torch.float64)
+            assert block.tangent_map(plain._function, states[block.index]) is not None
+            torch.testing.assert_close(traced.matmat(X), plain.matmat(X))
 
 
 def test_chunks_do_not_change_products():

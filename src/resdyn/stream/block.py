@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from resdyn.errors import InputError
 from resdyn.stream.discovery import Join
 from resdyn.stream.graph import Cut, DataGraph, Evaluation, between, sdpa_math, tensor_of
+from resdyn.stream.linearize import BoundFunction, TangentMap, traced_tangent
 from resdyn.stream.operations import gate_name
 
 Kind = Literal["gated", "branch", "block"]
@@ -55,6 +56,7 @@ class ResidualBlock:
         self._gate = Cut(graph, [join.total], [join.out])
         self._whole = Cut(graph, [join.fork], [join.out])
         self._transition = None if join.following is None else Cut(graph, [join.out], [join.following])
+        self._tangents: dict[Callable[..., Tensor], TangentMap | None] = {}
         self.path = module_path(self._branch.nodes) if path is None else path
         self.branch_modules = child_modules(self._branch.nodes, self.path)
         self.shape_in = sample_shape(join.fork)
@@ -113,7 +115,7 @@ class ResidualBlock:
         if not isinstance(value, Tensor) or tuple(value.shape[value.dim() - len(shape) :]) != shape:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise InputError(
-                f"block {self.index} ({self.path}) takes a state of shape {shape} or a batch of such states, got {got}; "
+                f"block {self.index} ({self.path}) takes a state of shape {shape} or a batch of them, got {got}; "
                 f"states come from stream.states(...)[{self.index}]"
             )
         expected = tensor_of(source)
@@ -125,18 +127,33 @@ class ResidualBlock:
             )
         return value.dim() == len(shape)
 
-    def function(self, kind: Kind, h: Tensor, inputs: Sequence[Any] | None = None) -> Callable[[Tensor], Tensor]:
+    def function(self, kind: Kind, h: Tensor, inputs: Sequence[Any] | None = None) -> BoundFunction:
         """The map of one graph-shaped state whose derivative at `h` is the Jacobian of this `kind`."""
         evaluation = Evaluation(self._graph, inputs)
         if kind == "block":
-            whole = self._whole.bind(evaluation)
-            return lambda x: whole(x)[0]
-        branch = self._branch.bind(evaluation)
+            return BoundFunction(self._apply_whole, self._whole.constants(evaluation))
+        branch = self._branch.constants(evaluation)
         if kind == "branch" or self.gate_kind == "none":
-            return lambda x: branch(x)[0]
+            return BoundFunction(self._apply_branch, branch)
         skipped = self.skip(h.reshape(self.shape_in), inputs).reshape(graph_shape(self.join.total))
-        gate = self._gate.bind(evaluation)
-        return lambda x: gate(skipped + branch(x)[0])[0]
+        return BoundFunction(self._apply_gated, (skipped, *branch, *self._gate.constants(evaluation)))
+
+    def _apply_whole(self, h: Tensor, *leaves: Any) -> Tensor:
+        return self._whole(h, *leaves)[0]
+
+    def _apply_branch(self, h: Tensor, *leaves: Any) -> Tensor:
+        return self._branch(h, *leaves)[0]
+
+    def _apply_gated(self, h: Tensor, skipped: Tensor, *leaves: Any) -> Tensor:
+        count = len(self._branch.leaves)
+        return self._gate(skipped + self._apply_branch(h, *leaves[:count]), *leaves[count:])[0]
+
+    def tangent_map(self, function: BoundFunction, h: Tensor) -> TangentMap | None:
+        """The traced derivative of one of the block's functions, or None where tracing does not reproduce it."""
+        key = function.function
+        if key not in self._tangents:
+            self._tangents[key] = traced_tangent(function, h)
+        return self._tangents[key]
 
     @property
     def numel_inside(self) -> int:

@@ -107,7 +107,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         for spec in program.graph_signature.output_specs
         if spec.kind is OutputKind.USER_OUTPUT and getattr(spec.arg, "name", None) in by_name
     )
-    _rewrite(module.graph)
+    rewrite(module.graph)
     example = tuple(torch.utils._pytree.tree_leaves((args, kwargs)))
     if len(example) != len(inputs):
         raise ComputationError(
@@ -165,7 +165,8 @@ def _stored(program: torch.export.ExportedProgram, name: str | None) -> Any:
     return None
 
 
-def _rewrite(graph: fx.Graph) -> None:
+def rewrite(graph: fx.Graph) -> None:
+    """Replace what derivatives cannot go through, and drop assertions."""
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
@@ -274,14 +275,19 @@ class Cut:
         """Elements of all values inside: a bound on what one evaluation keeps for a derivative."""
         return sum(t.numel() for t in (tensor_of(node) for node in self.nodes) if t is not None)
 
+    def constants(self, evaluation: Evaluation) -> tuple[Any, ...]:
+        """Values of the leaves."""
+        return tuple(evaluation(leaf) for leaf in self.leaves)
+
+    def __call__(self, *values: Any) -> tuple[Tensor, ...]:
+        """Values of the targets from those of the sources and, after them, of the leaves."""
+        result: tuple[Tensor, ...] = self._function(*values)
+        return result
+
     def bind(self, evaluation: Evaluation) -> Callable[..., tuple[Tensor, ...]]:
         """The cut as a function of its sources alone, leaves evaluated now."""
-        leaves = [evaluation(leaf) for leaf in self.leaves]
-
-        def function(*values: Tensor) -> tuple[Tensor, ...]:
-            return self._function(*values, *leaves)
-
-        return function
+        leaves = self.constants(evaluation)
+        return lambda *values: self(*values, *leaves)
 
 
 def between(graph: DataGraph, sources: Sequence[fx.Node], targets: Sequence[fx.Node]) -> list[fx.Node]:

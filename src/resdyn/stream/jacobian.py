@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from resdyn.linalg.operator import LinearOperator
+from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.graph import quiet, sdpa_math
 
 MEMORY_LIMIT = 1 << 30
@@ -37,6 +38,7 @@ class JacobianOperator(LinearOperator):
     state: the point of linearisation.
     numel_inside: elements of the intermediate values of one evaluation.
     memory_limit: bytes that a chunk of columns may take.
+    pushforward: v -> J v for one tangent, where a faster way than forward mode is known (a traced `TangentMap`).
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class JacobianOperator(LinearOperator):
         state: Tensor,
         numel_inside: int,
         memory_limit: int = MEMORY_LIMIT,
+        pushforward: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         _load_forward_mode()
         self._function = function
@@ -54,14 +57,16 @@ class JacobianOperator(LinearOperator):
         super().__init__((self._output_shape.numel(), state.numel()), state.dtype, state.device)
         per_column = SAFETY * max(numel_inside, *self.shape) * state.element_size()
         self.chunk_size = max(1, memory_limit // per_column)
+        self._pushforward = pushforward or self._forward_mode
         self._pullback: Callable[[Tensor], Any] | None = None
 
     def _matmat(self, X: Tensor) -> Tensor:
-        def pushforward(tangent: Tensor) -> Tensor:
-            return torch.func.jvp(self._function, (self._state,), (tangent,))[1]
-
         tangents = X.T.reshape(-1, *self._state.shape)
-        return self._columns(pushforward, tangents, self.shape[0])
+        return self._columns(self._pushforward, tangents, self.shape[0])
+
+    def _forward_mode(self, tangent: Tensor) -> Tensor:
+        result: Tensor = torch.func.jvp(self._function, (self._state,), (tangent,))[1]
+        return result
 
     def _rmatmat(self, Y: Tensor) -> Tensor:
         if self._pullback is None:
@@ -75,3 +80,19 @@ class JacobianOperator(LinearOperator):
         with sdpa_math():
             parts = [torch.func.vmap(apply)(chunk).reshape(-1, size) for chunk in batch.split(self.chunk_size)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach().T
+
+
+def block_jacobian(
+    block: ResidualBlock,
+    kind: Kind,
+    state: Tensor,
+    inputs: Sequence[Any] | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    trace: bool = True,
+) -> JacobianOperator:
+    """The Jacobian of one reading of a block at a state in the graph's own shape."""
+    function = block.function(kind, state, inputs)
+    _load_forward_mode()
+    traced = block.tangent_map(function, state) if trace else None
+    pushforward = None if traced is None else traced.at(state, function.constants)
+    return JacobianOperator(function, state, block.numel_inside, memory_limit, pushforward)

@@ -13,7 +13,7 @@ from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_
 from resdyn.stream.discovery import Join, find_joins
 from resdyn.stream.graph import Cut, DataGraph, Evaluation, export_graph, sdpa_math, tensor_of
 from resdyn.stream.inputs import Signature, check_model
-from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator
+from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian
 from resdyn.stream.operations import is_neutral, operation
 from resdyn.stream.table import stream_table
 from resdyn.stream.verify import relative_error, tolerance, verify_block
@@ -193,7 +193,7 @@ class ResidualStream:
         block = self.blocks[i]
         h, inputs = self._one_state(block, state)
         shaped = h.detach().reshape(block.graph_shape_in)
-        return JacobianOperator(block.function(kind, shaped, inputs), shaped, block.numel_inside, memory_limit)
+        return block_jacobian(block, kind, shaped, inputs, memory_limit)
 
     def _one_state(self, block: ResidualBlock, state: Tensor | States) -> tuple[Tensor, tuple[Any, ...] | None]:
         if not isinstance(state, States):

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from resdyn.errors import ComputationError
-from resdyn.stream.block import ResidualBlock
-from resdyn.stream.jacobian import JacobianOperator
+from resdyn.stream.block import Kind, ResidualBlock
+from resdyn.stream.jacobian import block_jacobian
+
+VERIFIED_KINDS: tuple[Kind, ...] = ("gated", "block")
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -46,10 +48,9 @@ def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: 
 def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, ...]) -> None:
     shaped = state.reshape(block.graph_shape_in)
     generator = torch.Generator().manual_seed(block.index)
-    for kind in ("gated", "block"):
+    for kind in VERIFIED_KINDS:
         try:
-            function = block.function(kind, shaped, inputs)  # type: ignore[arg-type]
-            jacobian = JacobianOperator(function, shaped, block.numel_inside)
+            jacobian = block_jacobian(block, kind, shaped, inputs, trace=False)
             v, u = (torch.randn(n, 1, generator=generator, dtype=state.dtype).to(state) for n in jacobian.shape[::-1])
             forward, backward = jacobian.matmat(v), jacobian.rmatmat(u)
         except (RuntimeError, NotImplementedError) as error:

@@ -1,0 +1,148 @@
+"""The tangent map of a block, traced once and shared by all states.
+
+A product with a Jacobian in forward mode computes the primal values anew each time, and pays for dual numbers at
+every operation. Here the derivative is traced into a graph once; at a state, what does not depend on the tangent
+is computed once; a product is then nothing but the linear operations that the derivative consists of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from resdyn.stream.graph import quiet, reach, rewrite, sdpa_math
+from resdyn.stream.operations import operation
+
+ZERO_MAKERS = {"zeros", "zeros_like", "new_zeros", "_efficientzerotensor"}
+KEEP_ZERO = {
+    "expand", "alias", "_to_copy", "clone", "plain_clone", "view", "reshape", "permute", "t", "transpose", "neg",
+    "unsqueeze", "squeeze", "detach",
+}  # fmt: skip
+ZERO_IF_ANY = {"mul", "mm", "bmm", "matmul"}
+COPIES = {"alias", "expand", "_to_copy", "clone", "plain_clone", "detach"}
+
+
+@dataclass(frozen=True)
+class BoundFunction:
+    """`function(x, *constants)` with its constants in place; the same `function` serves every state."""
+
+    function: Callable[..., Tensor]
+    constants: tuple[Any, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.constants)
+
+
+class TangentMap:
+    """v -> df(h) v for any h, from one trace of forward mode at an example."""
+
+    def __init__(self, function: BoundFunction, state: Tensor) -> None:
+        flat, structure = pytree.tree_flatten(function.constants)
+
+        def pushforward(h: Tensor, v: Tensor, *values: Any) -> Tensor:
+            constants = pytree.tree_unflatten(list(values), structure)
+            result: Tensor = torch.func.jvp(lambda x: function.function(x, *constants), (h,), (v,))[1]
+            return result
+
+        with quiet(), sdpa_math(), torch.no_grad():
+            traced = make_fx(pushforward)(state, torch.zeros_like(state), *flat)
+        rewrite(traced.graph)
+        _drop_zeros(traced.graph)
+        self._primal, self._tangent = _split(traced)
+
+    def at(self, state: Tensor, constants: Sequence[Any]) -> Callable[[Tensor], Tensor]:
+        """The linear map at one state, primal values computed now."""
+        with torch.no_grad(), sdpa_math():
+            values = [_dense(value) for value in self._primal(state, *pytree.tree_leaves(tuple(constants)))]
+        tangent = self._tangent
+        return lambda v: tangent(v, *values)
+
+
+def _dense(value: Any) -> Any:
+    """Real zeros for the symbolic ones of forward mode, which later operations would not take."""
+    if isinstance(value, Tensor) and value._is_zerotensor():
+        return torch.zeros(value.shape, dtype=value.dtype, device=value.device)
+    return value
+
+
+def traced_tangent(function: BoundFunction, state: Tensor) -> TangentMap | None:
+    """The traced tangent map if it agrees with plain forward mode at a random tangent, else None."""
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(state.shape, generator=generator, dtype=state.dtype).to(state.device)
+    with sdpa_math():
+        expected = torch.func.jvp(function, (state,), (v,))[1]
+        try:
+            traced = TangentMap(function, state)
+            found = torch.func.vmap(traced.at(state, function.constants))(v[None])[0]
+        except Exception:
+            # Tracing only saves time: what it does not know, plain forward mode does.
+            return None
+    return traced if torch.allclose(found, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max())) else None
+
+
+def _drop_zeros(graph: fx.Graph) -> None:
+    """Take out what adds zero and what copies: forward mode gives every constant a tangent of zeros."""
+    zeros: set[fx.Node] = set()
+    for node in list(graph.nodes):
+        if _is_zero(node, zeros):
+            zeros.add(node)
+        elif operation(node) in COPIES and _alike(node, node.all_input_nodes[0]):
+            node.replace_all_uses_with(node.all_input_nodes[0])
+        elif operation(node) == "add" and len(node.args) == 2 and not node.kwargs:
+            rest = [n for n in node.all_input_nodes if n not in zeros]
+            if len(node.all_input_nodes) == 2 and len(rest) == 1 and _alike(node, rest[0]):
+                node.replace_all_uses_with(rest[0])
+    graph.eliminate_dead_code()
+
+
+def _is_zero(node: fx.Node, zeros: set[fx.Node]) -> bool:
+    name, operands = operation(node), [n for n in node.all_input_nodes if n in zeros]
+    if name in ZERO_MAKERS:
+        return not any(operation(user).endswith("_") for user in node.users)
+    if not operands:
+        return False
+    if name == "convolution":
+        return node.args[2] is None and (node.args[0] in zeros or node.args[1] in zeros)
+    return name in ZERO_IF_ANY or name in KEEP_ZERO
+
+
+def _alike(a: fx.Node, b: fx.Node) -> bool:
+    x, y = a.meta.get("val"), b.meta.get("val")
+    return (
+        isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape and x.dtype == y.dtype
+        and x.device == y.device
+    )  # fmt: skip
+
+
+def _split(traced: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """The part that no tangent reaches, and the linear rest as a function of the tangent and that part's values."""
+    state, tangent, *constants = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    (output,) = [node for node in traced.graph.nodes if node.op == "output"]
+    moving = reach([tangent], lambda node: node.users)
+    needed = list(dict.fromkeys(
+        n for node in traced.graph.nodes if node in moving for n in node.all_input_nodes if n not in moving
+    ))  # fmt: skip
+    primal = _extract(traced, [state, *constants], lambda node: node not in moving, tuple(needed))
+    linear = _extract(traced, [tangent, *needed], lambda node: node in moving, output.args[0])
+    return primal, linear
+
+
+def _extract(
+    traced: fx.GraphModule, inputs: list[fx.Node], keep: Callable[[fx.Node], bool], result: Any
+) -> fx.GraphModule:
+    graph, copies = fx.Graph(), {}
+    for index, node in enumerate(inputs):
+        copies[node] = graph.placeholder(f"value_{index}")
+    for node in traced.graph.nodes:
+        if keep(node) and node not in copies and node.op in ("call_function", "get_attr"):
+            copies[node] = graph.node_copy(node, lambda n: copies[n])
+    graph.output(fx.node.map_arg(result, lambda n: copies[n]))
+    graph.eliminate_dead_code()
+    root = traced if any(node.op == "get_attr" for node in graph.nodes) else nn.Module()
+    return fx.GraphModule(root, graph)
