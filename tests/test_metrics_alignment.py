@@ -10,6 +10,7 @@ from resdyn.errors import InputError
 from resdyn.metrics import (
     alignment,
     between_blocks,
+    coupled_rank,
     diagonal_energy,
     expected_diagonal_energy,
     mismatch,
@@ -187,3 +188,12 @@ def test_couplings_without_singular_values_give_no_mismatch_and_say_so():
 def test_a_rank_that_is_not_stored_is_refused(rank):
     with pytest.raises(InputError, match=f"got rank={rank}, expected 1 to 6"):
         alignment(synthetic_dataset(), rank=rank)
+
+
+def test_triplets_that_were_not_coupled_do_not_enter():
+    ds = synthetic_dataset(rank=6)
+    narrow = ds.copy()
+    for name in ("coupling_uv", "coupling_vu", "overlap_uu", "overlap_vv", "overlap_uv"):
+        narrow[name] = ds[name].where((ds["rank"] < 4) & (ds["rank_j"] < 4))
+    assert coupled_rank(narrow) == 4
+    xr.testing.assert_allclose(alignment(narrow), alignment(ds, rank=4))

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from resdyn import find_stream
+from resdyn.errors import InputError
 from resdyn.nets import NETS, CifarResNet, ResidualCNN, ResidualMLP, cifar_resnet
 from resdyn.nets.block import ResidualBlock
 
@@ -135,3 +137,26 @@ def test_published_weights_load_strictly(layers):
     missing, unexpected = net.load_state_dict(load_file(cifar_weights(layers)), strict=False)
     assert not unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing)
+
+
+def test_stochastic_depth_leaves_branches_out_in_training_and_scales_them_in_evaluation():
+    torch.manual_seed(0)
+    block = ResidualMLP(in_features=6, width=5, depth=1, drop=0.3).blocks[0]
+    h = torch.rand(4, 5)
+    branch = block.eval().branch(h)
+    torch.testing.assert_close(block(h), (h + 0.7 * branch).relu())
+    block.train()
+    left_out = sum(torch.equal(block(h), h) for _ in range(500)) / 500
+    assert 0.22 < left_out < 0.38
+
+
+def test_stochastic_depth_is_found_as_a_residual_stream():
+    for net in (ResidualMLP(6, width=5, depth=2, drop=0.3), ResidualCNN(width=3, depth=2, image_size=8, drop=0.3)):
+        stream = find_stream(net.eval(), torch.rand(1, *net.input_size))
+        assert len(stream) == 2
+
+
+@pytest.mark.parametrize("options", [{"drop": 1.0}, {"drop": -0.1}, {"drop": 0.3, "skip": False}])
+def test_an_impossible_stochastic_depth_is_refused(options):
+    with pytest.raises(InputError, match="expected 0 <= drop < 1"):
+        ResidualMLP(width=4, depth=1, **options)

@@ -9,7 +9,7 @@ from torch.func import jacrev
 
 from resdyn.errors import InputError
 from resdyn.nets import ResidualCNN, ResidualMLP
-from resdyn.probes import Coupling, Features, Sample, Singular, Trajectory, parse_probes, resolve_probes
+from resdyn.probes import Coupling, Features, Sample, Singular, Trajectory, fit_probes, parse_probes, resolve_probes
 from resdyn.probes.sample import block_seed
 from resdyn.stream import find_stream
 
@@ -167,7 +167,7 @@ def test_seeds_depend_on_seed_sample_and_block_alone():
 
 def test_k_beyond_a_blocks_size_names_the_block(stream):
     with pytest.raises(InputError, match=r"k=7, but the Jacobian of block 0 \(blocks.0.*\) has 6 singular values"):
-        Singular(k=7).layout(stream, CLASSES)
+        fit_probes([Singular(k=7)], stream)
 
 
 def features_of(stream, data, batch_size, classes=CLASSES):
@@ -255,7 +255,6 @@ def test_probes_are_parsed_with_their_settings():
         ("singular(method=magic)", "method='magic', expected 'lanczos', 'randomized' or 'dense'"),
         ("singular(tol=-1)", "tol=-1, expected a positive number"),
         ("coupling(nonsquare=pad)", "expected 'skip'"),
-        ("coupling(k=20)", "more than the 10 triplets of singular"),
         ("features(batch_size=0)", "batch_size=0"),
         ("trajectory,trajectory", "each once"),
         ("(k=3)", "expected a name with settings"),
@@ -268,5 +267,12 @@ def test_a_probe_that_makes_no_sense_is_refused(text, message):
 
 
 def test_coupling_brings_the_singular_probe_with_it():
-    assert resolve_probes("coupling") == (Singular(), Coupling(k=10))
-    assert resolve_probes([Coupling(), Singular(k=5)]) == (Singular(k=5), Coupling(k=5))
+    assert resolve_probes("coupling") == (Singular(), Coupling())
+    assert resolve_probes([Coupling(), Singular(k=5)]) == (Singular(k=5), Coupling())
+
+
+def test_numbers_of_triplets_are_decided_by_the_stream(stream):
+    assert fit_probes([Singular(), Coupling()], stream) == (Singular(k=6), Coupling(k=6))
+    assert fit_probes([Singular(k=5), Coupling(k=2)], stream) == (Singular(k=5), Coupling(k=2))
+    with pytest.raises(InputError, match="more than the 5 triplets of singular"):
+        fit_probes([Singular(k=5), Coupling(k=6)], stream)

@@ -76,8 +76,9 @@ def test_a_picture_whose_probe_is_absent_is_none(name, probe):
 
 
 def test_the_registry_lists_all_pictures():
-    assert {n for n in figures.__all__ if not n.endswith("_paper")} == set(NEEDS)
-    assert {n.removesuffix("_paper") for n in figures.__all__} == set(NEEDS)
+    drawn = {n for n in figures.__all__ if not n.endswith("_paper")}
+    assert drawn == set(NEEDS) | {"training_alignment", "training_collapse"}
+    assert {n.removesuffix("_paper") for n in figures.__all__} == drawn
 
 
 def test_a_straight_trajectory_stays_straight_and_equispaced_in_both_projections():

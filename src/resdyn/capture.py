@@ -24,7 +24,7 @@ from resdyn.jobs import run_task
 from resdyn.lock import locked
 from resdyn.models import LoadedModel
 from resdyn.plan import Plan
-from resdyn.probes import Coupling, Probe, Singular, resolve_probes
+from resdyn.probes import Coupling, Probe, Singular, fit_probes, resolve_probes
 from resdyn.probes.sample import model_device, model_dtype
 from resdyn.probes.trajectory import logits_of
 from resdyn.selection import LabelledInputs, choose, labelled_inputs, number_of_classes
@@ -81,6 +81,7 @@ def capture(
     inputs = _inputs(model, module, data)
     stream = _stream(module, inputs, stream)
     n_classes = number_of_classes(inputs, _number_of_logits(stream, inputs))
+    asked = fit_probes(asked, stream)
     plan = Plan(
         model=model,
         stream=stream,

@@ -53,6 +53,7 @@ def notes(trained: TrainedDigits, epochs: int) -> list[str]:
     """What a reader of the report must know about the run behind it."""
     return [
         f"Trained here for {epochs} epochs on {len(trained.train)} digits of scikit-learn by plain SGD (Li and Papyan "
-        f"2023, section 2.3, scaled down); accuracy on {len(trained.test)} held-out digits: {trained.test_accuracy:.2%}. "
+        f"2023, section 2.3, scaled down); accuracy on the {len(trained.test)} held-out digits: "
+        f"{trained.test_accuracy:.2%}. "
         "Jacobians are measured at training images, as in the paper."
     ]

@@ -8,6 +8,7 @@ Each file measures one phenomenon, with cores on plain arrays and one function o
 from resdyn.metrics.alignment import (
     alignment,
     between_blocks,
+    coupled_rank,
     diagonal_energy,
     expected_diagonal_energy,
     mismatch,
@@ -62,6 +63,7 @@ __all__ = [
     "collinearity",
     "converged_singular_values",
     "count_unconverged",
+    "coupled_rank",
     "diagonal_energy",
     "equiangularity",
     "equinorm",

@@ -21,6 +21,7 @@ from resdyn.metrics.rank import converged_singular_values
 FloatArray = NDArray[np.float64]
 
 PAIR_DIMS = ("sample", "block", "block_j")
+PAIRED = ("coupling_uv", "coupling_vu", "overlap_uu", "overlap_vv", "overlap_uv")
 
 
 def diagonal_energy(matrix: ArrayLike, rank: int | None = None) -> FloatArray:
@@ -111,7 +112,7 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
     those of i) did not converge. Without the singular probe there is no mismatch and convergence
     is unknown: the attribute `convergence_known` says which.
     """
-    available = ds.sizes["rank"]
+    available = coupled_rank(ds) or ds.sizes["rank"]
     rank = available if rank is None else rank
     if not 1 <= rank <= available:
         raise InputError(f"got rank={rank}, expected 1 to {available}: only that many triplets are stored")
@@ -131,6 +132,15 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
 def between_blocks(pairs: xr.DataArray) -> xr.DataArray:
     """Mean over the pairs i != j that are measured: dims (sample, block, block_j) -> (sample,)."""
     return pairs.where(pairs["block"] != pairs["block_j"]).mean(("block", "block_j"), skipna=True)
+
+
+def coupled_rank(ds: xr.Dataset) -> int:
+    """How many singular vectors of each block the couplings and overlaps were taken of.
+
+    At most the length of the dimension `rank`: more triplets may be stored than are coupled, and the rest is NaN.
+    """
+    known = [ds[name].isel(rank_j=0).transpose("rank", ...).values for name in PAIRED if name in ds]
+    return max((int(np.isfinite(values).reshape(len(values), -1).any(1).sum()) for values in known), default=0)
 
 
 def _couplings(ds: xr.Dataset, rank: int, values: FloatArray | None, usable: NDArray) -> dict[str, tuple]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from resdyn.probes.coupling import Coupling
 from resdyn.probes.features import Features
-from resdyn.probes.parse import PROBES, Probe, parse_probes, resolve_probes
+from resdyn.probes.parse import PROBES, Probe, fit_probes, parse_probes, resolve_probes
 from resdyn.probes.sample import Sample
 from resdyn.probes.singular import Singular
 from resdyn.probes.trajectory import Trajectory
@@ -22,6 +22,7 @@ __all__ = [
     "Sample",
     "Singular",
     "Trajectory",
+    "fit_probes",
     "parse_probes",
     "resolve_probes",
 ]

@@ -38,13 +38,25 @@ def resolve_probes(probes: str | Sequence[str | Probe]) -> tuple[Probe, ...]:
     if len(by_name) != len(given) or not given:
         raise InputError(f"got probes {[p.name for p in given]}, expected at least one, and each once")
     if "coupling" in by_name:
-        by_name["coupling"] = _resolve_coupling(by_name["coupling"], by_name.setdefault("singular", Singular()))
+        by_name.setdefault("singular", Singular())
     return tuple(by_name[name] for name in PROBES if name in by_name)
+
+
+def fit_probes(probes: Sequence[Probe], stream: Any) -> tuple[Probe, ...]:
+    """The same probes with every k decided: by default 20 triplets, or all of the smallest block."""
+    by_name = {probe.name: probe for probe in probes}
+    singular = by_name.get("singular")
+    if isinstance(singular, Singular):
+        by_name["singular"] = singular = singular.fitted(stream)
+        if "coupling" in by_name:
+            by_name["coupling"] = _resolve_coupling(by_name["coupling"], singular)
+    return tuple(by_name.values())
 
 
 def _resolve_coupling(coupling: Probe, singular: Probe) -> Coupling:
     assert isinstance(coupling, Coupling)
     assert isinstance(singular, Singular)
+    assert singular.k is not None, "fitted before"
     k = singular.k if coupling.k is None else coupling.k
     if k > singular.k:
         raise InputError(f"coupling: got k={k}, more than the {singular.k} triplets of singular; raise singular's k")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from resdyn.errors import InputError
 from resdyn.linalg import LinearOperator, SVDResult, svd
 from resdyn.probes.sample import Layout, Sample, float_dtype, padded, state_sizes, to_numpy
 
+DEFAULT_K = 20
 Method = Literal["lanczos", "randomized", "dense"]
 
 
@@ -25,10 +27,11 @@ class Singular:
     `vectors`: `left_vectors` u and `right_vectors` v (block, rank, coord), padded with NaN, signed so that
     the largest entry of v is positive.
 
-    Raises `InputError` that names the block if k exceeds what its Jacobian can have.
+    k None: 20, or as many as the smallest block has. Capture raises `InputError` that names the block if k
+    exceeds what its Jacobian can have.
     """
 
-    k: int = 10
+    k: int | None = None
     method: Method = "lanczos"
     tol: float = 1e-4
     vectors: bool = False
@@ -36,15 +39,15 @@ class Singular:
     per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int) or self.k < 1:
-            raise InputError(f"singular: got k={self.k!r}, expected a whole number of at least 1")
+        if self.k is not None and (not isinstance(self.k, int) or self.k < 1):
+            raise InputError(f"singular: got k={self.k!r}, expected a whole number of at least 1, or None")
         if self.method not in ("lanczos", "randomized", "dense"):
             raise InputError(f"singular: got method={self.method!r}, expected 'lanczos', 'randomized' or 'dense'")
         if not isinstance(self.tol, float | int) or not self.tol > 0:
             raise InputError(f"singular: got tol={self.tol!r}, expected a positive number")
 
     def layout(self, stream: Any, n_classes: int) -> Layout:
-        self._check(stream)
+        assert self.k is not None, "capture fits k to the stream"
         dtype, table = float_dtype(stream), (len(stream), self.k)
         layout: Layout = {
             "singular_values": (("block", "rank"), table, dtype),
@@ -72,13 +75,16 @@ class Singular:
 
     def svd(self, jacobian: LinearOperator, seed: int) -> SVDResult:
         """The triplets of one Jacobian."""
+        assert self.k is not None, "capture fits k to the stream"
         return svd(jacobian, self.k, method=self.method, tol=self.tol, seed=seed)
 
-    def _check(self, stream: Any) -> None:
-        for block in stream.blocks:
-            most = min(math.prod(block.shape_in), math.prod(block.shape_out))
-            if self.k > most:
-                raise InputError(
-                    f"singular: got k={self.k}, but the Jacobian of block {block.index} ({block.path}) has "
-                    f"{most} singular values; ask for k <= {most}"
-                )
+    def fitted(self, stream: Any) -> Singular:
+        """The same probe with k decided, or an error that names the block which has fewer singular values."""
+        sizes = {block: min(math.prod(block.shape_in), math.prod(block.shape_out)) for block in stream.blocks}
+        block = min(sizes, key=lambda b: sizes[b])
+        if self.k is not None and self.k > sizes[block]:
+            raise InputError(
+                f"singular: got k={self.k}, but the Jacobian of block {block.index} ({block.path}) has "
+                f"{sizes[block]} singular values; ask for k <= {sizes[block]}"
+            )
+        return dataclasses.replace(self, k=min(DEFAULT_K, sizes[block]) if self.k is None else self.k)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,20 @@ def write_report(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8", newline="\n")
+        _write_whole(path, page)
         if figures_dir is not None:
             write_paper_figures(ds, Path(figures_dir))
     except OSError as error:
         place = error.filename or path
         raise InputError(f"cannot write {place}: {error.strerror}; choose another path") from error
     return path
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Under another name first: whoever opens the page finds the old one or the new one, never a half."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(partial, path)
 
 
 def render_page(ds: xr.Dataset, title: str | None = None) -> str:

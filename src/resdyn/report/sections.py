@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from markupsafe import Markup
 
-from ..metrics.alignment import alignment, between_blocks, expected_diagonal_energy
+from ..metrics.alignment import alignment, between_blocks, coupled_rank, expected_diagonal_energy
 from . import figures, sentences
 from .notes import drawn_notes, missing_note
 from .numbers import short, with_error
@@ -86,12 +86,14 @@ def _drawn(plan: Plan, ds: xr.Dataset, metrics: sentences.Rows, encode) -> Drawn
 
 def _outline(ds: xr.Dataset) -> list[tuple[str, str, str, str, list[Plan]]]:
     """(anchor, short title, title, probe, pictures) of each section."""
+    training = [("training", "Training", "As the network trained", "monitor", _training())]
     return [
         ("trajectories", "Trajectories", "Where the states travel", "trajectory", _trajectories()),
         ("steps", "Steps", "Straight and equispaced?", "trajectory", _steps()),
         ("alignment", "Alignment", "Do the blocks share their singular vectors?", "coupling", _alignment(ds)),
         ("singular", "Singular values", "How strong are the blocks?", "singular", _singular()),
         ("collapse", "Neural collapse", "Neural collapse over depth", "features", _collapse()),
+        *(training if ds.attrs.get("training") else []),
     ]  # fmt: skip
 
 
@@ -158,7 +160,7 @@ def _alignment(ds: xr.Dataset) -> list[Plan]:
                 partial(figures.coupling_grid, group=g),
                 partial(figures.coupling_grid_paper, group=g),
                 partial(_group_energy, blocks=blocks),
-                wide=len(blocks) * ds.sizes["rank"] > WIDE_CELLS,
+                wide=len(blocks) * coupled_rank(ds) > WIDE_CELLS,
             )
         )
     energy = _plan(
@@ -179,7 +181,7 @@ def _group_energy(ds: xr.Dataset, _: sentences.Rows, blocks: Array) -> list[str]
     mean, error, n = mean_and_error(between_blocks(pairs).values)
     if not n:
         return ["Energy on the diagonal: not measured, since no pair i ≠ j converged."]
-    chance = short(expected_diagonal_energy(ds.sizes["rank"]))
+    chance = short(expected_diagonal_energy(coupled_rank(ds)))
     energy = with_error(float(mean), float(error))
     return [f"Mean energy on the diagonal over these pairs i ≠ j: {energy} (n = {n}); by chance: {chance}."]
 
@@ -199,6 +201,28 @@ def _singular() -> list[Plan]:
             "A straight line means that the largest singular value falls like one over the block number "
             "(RA4); the dotted line marks where alignment begins, the fit uses the blocks from there on.",
             sentences.SCALING,
+        ),
+    ]
+
+
+def _training() -> list[Plan]:
+    how = "Measured before the first epoch, every few epochs and at the end, at a few fixed training samples; "
+    return [
+        Plan(
+            "training_alignment",
+            "Residual alignment",
+            how + "curves that rise towards 1 show alignment emerging from a network that had none.",
+            figures.training_alignment,
+            figures.training_alignment_paper,
+            partial(sentences.first_to_last, columns=sentences.TRAINED_ALIGNMENT),
+        ),
+        Plan(
+            "training_collapse",
+            "Neural collapse and loss",
+            how + "NC1 falls as classes shrink to points; the loss need not, since weight decay holds the logits back.",
+            figures.training_collapse,
+            figures.training_collapse_paper,
+            partial(sentences.first_to_last, columns=sentences.TRAINED_COLLAPSE),
         ),
     ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import xarray as xr
+
 from .numbers import percent, short, with_error
 
 Rows = list[dict[str, Any]]
@@ -33,6 +35,12 @@ NC2 = (
     ("maximal_angle", "distance from −1/(C−1)"),
 )
 NC34 = (("self_duality", "NC3"), ("nearest_mean_disagreement", "NC4"))
+TRAINED_ALIGNMENT = (
+    ("collinearity", "cosine of steps"),
+    ("diagonal_energy_uv", "energy on the diagonal"),
+    ("inverse_scaling_r_squared", "R² of 1/s₁"),
+)
+TRAINED_COLLAPSE = (("within_class_variability", "NC1"), ("loss", "training loss"))
 SHARES = {"nearest_mean_disagreement"}
 EXPLAINED = {"line_shape_score"}  # whose note says what to expect by chance
 
@@ -52,6 +60,18 @@ def sentences(metrics: Rows, wording: tuple[tuple[str, str], ...]) -> list[str]:
         said = "; ".join(parts), "; ".join(dict.fromkeys(notes.get(place, [])))
         same.setdefault(said, []).append(readable(place))
     return [_sentence(" and ".join(filter(None, where)), *said) for said, where in same.items()]
+
+
+def first_to_last(ds: xr.Dataset, _: Rows, columns: tuple[tuple[str, str], ...]) -> list[str]:
+    """What each column of the training monitor was at its first and at its last row."""
+    rows, parts = ds.attrs["training"], []
+    for name, words in columns:
+        known = [row for row in rows if row.get(name) is not None]
+        if len(known) > 1:
+            first, last = known[0], known[-1]
+            parts.append(f"{words} {short(first[name])} → {short(last[name])}")
+    epochs = f"epochs {rows[0]['epoch']} → {rows[-1]['epoch']}"
+    return [_sentence(epochs, "; ".join(parts), "")] if parts else []
 
 
 def number(row: dict[str, Any]) -> str:

@@ -16,6 +16,12 @@ from .diagonal_energy import diagonal_energy, diagonal_energy_paper
 from .inverse_scaling import inverse_scaling, inverse_scaling_paper
 from .singular_values import singular_values, singular_values_paper
 from .steps import collinearity, collinearity_paper, step_lengths, step_lengths_paper
+from .training import (
+    training_alignment,
+    training_alignment_paper,
+    training_collapse,
+    training_collapse_paper,
+)
 from .trajectories import (
     principal_trajectories,
     principal_trajectories_paper,
@@ -46,4 +52,8 @@ __all__ = [
     "singular_values_paper",
     "step_lengths",
     "step_lengths_paper",
+    "training_alignment",
+    "training_alignment_paper",
+    "training_collapse",
+    "training_collapse_paper",
 ]

@@ -1,0 +1,109 @@
+"""Residual alignment and neural collapse as the network trained, from the rows of a training monitor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import matplotlib.figure as mf
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from ..theme import MARKERS, PALETTE, SYMBOLS, figure, paper_style
+
+COLOURS = (PALETTE[0], PALETTE[6], PALETTE[4])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Which columns of the monitor share one picture, as (column, legend) pairs."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+    log: bool = False
+
+
+ALIGNMENT = Panel(
+    "residual alignment",
+    (
+        ("collinearity", "RA1: cosine of steps"),
+        ("diagonal_energy_uv", "RA2: energy on the diagonal"),
+        ("inverse_scaling_r_squared", "RA4: R² of 1/s₁"),
+    ),
+)
+COLLAPSE = Panel(
+    "neural collapse and loss",
+    (("within_class_variability", "NC1: tr(Σw Σb⁺)/C"), ("loss", "training loss")),
+    log=True,
+)
+
+
+def training_alignment(ds: xr.Dataset) -> go.Figure | None:
+    """RA1, RA2 and RA4 against epochs."""
+    return _draw(ds, ALIGNMENT)
+
+
+def training_collapse(ds: xr.Dataset) -> go.Figure | None:
+    """NC1 and the loss against epochs, on a logarithmic scale."""
+    return _draw(ds, COLLAPSE)
+
+
+def training_alignment_paper(ds: xr.Dataset) -> mf.Figure | None:
+    return _draw_paper(ds, ALIGNMENT)
+
+
+def training_collapse_paper(ds: xr.Dataset) -> mf.Figure | None:
+    return _draw_paper(ds, COLLAPSE)
+
+
+def _lines(ds: xr.Dataset, panel: Panel) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+    """Epochs, and (legend, values) of every column that was watched."""
+    rows = ds.attrs.get("training") or []
+    epochs = np.array([row["epoch"] for row in rows], dtype=float)
+    lines = []
+    for name, legend in panel.lines:
+        values = np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
+        if np.isfinite(values).sum() > 1:
+            lines.append((legend, np.where(values > 0, values, np.nan) if panel.log else values))
+    return epochs, lines
+
+
+def _draw(ds: xr.Dataset, panel: Panel) -> go.Figure | None:
+    epochs, lines = _lines(ds, panel)
+    if not lines:
+        return None
+    traces = [
+        go.Scatter(
+            x=epochs,
+            y=values,
+            mode="lines+markers",
+            name=legend,
+            line={"color": COLOURS[k], "width": 2},
+            marker={"size": 6, "symbol": SYMBOLS[k]},
+            hovertemplate="epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
+        )
+        for k, (legend, values) in enumerate(lines)
+    ]
+    drawn = figure(traces, height=360)
+    drawn.update_xaxes(title_text="epochs done")
+    if panel.log:
+        drawn.update_yaxes(type="log", tickformat="~g", dtick=1)
+    else:
+        drawn.update_yaxes(range=[min(0.0, float(np.nanmin([v for _, v in lines]))), 1.05])
+    return drawn
+
+
+def _draw_paper(ds: xr.Dataset, panel: Panel) -> mf.Figure | None:
+    epochs, lines = _lines(ds, panel)
+    if not lines:
+        return None
+    with paper_style():
+        drawn = mf.Figure(figsize=(3.3, 2.6))
+        axis = drawn.subplots()
+        for k, (legend, values) in enumerate(lines):
+            axis.plot(epochs, values, marker=MARKERS[k], color=COLOURS[k], label=legend)
+        axis.set(xlabel="epochs done", title=panel.title)
+        if panel.log:
+            axis.set_yscale("log")
+        axis.legend()
+    return drawn
