@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
@@ -16,6 +17,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("resdyn")
+# Tests compute small things: a second thread would wait for the first more than it helps.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

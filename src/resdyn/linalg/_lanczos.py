@@ -25,7 +25,7 @@ def block_lanczos(
 ) -> Triplets:
     """The k largest triplets of an operator (m, n) with m >= n."""
     state = _Bidiagonalisation(operator, block_size, basis_size, generator)
-    next_check: float = k
+    next_check: float = k if tol > 0 else math.inf
     before: _Progress | None = None
     while True:
         state.expand()
@@ -40,7 +40,8 @@ def block_lanczos(
         if full:
             state.restart(ritz, keep=k + (state.size - k) // 3)
         now = _Progress(state.total, float(ritz.residuals[:k].max()))
-        next_check = state.size + min(_vectors_to_go(before, now, tol), max(block_size, state.size // 4))
+        if tol > 0:
+            next_check = state.size + min(_vectors_to_go(before, now, tol), max(block_size, state.size // 4))
         before = now
 
 
@@ -53,7 +54,7 @@ class _Progress(NamedTuple):
 
 def _vectors_to_go(before: _Progress | None, now: _Progress, tol: float) -> float:
     """Basis vectors that may pass before the next look: most of what a geometric fall of the residual needs."""
-    if before is None or tol <= 0 or not 0 < now.residual < before.residual:
+    if before is None or not 0 < now.residual < before.residual:
         return math.inf
     rate = math.log(before.residual / now.residual) / (now.total - before.total)
     return 0.7 * math.log(now.residual / tol) / rate
@@ -165,7 +166,7 @@ class _Overlaps:
         self.add(rows)
 
     def orthonormal(self, X: Tensor, basis: Tensor) -> Block:
-        """X split as by ``orthonormal_block``, for X that the recurrence makes orthogonal to the basis up to rounding."""
+        """X split as by ``orthonormal_block``; the recurrence makes it orthogonal to the basis up to rounding."""
         block = orthonormal_block(X, basis, self._generator, project_from=NEVER)
         if float((block.Q @ self._sums.T).norm()) <= self._allowed * len(self._sums) ** 0.5:
             return block

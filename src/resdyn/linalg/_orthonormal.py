@@ -32,24 +32,27 @@ def orthonormal_block(
 
     Directions that X lacks are filled by rounding noise or, where X is exactly deficient, by random vectors that L
     does not touch. The basis is projected out from pass ``project_from`` on: 1 where X is nearly orthogonal to it
-    already, NEVER where it need not be seen (but random vectors are). L and coefficients are float64 on the CPU.
+    already, NEVER where the caller watches over it (random vectors are projected nevertheless). L and coefficients
+    are float64 on the CPU.
     """
     b, n = X.shape
     room = n - len(basis)
-    size = float(X.abs().max())
+    size = float(torch.linalg.vector_norm(X, float("inf")))
     if not size < float("inf"):
         raise ComputationError("a product holds NaN or infinite values")
-    X = X / (size or 1.0)
+    size = 1.0 if size == 0 or 1e-6 < size < 1e6 else size
+    X = X if size == 1 else X / size
     if room < b:
         return _completed(X, size, basis, room, generator)
+    watched = project_from == NEVER and X.dtype == torch.float32
     L = size * torch.eye(b, dtype=torch.float64)
     coefficients = torch.zeros(b, len(basis), dtype=torch.float64)
     for index in range(first, _MAX_PASSES):
         if len(basis) and index >= project_from:
             inside = X @ basis.T
-            X.addmm_(inside, basis, alpha=-1)
+            X = torch.addmm(X, inside, basis, alpha=-1)
             coefficients += L @ to_small(inside)
-        gram = to_small(X @ X.T) if index == 0 else _accurate_gram(X)
+        gram = _accurate_gram(X)
         factor, inverse, void = _factor(gram, torch.finfo(X.dtype).eps, settled=index > 1)
         X = inverse.to(X) @ X
         L = L @ factor
@@ -58,6 +61,8 @@ def orthonormal_block(
             project_from = 0
         elif index > 0 and float((gram - torch.eye(b)).norm()) < 0.5:
             return Block(X, L, coefficients)
+        elif watched and float((factor.diagonal() / factor.norm(dim=1)).min()) > 0.1:
+            return Block(X, L, coefficients)  # a float64 Gram matrix of a good float32 block: one pass is as good
     raise ComputationError(f"could not orthonormalise a block in {_MAX_PASSES} passes")
 
 

@@ -80,7 +80,7 @@ def svd(
     Args:
         operator: in float32 or float64, on any device; vectors stay there, only small matrices visit the CPU.
         k: how many triplets, at most min(m, n).
-        tol: residual relative to s_1 at which a triplet counts as converged.
+        tol: residual relative to s_1 at which a triplet counts as converged; 0 lets ``lanczos`` spend its whole budget.
         seed: of the random start; the same seed gives the same result on the same machine.
         max_matvecs: for ``lanczos``; default max(2000, 100 k).
         block_size: for ``lanczos``; default 8, or k but at least 2. A call to a Jacobian costs as much as several

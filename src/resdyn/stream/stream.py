@@ -85,8 +85,8 @@ class ResidualStream:
         ]
         self._classifier = final_linear(graph, target)
         features = [] if self._classifier is None else [self._classifier[0]]
-        forks = [join.fork for join in joins]
-        self._trace = Cut(graph, graph.inputs, [*forks, *(j.out for j in joins), *features, target])
+        forks, outs = [join.fork for join in joins], [join.out for join in joins]
+        self._trace = Cut(graph, graph.inputs, list(dict.fromkeys([*forks, *outs, *features, target])))
         self._vmappable: bool | None = None
 
     def __len__(self) -> int:
@@ -134,11 +134,11 @@ class ResidualStream:
         """
         leaves, size = self.signature.check(args, kwargs)
         many = [batched and len(leaf) == size for leaf, batched in zip(leaves, self.signature.batched, strict=True)]
-        values = self._values(leaves, many, size)
-        blocks = len(self.blocks)
-        outs = values[blocks : 2 * blocks]
-        features = values[2 * blocks] if self._classifier is not None else None
-        return States([*values[:blocks], outs[-1]], outs, values[-1], features, leaves, self.signature.batched)
+        values = dict(zip(self._trace.targets, self._values(leaves, many, size), strict=True))
+        states = [values[block.join.fork] for block in self.blocks]
+        outs = [values[block.join.out] for block in self.blocks]
+        features = None if self._classifier is None else values[self._classifier[0]]
+        return States([*states, outs[-1]], outs, values[self._target], features, leaves, self.signature.batched)
 
     def _values(self, leaves: list[Any], many: list[bool], size: int) -> list[Tensor]:
         rows = [leaf.unsqueeze(1) if batched else leaf for leaf, batched in zip(leaves, many, strict=True)]
