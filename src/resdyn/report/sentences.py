@@ -18,6 +18,8 @@ ALIGNMENT = (
     ("expected_diagonal_energy", "by chance"),
     ("diagonal_energy_vu", "the same with V and U exchanged"),
     ("mismatch_uv", "mismatch with the singular values (0 when aligned)"),
+    ("left_alignment", "cosine of left vectors across blocks"),
+    ("right_alignment", "of right vectors"),
 )
 RANK = (
     ("singular_gap", "Gap s_C / s_(C+1)"),
