@@ -313,3 +313,139 @@ def test_names_that_are_no_blocks_are_refused_with_a_suggestion():
         resdyn.stream_from_blocks(net, ["blocks.1", "blocks.0"], x)
     with pytest.raises(InputError, match="holds no residual join"):
         resdyn.stream_from_blocks(net, ["stem"], x)
+
+
+class Pair(nn.Module):
+    """Two blocks h + step(h), for `step` methods of subclasses."""
+
+    def __init__(self, **tensors):
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        for name, value in tensors.items():
+            setattr(self, name, value)
+
+    def forward(self, x, *rest):
+        for layer in (self.a, self.b):
+            x = self.join(x, torch.tanh(layer(x)), *rest)
+        return self.head(x)
+
+
+def pair(join, **tensors):
+    """A Pair whose join is the given function, and an input."""
+    net = type("Pair", (Pair,), {"join": join})(**tensors).double().eval()
+    return net, torch.randn(4, 4, dtype=torch.float64)
+
+
+FUSED = {
+    "addcmul": lambda self, h, f: torch.addcmul(h, f, h.cos(), value=0.5),
+    "lerp": lambda self, h, f: torch.lerp(h, f, torch.sigmoid(h)),
+    "addmm": lambda self, h, f: torch.addmm(h, f, self.b.weight),
+    "broadcast": lambda self, h, f: h + f.mean(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_sums_inside_other_operations_are_found(name):
+    net, x = pair(FUSED[name])
+    stream = resdyn.find_stream(net, x)
+    assert [block.skip_kind for block in stream] == ["identity", "identity"]
+    states = stream.states(x).sample(0)
+    assert stream.jacobian(0, states).shape == (4, 4)
+    dense = torch.autograd.functional.jacobian(lambda h: net.join(h, torch.tanh(net.a(h))), states[0]).reshape(4, 4)
+    torch.testing.assert_close(stream.jacobian(0, states, "block").to_dense(), dense)
+
+
+def test_a_square_of_the_state_is_no_projection():
+    net, x = pair(lambda self, h, f: h * h + f)
+    with pytest.raises(ComputationError, match="no residual stream"):
+        resdyn.find_stream(net, x)
+
+
+def test_samples_that_influence_each_other_are_refused():
+    net, x = pair(lambda self, h, f: h + f - f.mean(0))
+    with pytest.raises(ComputationError, match=r"4 sample.*samples influence each other"):
+        resdyn.find_stream(net, x)
+    with pytest.raises(InputError, match=r"\(BatchNorm1d\) keeps no running statistics"):
+        resdyn.find_stream(nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False)).eval(), x)
+
+
+def test_an_input_that_does_not_carry_the_batch_is_refused():
+    net, x = pair(lambda self, h, f, table: h + f * table.sum(0))
+    with pytest.raises(ComputationError, match="does not carry the batch"):
+        resdyn.find_stream(net, x, torch.rand(4, 4, dtype=torch.float64))
+
+
+def test_arguments_that_are_part_of_the_graph_may_not_change():
+    net, x = pair(lambda self, h, f, times: h + times * f)
+    stream = resdyn.find_stream(net, x, 2)
+    with pytest.raises(InputError, match="argument 1 is 3, but the stream was found with 2"):
+        stream.states(x, 3)
+
+
+def test_logits_are_taken_before_the_hidden_states_they_come_from():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            h = x + torch.tanh(self.a(x))
+            return {"hidden": h, "logits": self.head(h)}
+
+    net, x = Both().eval(), torch.randn(2, 4)
+    torch.testing.assert_close(resdyn.find_stream(net, x).states(x).output, net(x)["logits"])
+
+
+def test_finding_a_stream_leaves_model_and_input_as_they_were():
+    class Restless(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+            self.register_buffer("calls", torch.zeros(()))
+            self.cache = None
+
+        def forward(self, x):
+            self.calls += 1
+            self.cache = x.sum() if self.cache is None else self.cache
+            x.add_(1)
+            return x + torch.tanh(self.a(x))
+
+    net, x = Restless().eval(), torch.randn(2, 4)
+    before = x.clone()
+    assert len(resdyn.find_stream(net, x)) == 1
+    assert torch.equal(x, before)
+    assert net.calls == 0
+    assert net.cache is None
+
+
+def test_a_second_call_of_a_module_has_its_own_name():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+
+        def forward(self, x):
+            x = x + self.block(x)
+            return x + self.block(x)
+
+    net, x = Shared().double().eval(), torch.randn(1, 4).double()
+    assert [block.path for block in resdyn.find_stream(net, x)] == ["block", "block@1"]
+    named = resdyn.stream_from_blocks(net, ["block", "block@1"], x, skip="none")
+    torch.testing.assert_close(named[1].branch(x), net.block(x))
+
+
+def test_a_fingerprint_changes_with_whatever_the_model_computes():
+    def fingerprint(join, **tensors):
+        torch.manual_seed(0)
+        net, x = pair(join, **tensors)
+        return resdyn.find_stream(net, x).fingerprint()
+
+    def plain(self, h, f):
+        return h + f
+
+    def scaled(self, h, f):
+        return h + self.k * f
+
+    assert fingerprint(plain) == fingerprint(plain)
+    assert fingerprint(plain) != fingerprint(lambda self, h, f: h + f.sin())
+    assert fingerprint(scaled, k=torch.ones(4).double()) != fingerprint(scaled, k=torch.zeros(4).double())

@@ -13,7 +13,7 @@ from resdyn.errors import InputError
 from resdyn.stream.discovery import Join
 from resdyn.stream.graph import Cut, DataGraph, Evaluation, between, sdpa_math, tensor_of
 from resdyn.stream.linearize import BoundFunction, TangentMap, traced_tangent
-from resdyn.stream.operations import gate_name
+from resdyn.stream.operations import gate_name, node_modules
 
 Kind = Literal["gated", "branch", "block"]
 KINDS: tuple[Kind, ...] = ("gated", "branch", "block")
@@ -103,9 +103,14 @@ class ResidualBlock:
 
     def _evaluate(self, cut: Cut, value: Tensor, inputs: Sequence[Any] | None) -> Tensor:
         shape = sample_shape(cut.sources[0])
-        function = cut.bind(Evaluation(self._graph, inputs))
         single = self._check(value, shape, cut.sources[0])
-        batch = value.reshape(-1, *graph_shape(cut.sources[0]))
+        batch = value.detach().reshape(-1, *graph_shape(cut.sources[0]))
+        if len(batch) > 1 and self.needs_inputs and inputs is not None:
+            raise InputError(
+                f"block {self.index} ({self.path}) also reads {', '.join(self.needs_inputs)}, which belongs to one "
+                "sample; evaluate one at a time, with states.sample(n) and its inputs"
+            )
+        function = cut.bind(Evaluation(self._graph, inputs if self.needs_inputs else None))
         with torch.no_grad(), sdpa_math():
             results = function(batch[0])[0][None] if len(batch) == 1 else torch.func.vmap(function)(batch)[0]
         results = results.reshape(len(batch), *sample_shape(cut.targets[0]))
@@ -195,9 +200,12 @@ def numel(shape: tuple[int, ...]) -> int:
 
 def module_path(nodes: Sequence[fx.Node]) -> str:
     """The deepest module that holds all nodes, as a dotted path."""
-    paths = [node_path(node).split(".") for node in nodes]
-    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths))
-    return ".".join(parts[0] for parts in shared)
+    stacks = [node_modules(node) for node in nodes]
+    shared = [module for module in stacks[0] if all(module in stack for stack in stacks)] if stacks else []
+    called = shared[-1] if shared else ""
+    parts = takewhile(lambda names: len(set(names)) == 1, zip(*(node_path(node).split(".") for node in nodes)))
+    dotted = ".".join(names[0] for names in parts)
+    return dotted if len(dotted) > len(called.split("@")[0]) else called
 
 
 def child_modules(nodes: Sequence[fx.Node], path: str) -> tuple[str, ...]:
@@ -208,9 +216,9 @@ def child_modules(nodes: Sequence[fx.Node], path: str) -> tuple[str, ...]:
 
 
 def node_path(node: fx.Node) -> str:
-    """Dotted path of the innermost module that a node was traced in."""
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    return str(stack[-1][0]) if stack else ""
+    """Dotted path of the innermost module that a node was traced in, whichever call of it."""
+    modules = node_modules(node)
+    return modules[-1].split("@")[0] if modules else ""
 
 
 def _ancestors(nodes: set[fx.Node]) -> set[fx.Node]:

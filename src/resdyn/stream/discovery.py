@@ -52,16 +52,21 @@ class Sum:
 def find_joins(graph: DataGraph) -> tuple[list[Join], fx.Node | None]:
     """The residual blocks of a graph in order, and the output that they lead to.
 
-    Of all pairs (input, output) of the model the one with the most blocks is taken, the first if several
-    are equal: a mask is no input of the stream, and a pooled output no better end than the logits.
+    Of all pairs (input, output) of the model the one with the most blocks is taken: a mask is no input of the
+    stream. Where several outputs have equally many, it is the one computed from the others (logits rather than
+    hidden states), else the first.
     """
     best: tuple[list[Join], fx.Node | None] = ([], None)
     for source in graph.inputs:
         for target in graph.outputs:
             joins = joins_between(graph, stream_sources(source), target)
-            if len(joins) > len(best[0]):
+            if len(joins) > len(best[0]) or (len(joins) == len(best[0]) and _follows(target, best[1])):
                 best = (joins, target)
     return best
+
+
+def _follows(later: fx.Node, earlier: fx.Node | None) -> bool:
+    return earlier is not None and later is not earlier and later in reach([earlier], lambda node: node.users)
 
 
 def stream_sources(source: fx.Node) -> list[fx.Node]:
@@ -102,7 +107,8 @@ def dominator_chain(graph: DataGraph, sources: list[fx.Node], target: fx.Node) -
 
 def residual_sum(graph: DataGraph, fork: fx.Node, total: fx.Node, flow: set[fx.Node]) -> Sum | None:
     """The block between consecutive dominators, if `total` adds the fork (or a projection of it) to a branch."""
-    if operation(total) not in {"add", "sub"}:
+    value = tensor_of(total)
+    if operation(total) not in {"add", "sub"} or value is None or value.is_complex():
         return None
     terms = list(sum_terms(total, flow))
     moving = [i for i, (node, _) in enumerate(terms) if node in flow]
@@ -115,7 +121,10 @@ def residual_sum(graph: DataGraph, fork: fx.Node, total: fx.Node, flow: set[fx.N
     linear = [i for i in candidates if _weight(graph, fork, terms[i][0], flow) is not None]
     if not linear or _only_rearranges(graph, fork, total, flow):
         return None
-    shortest = min(linear, key=lambda i: _weight(graph, fork, terms[i][0], flow) or (0, 0))
+    weights = {i: _weight(graph, fork, terms[i][0], flow) or (0, 0) for i in linear}
+    shortest = min(linear, key=lambda i: weights[i])
+    if sum(weight[0] == weights[shortest][0] for weight in weights.values()) > 1:
+        return None  # two linear ways of equal weight: nothing says which of them is the skip
     return _close(graph, fork, total, terms, shortest, "projection")
 
 
@@ -166,7 +175,22 @@ def _close(
     graph: DataGraph, fork: fx.Node, total: fx.Node, terms: list[tuple[fx.Node, float]], skip: int, kind: str
 ) -> Sum:
     rest = [term for i, term in enumerate(terms) if i != skip]
-    return Sum(fork, terms[skip][0], branch_node(graph, rest, total), total, kind)
+    branch = like_total(graph, branch_node(graph, rest, total), total)
+    return Sum(fork, like_total(graph, terms[skip][0], total), branch, total, kind)
+
+
+def like_total(graph: DataGraph, node: fx.Node, total: fx.Node) -> fx.Node:
+    """The same values in the shape and precision of the sum: a term may have been broadcast or promoted."""
+    value, wanted = tensor_of(node), tensor_of(total)
+    assert value is not None
+    assert wanted is not None
+    with graph.module.graph.inserting_before(total):
+        if value.dtype != wanted.dtype:
+            node = graph.module.graph.call_function(aten._to_copy.default, (node,), {"dtype": wanted.dtype})
+            node.meta.update(total.meta)
+        if value.shape != wanted.shape:
+            node = _insert(graph, aten.expand.default, (node, list(wanted.shape)), total)
+    return node
 
 
 def branch_node(graph: DataGraph, terms: list[tuple[fx.Node, float]], total: fx.Node) -> fx.Node:

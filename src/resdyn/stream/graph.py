@@ -6,9 +6,10 @@ operations are gone from it, so no later operation can rewrite a value that was 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -60,6 +61,16 @@ REWRITES: dict[Any, Callable[..., Any]] = {
 }
 
 
+FUSED_SUMS: dict[Any, Any] = {
+    aten.addmm.default: aten.mm.default,
+    aten.baddbmm.default: aten.bmm.default,
+    aten.addcmul.default: aten.mul.Tensor,
+    aten.addcdiv.default: aten.div.Tensor,
+    aten.lerp.Tensor: aten.mul.Tensor,
+    aten.lerp.Scalar: aten.mul.Tensor,
+}
+
+
 @dataclass(frozen=True)
 class DataGraph:
     """A model's functional graph, the names behind its leaves, and what it was exported with.
@@ -98,7 +109,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         node = by_name[spec.arg.name]
         if spec.kind is InputKind.USER_INPUT:
             inputs.append(node)
-        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and _is_live(model, spec.target):
+        elif _is_live(model, spec.target):
             parameters[node] = str(spec.target)
         else:
             constants[node] = _stored(program, spec.target)
@@ -107,7 +118,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         for spec in program.graph_signature.output_specs
         if spec.kind is OutputKind.USER_OUTPUT and getattr(spec.arg, "name", None) in by_name
     )
-    rewrite(module.graph)
+    rewrite(module.graph, {*parameters, *constants})
     example = tuple(torch.utils._pytree.tree_leaves((args, kwargs)))
     if len(example) != len(inputs):
         raise ComputationError(
@@ -119,7 +130,8 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
-        with quiet(), torch.no_grad(), sdpa_math():
+        # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations.
+        with unchanged(model), quiet(), torch.no_grad(), sdpa_math(), torch.backends.mkldnn.flags(enabled=False):
             program = torch.export.export(model, args, kwargs, strict=False)
             return program.run_decompositions({})
     except Exception as error:
@@ -133,17 +145,31 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence what torch.export says about itself; errors still come through."""
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.fx", "torch._dynamo")]
-    levels = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+        logging.disable(logging.CRITICAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Undo what a forward pass leaves behind in the model: counters, caches, buffers."""
+    attributes = [(module, dict(module.__dict__)) for module in model.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for module, before in attributes:
+            module.__dict__.clear()
+            module.__dict__.update(before)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
 
 
 def sdpa_math() -> Any:
@@ -165,8 +191,14 @@ def _stored(program: torch.export.ExportedProgram, name: str | None) -> Any:
     return None
 
 
-def rewrite(graph: fx.Graph) -> None:
-    """Replace what derivatives cannot go through, and drop assertions."""
+def rewrite(graph: fx.Graph, fixed: Collection[fx.Node]) -> None:
+    """Replace what derivatives cannot go through, write fused sums as sums, and drop assertions.
+
+    A fused sum whose first term is `fixed` (a bias) stays as it is.
+    """
+    for node in list(graph.nodes):
+        if node.target in FUSED_SUMS and node.args[0] not in fixed:
+            _write_out_sum(graph, node)
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
@@ -179,6 +211,29 @@ def rewrite(graph: fx.Graph) -> None:
     graph.eliminate_dead_code()
 
 
+def _write_out_sum(graph: fx.Graph, node: fx.Node) -> None:
+    """h + something, where an operation hides it: addmm, baddbmm, addcmul, addcdiv, lerp on a computed h."""
+    inner = FUSED_SUMS[node.target]
+    h, first, second = node.args[:3]
+    options = dict(node.kwargs)
+    if set(options) - {"value"}:
+        return
+
+    def call(target: Any, *args: Any) -> fx.Node:
+        made = graph.call_function(target, args)
+        made.meta.update(node.meta)
+        return made
+
+    with graph.inserting_before(node):
+        if node.target in (aten.lerp.Tensor, aten.lerp.Scalar):
+            added = call(aten.mul.Tensor, call(aten.sub.Tensor, first, h), second)
+        else:
+            added = call(inner, first, second)
+        if options.get("value", 1) != 1:
+            added = call(aten.mul.Tensor, added, options["value"])
+    node.target, node.args, node.kwargs = aten.add.Tensor, (h, added), {}
+
+
 def _freeze_batch_norm(graph: fx.Graph, node: fx.Node) -> None:
     """Two nodes for one: the affine coefficients, which no state reaches, and their application."""
     x, weight, bias, mean, var, _, eps = node.args
@@ -189,6 +244,24 @@ def _freeze_batch_norm(graph: fx.Graph, node: fx.Node) -> None:
     node.target, node.args = frozen_batch_norm, (x, affine)
 
 
+def graph_fingerprint(graph: DataGraph) -> str:
+    """sha256 over the code of a graph, its constants and the live tensors that it reads."""
+    digest = hashlib.sha256(graph.module.code.encode())
+    for node in graph.module.graph.nodes:
+        if node.op == "placeholder" and node not in graph.inputs:
+            value = graph.leaf(node)
+            digest.update(node.name.encode())
+            if isinstance(value, Tensor):
+                flat = value.detach().cpu().contiguous()
+                digest.update(f"{flat.dtype}{tuple(flat.shape)}".encode())
+                digest.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
+            else:
+                digest.update(repr(value).encode())
+    for value in graph.example:
+        digest.update(b"" if isinstance(value, Tensor) else repr(value).encode())
+    return digest.hexdigest()
+
+
 def tensor_of(node: fx.Node) -> Tensor | None:
     """The fake tensor that export recorded for a node, if its value is one tensor."""
     value = node.meta.get("val")
@@ -196,10 +269,10 @@ def tensor_of(node: fx.Node) -> Tensor | None:
 
 
 def is_floating(node: fx.Node) -> bool:
-    """Whether a node carries floating-point values (alone, or in a tuple of results)."""
+    """Whether a node carries floating-point or complex values (alone, or in a tuple of results)."""
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else [value]
-    return any(isinstance(item, Tensor) and item.is_floating_point() for item in values)
+    return any(isinstance(item, Tensor) and (item.is_floating_point() or item.is_complex()) for item in values)
 
 
 class Evaluation:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from resdyn.errors import InputError
+from resdyn.stream.graph import unchanged
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -18,14 +19,34 @@ def check_model(model: nn.Module) -> None:
     """A model must be a module in eval mode with finite weights."""
     if not isinstance(model, nn.Module):
         raise InputError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the model itself")
+    check_eval(model)
+    check_weights(model)
+
+
+def check_eval(model: nn.Module) -> None:
+    """In eval mode, and without batch norms that mix samples even there."""
     for name, module in model.named_modules():
+        where = f"{name} ({type(module).__name__})" if name else type(model).__name__
+        if isinstance(module, BATCH_NORMS) and module.running_mean is None:
+            raise InputError(
+                f"{where} keeps no running statistics, so it mixes the samples of a batch even in eval mode; a block "
+                "is not a function of one sample's state there"
+            )
         if module.training and (isinstance(module, BATCH_NORMS) or name == ""):
-            where = f"{name} ({type(module).__name__})" if name else type(model).__name__
             raise InputError(
                 f"{where} is in training mode, where batch norm mixes the samples of a batch and dropout is random; "
                 "call model.eval() first"
             )
+
+
+def check_weights(model: nn.Module) -> None:
+    """Weights must be finite, and made outside of inference mode."""
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if value.is_inference():
+            raise InputError(
+                f"weight {name!r} was made under torch.inference_mode, where nothing has a derivative; load the model "
+                "outside of it"
+            )
         if value.is_floating_point() and not torch.isfinite(value).all():
             count = int((~torch.isfinite(value)).sum())
             raise InputError(
@@ -34,14 +55,35 @@ def check_model(model: nn.Module) -> None:
             )
 
 
+def check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """The model must run on its example; otherwise its own message is passed on."""
+    copied, named = copies((args, kwargs))
+    try:
+        with torch.no_grad(), unchanged(model):
+            model(*copied, **named)
+    except Exception as error:
+        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in tensors)
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"{type(model).__name__} does not run on the example input ({given}): {type(error).__name__}: {reason}"
+        ) from error
+
+
+def copies(arguments: Any) -> Any:
+    """The same arguments with every tensor detached and cloned: a model may write into its inputs."""
+    return pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, arguments)
+
+
 @dataclass(frozen=True)
 class Signature:
-    """Shapes and dtypes of a model's inputs, and which of them carry the batch dimension."""
+    """Shapes and dtypes of a model's inputs, which of them carry the batch dimension, and all other arguments."""
 
     shapes: tuple[tuple[int, ...] | None, ...]
     dtypes: tuple[torch.dtype | None, ...]
     batched: tuple[bool, ...]
     structure: pytree.TreeSpec
+    others: tuple[Any, ...]
 
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
@@ -58,18 +100,20 @@ class Signature:
             dtypes=tuple(leaf.dtype if isinstance(leaf, Tensor) else None for leaf in leaves),
             batched=tuple(isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == size for leaf in leaves),
             structure=structure,
+            others=tuple(None if isinstance(leaf, Tensor) else leaf for leaf in leaves),
         )
 
     def one_sample(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same arguments with the first sample alone."""
         leaves = pytree.tree_leaves((args, kwargs))
-        first = [leaf[:1] if batched else leaf for leaf, batched in zip(leaves, self.batched, strict=True)]
+        first = [leaf[:1] if batched else leaf for leaf, batched in zip(copies(leaves), self.batched, strict=True)]
         result: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_unflatten(first, self.structure)
         return result
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], int]:
         """Flat inputs and the number of samples in them, or an error that says what does not fit."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
+        leaves = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if structure != self.structure:
             raise InputError(
                 f"the stream was found with arguments {self.structure}, got {structure}; pass the same arguments"
@@ -78,6 +122,13 @@ class Signature:
         for index, leaf in enumerate(leaves):
             if isinstance(leaf, Tensor) and self.shapes[index] is not None:
                 sizes |= self._check_one(index, leaf)
+            elif isinstance(leaf, Tensor) or self.shapes[index] is not None or leaf != self.others[index]:
+                had = self.others[index] if self.shapes[index] is None else f"a tensor of shape {self.shapes[index]}"
+                got = f"a tensor of shape {tuple(leaf.shape)}" if isinstance(leaf, Tensor) else repr(leaf)
+                raise InputError(
+                    f"argument {index} is {got}, but the stream was found with {had}, which is part of its graph; "
+                    "find a new stream for other arguments"
+                )
         if len(sizes - {1}) > 1:
             raise InputError(f"the inputs hold different numbers of samples: {sorted(sizes)}; give each the same")
         return leaves, max(sizes)

@@ -52,7 +52,7 @@ class TangentMap:
 
         with quiet(), sdpa_math(), torch.no_grad():
             traced = make_fx(pushforward)(state, torch.zeros_like(state), *flat)
-        rewrite(traced.graph)
+        rewrite(traced.graph, [node for node in traced.graph.nodes if node.op == "placeholder"])
         _drop_zeros(traced.graph)
         self._primal, self._tangent = _split(traced)
 

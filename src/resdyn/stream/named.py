@@ -10,11 +10,10 @@ from typing import Any, Literal
 from torch import fx, nn
 
 from resdyn.errors import InputError
-from resdyn.stream.block import node_path
 from resdyn.stream.discovery import Join, is_gate, joins_between, stream_sources
 from resdyn.stream.graph import DataGraph, aten, export_graph, reach, tensor_of
-from resdyn.stream.inputs import Signature, check_model
-from resdyn.stream.operations import is_flow
+from resdyn.stream.inputs import Signature, check_model, check_runs
+from resdyn.stream.operations import is_flow, node_modules
 from resdyn.stream.stream import ResidualStream, verified
 
 Skip = Literal["auto", "none"]
@@ -41,6 +40,7 @@ def stream_from_blocks(
     check_model(model)
     signature = Signature.of(example_args, example_kwargs)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
+    check_runs(model, args, kwargs)
     graph = export_graph(model, args, kwargs)
     flow = stream_flow(graph)
     spans = [module_span(graph, path, flow) for path in paths]
@@ -51,7 +51,8 @@ def stream_from_blocks(
         for path, (entry, leaves), following in zip(paths, spans, followings, strict=True)
     ]
     target = _reached_output(graph, joins[-1].out)
-    return verified(ResidualStream(graph, joins, target, signature, list(paths)), args, kwargs)
+    stream = ResidualStream(graph, joins, target, signature, named=(tuple(paths), skip))
+    return verified(stream, example_args, example_kwargs)
 
 
 def stream_flow(graph: DataGraph) -> set[fx.Node]:
@@ -114,9 +115,7 @@ def _merged(graph: DataGraph, path: str, entry: fx.Node, leaves: fx.Node, after:
 
 
 def _is_inside(node: fx.Node, path: str) -> bool:
-    own = node_path(node)
-    stack = [str(entry[0]) for entry in node.meta.get("nn_module_stack", {}).values()]
-    return own == path or path in stack or own.startswith(path + ".")
+    return path in node_modules(node)
 
 
 def _check_order(graph: DataGraph, paths: Sequence[str], spans: Sequence[tuple[fx.Node, fx.Node]]) -> None:

@@ -54,12 +54,25 @@ def moves_nothing(node: fx.Node) -> bool:
     return is_neutral(node) or operation(node) in RENAMING
 
 
+def operands_of(node: fx.Node) -> list[fx.Node]:
+    """Every operand as often as it occurs: h * h has two."""
+    found: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), found.append)
+    return found
+
+
+def node_modules(node: fx.Node) -> list[str]:
+    """Modules that a node was traced in, outermost first; a module's second call is `path@1`."""
+    stack = node.meta.get("nn_module_stack", {})
+    return [str(entry[0]) + ("@" + key.rsplit("@", 1)[1] if "@" in key else "") for key, entry in stack.items()]
+
+
 def is_linear(node: fx.Node, flow: set[fx.Node]) -> bool:
     """An affine map of the one operand that belongs to the flow (all others are constants of the block)."""
     name = operation(node)
     if name in NEUTRAL or name in RESHAPING:
         return True
-    operands = [n for n in node.all_input_nodes if n in flow]
+    operands = [n for n in operands_of(node) if n in flow]
     if name not in LINEAR or (len(operands) != 1 and name not in {"add", "sub", "cat"}):
         return False
     return name != "div" or node.args[0] in flow
@@ -90,12 +103,16 @@ def gate_name(nodes: list[fx.Node]) -> str:
     names = [GATE_NAMES.get(operation(node), operation(node)) for node in active]
     if len(names) == 1:
         return names[0]
-    modules = {_leaf_module(node) for node in active}
-    if len(modules) == 1 and (module := modules.pop()):
-        return module.lower()
-    return "+".join(names)
+    return _module_class(active) or "+".join(names)
 
 
-def _leaf_module(node: fx.Node) -> str:
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    return str(stack[-1][1]).split(".")[-1].rstrip("'>") if stack else ""
+def _module_class(gate: list[fx.Node]) -> str:
+    """The class of the module that consists of just these nodes, in lower case, or nothing."""
+    paths = {node_modules(node)[-1] if node_modules(node) else "" for node in gate}
+    if len(paths) != 1 or not (path := paths.pop()):
+        return ""
+    own = [node for node in gate[0].graph.nodes if is_flow(node) and path in node_modules(node)]
+    if not {node for node in own if not moves_nothing(node)} <= set(gate):
+        return ""
+    entry = list(gate[0].meta["nn_module_stack"].values())[-1]
+    return str(entry[1]).split(".")[-1].rstrip("'>").lower()

@@ -11,8 +11,17 @@ from torch import Tensor, fx, nn
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
 from resdyn.stream.discovery import Join, find_joins
-from resdyn.stream.graph import Cut, DataGraph, Evaluation, export_graph, sdpa_math, tensor_of
-from resdyn.stream.inputs import Signature, check_model
+from resdyn.stream.graph import (
+    Cut,
+    DataGraph,
+    Evaluation,
+    export_graph,
+    graph_fingerprint,
+    sdpa_math,
+    tensor_of,
+    unchanged,
+)
+from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, copies
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian
 from resdyn.stream.operations import is_neutral, operation
 from resdyn.stream.table import stream_table
@@ -68,19 +77,21 @@ class States(Sequence[Tensor]):
 class ResidualStream:
     """The residual blocks of a model in order, h_{i+1} = gate_i(skip_i(h_i) + F_i(h_i)), i = 0..L-1.
 
-    Made by `find_stream` or `stream_from_blocks`. `len(stream)` is L, `stream[i]` and `stream.blocks[i]`
+    Made by `find_stream` or `stream_from_blocks` (then `named` holds the paths and the kind of skip that were
+    given, else None). `len(stream)` is L, `stream[i]` and `stream.blocks[i]`
     the blocks, `print(stream)` a table.
     """
 
     def __init__(self, graph: DataGraph, joins: list[Join], target: fx.Node, signature: Signature,
-                 paths: Sequence[str] | None = None) -> None:  # fmt: skip
+                 named: tuple[tuple[str, ...], str] | None = None) -> None:  # fmt: skip
         self.model: nn.Module = graph.model
         self.signature = signature
+        self.named = named
         self._graph = graph
         self._target = target
         self._stages = state_stages(joins)
         self.blocks = [
-            ResidualBlock(graph, join, i, block_stage(joins, self._stages, i), None if paths is None else paths[i])
+            ResidualBlock(graph, join, i, block_stage(joins, self._stages, i), None if named is None else named[0][i])
             for i, join in enumerate(joins)
         ]
         self._classifier = final_linear(graph, target)
@@ -118,6 +129,10 @@ class ResidualStream:
         """The blocks as plain data, one dict each."""
         return [block.describe() for block in self.blocks]
 
+    def fingerprint(self) -> str:
+        """sha256 over the graph's code and every value it reads besides its inputs: what the model computes."""
+        return graph_fingerprint(self._graph)
+
     def classifier(self) -> tuple[Tensor, Tensor | None] | None:
         """Weight (C, d) and bias (C,) of the linear map that ends the model, or None."""
         if self._classifier is None:
@@ -132,6 +147,7 @@ class ResidualStream:
         Arguments are those of the model. Samples are evaluated independently (batch norm in eval mode).
         Cost: one forward pass. Errors: InputError if an input does not fit the example's shape or dtype.
         """
+        check_eval(self.model)
         leaves, size = self.signature.check(args, kwargs)
         many = [batched and len(leaf) == size for leaf, batched in zip(leaves, self.signature.batched, strict=True)]
         values = dict(zip(self._trace.targets, self._values(leaves, many, size), strict=True))
@@ -159,6 +175,8 @@ class ResidualStream:
         dims = tuple(0 if batched else None for batched in many)
         try:
             results = torch.func.vmap(run, in_dims=dims)(*rows)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, NotImplementedError):
             if self._vmappable:
                 raise
@@ -225,6 +243,7 @@ def find_stream(model: nn.Module, *example_args: Any, **example_kwargs: Any) -> 
     check_model(model)
     signature = Signature.of(example_args, example_kwargs)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
+    check_runs(model, args, kwargs)
     graph = export_graph(model, args, kwargs)
     joins, target = find_joins(graph)
     if not joins or target is None:
@@ -233,29 +252,43 @@ def find_stream(model: nn.Module, *example_args: Any, **example_kwargs: Any) -> 
             "of an earlier such value (or a linear projection of it) and a branch. Name blocks by hand with "
             "resdyn.stream_from_blocks(model, [module paths], *inputs)"
         )
-    return verified(ResidualStream(graph, joins, target, signature), args, kwargs)
+    return verified(ResidualStream(graph, joins, target, signature), example_args, example_kwargs)
 
 
 def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResidualStream:
-    """The same stream, once its graph and each of its blocks reproduce the model."""
-    states = stream.states(*args, **kwargs)
-    with torch.no_grad(), sdpa_math():
-        returned = torch.utils._pytree.tree_leaves(stream.model(*args, **kwargs))
-    tensors = [value for value in returned if isinstance(value, Tensor)]
-    output = stream._target
-    error = min(
-        (relative_error(states.output, t) for t in tensors if tuple(t.shape) == graph_shape(output)),
-        default=float("inf"),
-    )
-    limit = 10 * tolerance(states.output.dtype)
-    if not error <= limit:
-        raise ComputationError(
-            f"the exported graph of {type(stream.model).__name__} does not reproduce the model: its output differs by "
-            f"{error:.1e} (expected at most {limit:.1e}); is something random in the model?"
+    """The same stream, once its graph and each of its blocks reproduce the model.
+
+    The output is compared for the whole example batch, which shows whether samples influence each other; blocks
+    are compared at the first sample.
+    """
+    one, named = stream.signature.one_sample(args, kwargs)
+    states = stream.states(*one, **named)
+    _check_output(stream, states.output, one, named, "is something random in the model?")
+    if (batch := stream.states(*args, **kwargs)).num_samples > 1:
+        advice = (
+            "samples influence each other, or an input does not carry the batch in its first dimension; find the "
+            "stream with one sample if that is meant"
         )
+        _check_output(stream, batch.output, args, kwargs, advice)
     for block, state, out in zip(stream.blocks, states, states.outputs):
         verify_block(block, state[0], out[0], states.inputs)
     return stream
+
+
+def _check_output(
+    stream: ResidualStream, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], advice: str
+) -> None:
+    copied, named = copies((args, kwargs))
+    with torch.no_grad(), sdpa_math(), unchanged(stream.model):
+        returned = torch.utils._pytree.tree_leaves(stream.model(*copied, **named))
+    tensors = [value for value in returned if isinstance(value, Tensor) and value.numel() == output.numel()]
+    error = min((relative_error(output, value) for value in tensors), default=float("inf"))
+    limit = 10 * tolerance(output.dtype)
+    if not error <= limit:
+        raise ComputationError(
+            f"the exported graph of {type(stream.model).__name__} does not reproduce the model on {len(output)} "
+            f"sample(s): its output differs by {error:.1e} (expected at most {limit:.1e}); {advice}"
+        )
 
 
 def state_stages(joins: list[Join]) -> tuple[int, ...]:

@@ -42,7 +42,25 @@ def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: 
         f"gate(skip(h) + branch(h)) differs from the model's own value by {error:.1e}",
         "name the blocks by hand with stream_from_blocks",
     )
+    _verify_linear_skip(block, state, inputs)
     _verify_adjoint(block, state, inputs)
+
+
+def _verify_linear_skip(block: ResidualBlock, state: Tensor, inputs: tuple[object, ...]) -> None:
+    """A projection is affine: equal steps of the state are equal steps of the skip."""
+    if block.skip_kind != "projection":
+        return
+    generator = torch.Generator().manual_seed(block.index)
+    v = torch.randn(state.shape, generator=generator, dtype=state.dtype).to(state)
+    v = v * (state.norm() / v.norm() if state.norm() > 0 else 1.0)
+    ends, middle = block.skip(state, inputs) + block.skip(state + 2 * v, inputs), block.skip(state + v, inputs)
+    error = relative_error(ends, 2 * middle)
+    _require(
+        error <= 10 * tolerance(state.dtype),
+        block,
+        f"what looks like its projected skip is not linear (by {error:.1e})",
+        "name the blocks by hand with stream_from_blocks",
+    )
 
 
 def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, ...]) -> None:
@@ -54,7 +72,7 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
             v, u = (torch.randn(n, 1, generator=generator, dtype=state.dtype).to(state) for n in jacobian.shape[::-1])
             forward, backward = jacobian.matmat(v), jacobian.rmatmat(u)
         except (RuntimeError, NotImplementedError) as error:
-            reason = str(error).strip().split("\n")[0]
+            reason = str(error).strip().split("\n")[0].rstrip(".")
             raise ComputationError(
                 f"block {block.index} ({block.path}) cannot be differentiated: {reason}. It was refused; name other "
                 "blocks with stream_from_blocks, or replace the operation that has no derivative"
