@@ -3,7 +3,8 @@
 from resdyn.stream.block import KINDS, Kind, ResidualBlock
 from resdyn.stream.jacobian import JacobianOperator
 from resdyn.stream.named import stream_from_blocks
-from resdyn.stream.stream import ResidualStream, States, find_stream
+from resdyn.stream.states import States
+from resdyn.stream.stream import ResidualStream, find_stream
 
 __all__ = [
     "KINDS",

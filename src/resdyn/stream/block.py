@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, fx
 
 from resdyn.errors import InputError
+from resdyn.stream.cut import Cut, Evaluation, between
 from resdyn.stream.discovery import Join
-from resdyn.stream.graph import Cut, DataGraph, Evaluation, between, sdpa_math, tensor_of
+from resdyn.stream.graph import DataGraph, sdpa_math, tensor_of
 from resdyn.stream.linearize import BoundFunction, TangentMap, traced_tangent
 from resdyn.stream.operations import gate_name, node_modules
 

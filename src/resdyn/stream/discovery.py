@@ -15,8 +15,10 @@ from itertools import pairwise
 import networkx as nx
 from torch import fx
 
-from resdyn.stream.graph import DataGraph, aten, between, is_floating, reach, tensor_of
+from resdyn.stream.cut import between, reach
+from resdyn.stream.graph import DataGraph, is_floating, tensor_of
 from resdyn.stream.operations import WEIGHTED, is_flow, is_linear, is_neutral, is_pointwise, moves_nothing, operation
+from resdyn.stream.rewriting import aten
 
 ROOT = "input"
 

@@ -16,8 +16,10 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from resdyn.stream.graph import quiet, reach, rewrite, sdpa_math
+from resdyn.stream.cut import reach
+from resdyn.stream.graph import quiet, sdpa_math
 from resdyn.stream.operations import operation
+from resdyn.stream.rewriting import rewrite
 
 ZERO_MAKERS = {"zeros", "zeros_like", "new_zeros", "_efficientzerotensor"}
 KEEP_ZERO = {

@@ -10,10 +10,12 @@ from typing import Any, Literal
 from torch import fx, nn
 
 from resdyn.errors import InputError
+from resdyn.stream.cut import reach
 from resdyn.stream.discovery import Join, is_gate, joins_between, stream_sources
-from resdyn.stream.graph import DataGraph, aten, export_graph, reach, tensor_of
+from resdyn.stream.graph import DataGraph, export_graph, tensor_of
 from resdyn.stream.inputs import Signature, check_model, check_runs
 from resdyn.stream.operations import is_flow, node_modules
+from resdyn.stream.rewriting import aten
 from resdyn.stream.stream import ResidualStream, verified
 
 Skip = Literal["auto", "none"]

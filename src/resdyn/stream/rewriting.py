@@ -1,0 +1,111 @@
+"""Operations of an exported graph replaced by ones that every kind of derivative goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+
+ASSERTIONS = ("_assert", "sym_constrain", "_assert_tensor_metadata", "_assert_scalar", "_assert_async")
+
+
+def batch_norm_affine(
+    weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float, rank: int
+) -> tuple[Tensor, Tensor]:
+    """(scale, shift) of a batch norm in eval mode, shaped to multiply an input of `rank` dimensions."""
+    scale = torch.rsqrt(var + eps)
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale
+    shift = shift if bias is None else shift + bias
+    per_channel = [1, -1] + [1] * (rank - 2)
+    return scale.reshape(per_channel), shift.reshape(per_channel)
+
+
+def frozen_batch_norm(x: Tensor, affine: tuple[Tensor, Tensor]) -> tuple[Tensor]:
+    """Batch norm in eval mode as the affine map that it is: cheap forward- and reverse-mode derivatives."""
+    scale, shift = affine
+    return (x * scale + shift,)
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """`view` that also takes the strides which tangents can have."""
+    return x.reshape(shape)
+
+
+def plain_clone(x: Tensor, **_: Any) -> Tensor:
+    """`clone` without a memory format, which batched tangents could refuse."""
+    return x.clone()
+
+
+REWRITES: dict[Any, Callable[..., Any]] = {
+    aten.view.default: reshape,
+    aten._unsafe_view.default: reshape,
+    aten.clone.default: plain_clone,
+}
+
+
+FUSED_SUMS: dict[Any, Any] = {
+    aten.addmm.default: aten.mm.default,
+    aten.baddbmm.default: aten.bmm.default,
+    aten.addcmul.default: aten.mul.Tensor,
+    aten.addcdiv.default: aten.div.Tensor,
+    aten.lerp.Tensor: aten.mul.Tensor,
+    aten.lerp.Scalar: aten.mul.Tensor,
+}
+
+
+def rewrite(graph: fx.Graph, fixed: Collection[fx.Node]) -> None:
+    """Replace what derivatives cannot go through, write fused sums as sums, and drop assertions.
+
+    A fused sum whose first term is `fixed` (a bias) stays as it is.
+    """
+    for node in list(graph.nodes):
+        if node.target in FUSED_SUMS and node.args[0] not in fixed:
+            _write_out_sum(graph, node)
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            continue
+        if node.target in REWRITES:
+            node.target = REWRITES[node.target]
+        elif node.target is aten._native_batch_norm_legit_no_training.default:
+            _freeze_batch_norm(graph, node)
+        elif not node.users and any(mark in str(node.target) for mark in ASSERTIONS):
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+
+
+def _write_out_sum(graph: fx.Graph, node: fx.Node) -> None:
+    """h + something, where an operation hides it: addmm, baddbmm, addcmul, addcdiv, lerp on a computed h."""
+    inner = FUSED_SUMS[node.target]
+    h, first, second = node.args[:3]
+    options = dict(node.kwargs)
+    if set(options) - {"value"}:
+        return
+
+    def call(target: Any, *args: Any) -> fx.Node:
+        made = graph.call_function(target, args)
+        made.meta.update(node.meta)
+        return made
+
+    with graph.inserting_before(node):
+        if node.target in (aten.lerp.Tensor, aten.lerp.Scalar):
+            added = call(aten.mul.Tensor, call(aten.sub.Tensor, first, h), second)
+        else:
+            added = call(inner, first, second)
+        if options.get("value", 1) != 1:
+            added = call(aten.mul.Tensor, added, options["value"])
+    node.target, node.args, node.kwargs = aten.add.Tensor, (h, added), {}
+
+
+def _freeze_batch_norm(graph: fx.Graph, node: fx.Node) -> None:
+    """Two nodes for one: the affine coefficients, which no state reaches, and their application."""
+    x, weight, bias, mean, var, _, eps = node.args
+    assert isinstance(x, fx.Node)
+    with graph.inserting_before(node):
+        affine = graph.call_function(batch_norm_affine, (weight, bias, mean, var, eps, x.meta["val"].dim()))
+        affine.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
+    node.target, node.args = frozen_batch_norm, (x, affine)
