@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from resdyn.models import load_model
 from resdyn.nets import ResidualMLP
 from resdyn.probes import Coupling, Singular, Trajectory
 from resdyn.selection import choose, labelled_inputs
-from resdyn.stream import find_stream
+from resdyn.stream import find_stream, stream_from_blocks
 
 PROBES = "trajectory,singular(k=3,vectors=true),coupling,features"
 
@@ -150,6 +151,75 @@ def test_a_store_of_other_settings_is_refused_with_the_difference(captured, chan
     assert difference in str(error.value)
 
 
+class Scaled(torch.nn.Module):
+    """A residual net whose code holds a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.inner, self.factor = make_net(), factor
+
+    def forward(self, x):
+        return self.inner(x * self.factor)
+
+
+def test_a_store_is_refused_when_a_constant_of_the_model_changed(captured):
+    captured("trajectory", model=Scaled(2.0).eval(), stream=None)
+    with pytest.raises(StoreError, match="graph_hash: stored"):
+        captured("trajectory", model=Scaled(3.0).eval(), stream=None)
+
+
+def test_a_model_resumes_its_store_however_its_file_is_spelt(captured, tmp_path, monkeypatch):
+    source = "from test_capture import make_net, make_data\ndef make():\n    return make_net(), make_data()[0][:1]\n"
+    (tmp_path / "m.py").write_text(source)
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    first = captured("trajectory", model=load_model("m.py:make"), stream=None)
+    monkeypatch.setattr(Trajectory, "measure", None)
+    xr.testing.assert_identical(captured("trajectory", model=load_model("folder/../m.py:make"), stream=None), first)
+    assert first.attrs["model"] == "m.py:make"
+
+
+@pytest.mark.parametrize(("probes", "seen"), [("trajectory", False), ("trajectory,features", True)])
+def test_inputs_that_only_the_features_probe_reads_belong_to_the_data(captured, probes, seen):
+    x, y = make_data()
+    captured(probes, samples=[0, 1], data=(x, y))
+    changed = x.clone()
+    changed[7] += 1
+    if not seen:
+        captured(probes, samples=[0, 1], data=(changed, y))
+        return
+    with pytest.raises(StoreError, match="data_hash: stored"):
+        captured(probes, samples=[0, 1], data=(changed, y))
+
+
+def test_classes_numbered_anew_are_refused_where_the_model_has_others(tmp_path):
+    model, digits = load_model("resdyn:mlp,width=8,depth=2"), load_data("digits")
+    with pytest.raises(InputError, match=r"got 2 classes of digits, numbered 0..1, and a model with 10 logits"):
+        capture(model, digits.of_classes(digits.class_names[3:5]), "trajectory", tmp_path / "s")
+    fitting = load_model("resdyn:mlp,width=8,depth=2,classes=2")
+    ds = capture(fitting, digits.of_classes(digits.class_names[3:5]), "trajectory", tmp_path / "s", samples=2)
+    assert not ds["loss"].isnull().any()
+
+
+def test_a_model_of_more_logits_than_classes_is_measured_with_a_note_and_without_a_loss(tmp_path):
+    model = load_model("resdyn:mlp,width=8,depth=2,classes=20")
+    ds = capture(model, load_data("digits"), "trajectory", tmp_path / "s", samples=2)
+    assert ds["loss"].isnull().all()
+    assert any("20 logits and the data 10 classes" in note for note in ds.attrs["notes"])
+
+
+@pytest.mark.parametrize("skip", ["auto", "none"])
+def test_a_job_finds_a_stream_again_by_the_way_it_was_named(net, captured, monkeypatch, skip):
+    named = stream_from_blocks(net, ["blocks.0", "blocks.1"], make_data()[0][:1], skip=skip)
+    jobs = []
+    monkeypatch.setattr(sys.modules["resdyn.capture"], "run_tasks", lambda run, tasks, job, **options: jobs.append(job))
+    captured("trajectory", stream=named)
+    arrived = pickle.loads(pickle.dumps(jobs[0]))
+    assert arrived.stream is not named
+    assert arrived.stream.named == named.named
+    assert arrived.stream.describe() == named.describe()
+
+
 def test_a_store_that_another_run_writes_is_refused(captured, tmp_path):
     with locked(tmp_path / "store"), pytest.raises(StoreError, match="is being written by process"):
         captured()
@@ -199,7 +269,7 @@ def test_what_is_done_when_a_task_fails_or_the_user_stops_it_stays_done(captured
         ({"data": [1, 2]}, "expected ImageData or a tuple of tensors"),
         (
             {"data": (torch.zeros(3, 4, dtype=torch.float64), torch.arange(3))},
-            r"does not accept inputs of shape \(1, 4\)",
+            r"input 0 has shape \(1, 4\), expected \(N, 5\)",
         ),
         ({"samples": 31}, "31 samples, expected between 1 and the 30 of tensors"),
         ({"samples": [1, 99]}, "99 is not one of them"),

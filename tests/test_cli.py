@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from safetensors.torch import save_file
 
 from resdyn.cli.main import run
 from resdyn.nets import ResidualMLP
+from resdyn.training import DIGITS_RECIPE, train_digits
 
 NET = "resdyn:mlp,in_features=64,width=8,depth=2"
 PROBES = "trajectory,singular(k=3),coupling,features"
@@ -122,6 +125,72 @@ def test_a_failed_computation_leaves_with_one(tmp_path, capsys):
     )
     assert run(["inspect", f"{factory}:net"]) == 1
     assert "no residual stream" in capsys.readouterr().err
+
+
+NOISY = """
+import torch
+from resdyn.nets import ResidualMLP
+print("imported")
+def net():
+    print("made")
+    return ResidualMLP(in_features=(1, 8, 8), width=8, depth=2)
+def broken():
+    raise KeyError("depth")
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_with_json_standard_output_holds_nothing_else(tmp_path, workers):
+    if workers != "0":
+        pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+    (tmp_path / "noisy.py").write_text(NOISY)
+    words = ["capture", "noisy.py:net", "--data", "digits", "--probes", "trajectory", "--samples", "2", "--out", "s",
+             "--workers", workers, "--json"]  # fmt: skip
+    done = resdyn(words, tmp_path)
+    out, err = done.communicate(timeout=100)
+    assert done.returncode == 0, err
+    assert json.loads(out)["provenance"]["model"] == "noisy.py:net"
+    assert "made" in err
+
+
+def test_a_factory_that_raises_is_named_with_its_file(tmp_path, capsys):
+    (tmp_path / "noisy.py").write_text(NOISY)
+    assert run(["inspect", f"{tmp_path / 'noisy.py'}:broken"]) == 2
+    message = capsys.readouterr().err
+    assert "broken() in" in message
+    assert "noisy.py' raised KeyError: 'depth'" in message
+
+
+def resdyn(words, folder):
+    program = "from resdyn.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    running = resdyn(["demo", "--epochs", "100000", "--out", "demo"], tmp_path)
+    assert running.stderr.readline().startswith("training 8 residual blocks")
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted; the same command goes on where it stopped" in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_demonstration_of_other_settings_is_refused_with_the_option_to_give(tmp_path, capsys):
+    train_digits(recipe=replace(DIGITS_RECIPE, epochs=1), checkpoint=tmp_path / "checkpoint")
+    assert run(["demo", "--epochs", "2", "--out", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert "another run" in message
+    assert "--out" in message
+
+
+def test_classes_that_the_model_does_not_know_are_refused(tmp_path, capsys):
+    words = ["capture", "resdyn:mlp,in_features=64,width=8,depth=2", "--data", "digits", "--classes", "3", "4"]
+    assert run([*words, "--out", str(tmp_path / "a.zarr")]) == 2
+    assert "--classes" in capsys.readouterr().err
 
 
 def test_help_is_complete(capsys):

@@ -46,7 +46,7 @@ def written(path: Path, tasks: list[int], settings: dict = SETTINGS) -> xr.Datas
     plan = layout()
     stores.create_store(path, plan, settings, {"command": "run"})
     for task in tasks:
-        stores.write_task(path, task, arrays(plan.regions[task]))
+        stores.write_task(path, task, plan.regions[task], arrays(plan.regions[task]))
     return stores.open(path)
 
 
@@ -100,11 +100,23 @@ def test_a_task_writes_files_of_its_own_only(tmp_path):
         return {p for p in (tmp_path / "s").rglob("*") if p.is_file()}
 
     before, plan = {p: p.stat().st_mtime_ns for p in files()}, layout()
-    stores.write_task(tmp_path / "s", 0, arrays(plan.regions[0]))
+    stores.write_task(tmp_path / "s", 0, plan.regions[0], arrays(plan.regions[0]))
     first = files() - before.keys()
-    stores.write_task(tmp_path / "s", 1, arrays(plan.regions[1]))
+    stores.write_task(tmp_path / "s", 1, plan.regions[1], arrays(plan.regions[1]))
     assert all(p.stat().st_mtime_ns == t for p, t in before.items())
     assert len(files() - before.keys()) == 2 * len(first)
+
+
+def test_a_task_reads_its_own_flag_and_neither_the_record_nor_the_other_flags(tmp_path, monkeypatch):
+    written(tmp_path / "s", [1])
+    monkeypatch.setattr(stores, "_record", None)
+    monkeypatch.setattr(stores, "done_tasks", None)
+    (tmp_path / "s" / "_done" / "c" / "1").rename(tmp_path / "away")
+    (tmp_path / "s" / "_done" / "c" / "1").mkdir()  # whoever reads this flag fails
+    region = layout().regions[2]
+    assert not stores.is_done(tmp_path / "s", 2)
+    stores.write_task(tmp_path / "s", 2, region, arrays(region))
+    assert stores.is_done(tmp_path / "s", 2)
 
 
 def test_large_variables_are_cut_into_chunks_of_bounded_size():
@@ -196,7 +208,7 @@ def run(path):
             stores.create_store(path, plan, t.SETTINGS, {{"command": "run"}})
         for task, done in enumerate(stores.done_tasks(path)):
             if not done:
-                stores.write_task(path, task, t.arrays(plan.regions[task]))
+                stores.write_task(path, task, plan.regions[task], t.arrays(plan.regions[task]))
 
 def killed_at(path, write):
     writes, replace = iter(range(10**6)), os.replace

@@ -27,7 +27,7 @@ from resdyn.plan import Plan
 from resdyn.probes import Coupling, Probe, Singular, fit_probes, resolve_probes
 from resdyn.probes.sample import model_device, model_dtype
 from resdyn.probes.trajectory import logits_of
-from resdyn.selection import LabelledInputs, choose, labelled_inputs, number_of_classes
+from resdyn.selection import LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
 from resdyn.stream import KINDS, Kind, ResidualStream, find_stream
 from resdyn.stream.inputs import check_model
 
@@ -66,8 +66,9 @@ def capture(
     A run that is stopped, however, leaves a store that opens, and the same call finishes it: the result
     equals that of an undisturbed run. Every sample is measured alone and with a seed of its own, so nothing
     depends on chunks, on order or on the number of workers (beyond the rounding of torch's thread count).
-    One run at a time writes a store. Machine, versions, `command` (default: that of this process), `notes` for a
-    reader and the rows of a training `Monitor` are recorded by the first run; no other setting may differ later.
+    One run at a time writes a store. The model's name, machine, versions, `command` (default: that of this
+    process), `notes` for a reader and the rows of a training `Monitor` are recorded by the first run; no other
+    setting may differ later.
 
     Raises `InputError` for a model in training mode or with weights that are not finite, for data that are
     empty or do not fit it, for k beyond a block's size; `StoreError` for a store of other settings, in use
@@ -80,7 +81,8 @@ def capture(
     check_model(module)
     inputs = _inputs(model, module, data)
     stream = _stream(module, inputs, stream)
-    n_classes = number_of_classes(inputs, _number_of_logits(stream, inputs))
+    logits = _number_of_logits(stream, inputs)
+    n_classes = number_of_classes(inputs, logits)
     asked = fit_probes(asked, stream)
     plan = Plan(
         model=model,
@@ -90,6 +92,7 @@ def capture(
         samples=_chosen(inputs, samples, seed, asked),
         read=inputs if feature_samples is None else inputs.subset(choose(inputs, feature_samples, seed)),
         n_classes=n_classes,
+        notes=notes_on_classes(n_classes, logits),
         kind=kind,
         seed=seed,
         chunk_size=_chunk_size(chunk_size, asked),
@@ -119,16 +122,11 @@ def _inputs(model: nn.Module | LoadedModel, module: nn.Module, data: Any) -> Lab
 def _stream(module: nn.Module, inputs: LabelledInputs, stream: ResidualStream | None) -> ResidualStream:
     if stream is not None and stream.model is not module:
         raise InputError("got a stream of another model; find it in the model that is captured")
-    first = inputs.read(torch.tensor([0])).to(model_device(module))
-    try:
-        with torch.no_grad():
-            module(first)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise InputError(
-            f"the model does not accept inputs of shape {tuple(first.shape)} and {first.dtype} ({error}); "
-            "give data of the shape that it was trained on"
-        ) from error
-    return stream or find_stream(module, first)
+    if stream is not None:
+        return stream
+    # Two samples, so that a model which mixes the samples of a batch is noticed.
+    two = inputs.read(torch.arange(min(2, len(inputs)))).to(model_device(module))
+    return find_stream(module, two)
 
 
 def _number_of_logits(stream: ResidualStream, inputs: LabelledInputs) -> int | None:
@@ -158,8 +156,9 @@ def _provenance(
     plan: Plan, command: str | None, notes: Sequence[str], training: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     device = model_device(plan.stream.model)
-    known = [*(plan.model.notes if isinstance(plan.model, LoadedModel) else ()), *plan.data.notes]
+    known = [*(plan.model.notes if isinstance(plan.model, LoadedModel) else ()), *plan.data.notes, *plan.notes]
     return {
+        "model": plan.model_name,
         "versions": {
             "resdyn": __version__,
             "python": platform.python_version(),

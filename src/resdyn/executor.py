@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +104,8 @@ def _run_here(task_fn: TaskFunction, task: Task, shared: Any, bars: Callable[[st
 
 
 def _run_there(task_fn: TaskFunction, shared: Any, payload: Any) -> Any:
-    with _one_at_a_time:
+    # what a model prints is no result: the standard output of a worker is that of the process that asked
+    with _one_at_a_time, contextlib.redirect_stdout(sys.stderr):
         return task_fn(shared, payload, lambda n: None)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from resdyn.models.spec import parse_spec
 from resdyn.probes import Features, Probe, Sample, Singular
 from resdyn.probes.sample import model_device
 from resdyn.selection import LabelledInputs
+from resdyn.store import Region
 from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
+from resdyn.stream.named import Skip
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class SampleTask:
     """Some samples: their inputs travel with the task, they are few."""
 
     number: int
+    region: Region
     inputs: Tensor
     labels: tuple[int, ...]
     indices: tuple[int, ...]
@@ -38,6 +41,7 @@ class DataTask:
     """A pass over all data, which the job holds."""
 
     number: int
+    region: Region
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,15 @@ class ModelSource:
 
 @dataclass
 class Job:
-    """All that the tasks of a capture share; `stream` is found again where the job arrives."""
+    """All that the tasks of a capture share; `stream` is found again where the job arrives.
+
+    named: how a person named the stream's blocks (`ResidualStream.named`), None where it was discovered.
+    """
 
     store: str
     source: ModelSource
     example: Tensor
+    named: tuple[tuple[str, ...], str] | None
     description: list[dict[str, Any]]
     probes: tuple[Probe, ...]
     kind: Kind
@@ -89,13 +97,11 @@ class Job:
     def stream(self) -> ResidualStream:
         model = self.source.build().eval()
         example = self.example.to(model_device(model))
-        try:
+        if self.named is None:
             stream = find_stream(model, example)
-        except ComputationError:
-            stream = None
-        if stream is None or stream.describe() != self.description:
-            paths = [block["path"] for block in self.description]
-            stream = stream_from_blocks(model, paths, example)
+        else:
+            paths, skip = self.named
+            stream = stream_from_blocks(model, paths, example, skip=cast("Skip", skip))
         if stream.describe() != self.description:
             raise ComputationError("a worker found another stream in the model; capture in one process (workers=0)")
         return stream
@@ -119,9 +125,9 @@ class Job:
 
 def run_task(job: Job, task: SampleTask | DataTask, tick: Tick) -> int:
     """Measure and write one task, unless it is done already; return its number."""
-    if not stores.done_tasks(job.store)[task.number]:
+    if not stores.is_done(job.store, task.number):
         arrays = _measure_samples(job, task, tick) if isinstance(task, SampleTask) else _measure_data(job, tick)
-        stores.write_task(job.store, task.number, arrays)
+        stores.write_task(job.store, task.number, task.region, arrays)
     return task.number
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -38,18 +37,25 @@ class Plan:
     kind: Kind
     seed: int
     chunk_size: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def model_name(self) -> str:
+        """The specification that the model was loaded by, or its class."""
+        return self.model.name if isinstance(self.model, LoadedModel) else type(self.model).__name__
 
     def settings(self) -> dict[str, Any]:
-        """What a store is made for: a run resumes only a store in which all of this is the same."""
-        named = isinstance(self.model, LoadedModel)
+        """What a store is made for: a run resumes only a store in which all of this is the same.
+
+        The model is its weights and its graph (code, constants, buffers); what it is called is not compared.
+        """
         return {
-            "model": self.model.name if named else type(self.model).__name__,
             "weights_hash": weights_hash(self.stream.model),
-            "architecture_hash": hashlib.sha256(repr(self.stream.model).encode()).hexdigest(),
+            "graph_hash": self.stream.fingerprint(),
             "stream": self.stream.describe(),
             "data": self.data.name,
             "split": self.data.split,
-            "data_hash": fingerprint(self.data, self.samples),
+            "data_hash": fingerprint(self.data, self.samples, self.read if self._reads_all else None),
             "class_names": list(self.data.class_names or map(str, range(self.n_classes))),
             "samples": self.data.index[self.samples].tolist(),
             "feature_samples": len(self.read) if self._reads_all else None,
@@ -90,6 +96,7 @@ class Plan:
             store=store,
             source=ModelSource.of(self.model),
             example=self.data.read(self.samples[:1]),
+            named=self.stream.named,
             description=self.stream.describe(),
             probes=self.probes,
             kind=self.kind,
@@ -111,10 +118,10 @@ class Plan:
     def _task(self, number: int, region: Region) -> Task:
         if region.start is None:
             size = next(probe.batch_size for probe in self.probes if isinstance(probe, Features))
-            return Task(DataTask(number), "class means", ticks=2 * -(-len(self.read) // size))
+            return Task(DataTask(number, region), "class means", ticks=2 * -(-len(self.read) // size))
         positions = self.samples[region.start : region.stop]
         labels, indices = self.data.labels[positions].tolist(), self.data.index[positions].tolist()
-        payload = SampleTask(number, self.data.read(positions), tuple(labels), tuple(indices))
+        payload = SampleTask(number, region, self.data.read(positions), tuple(labels), tuple(indices))
         return Task(payload, "samples", ticks=len(positions))
 
     def _coords(self, lengths: dict[str, int], with_samples: bool) -> Coords:

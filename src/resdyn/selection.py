@@ -13,10 +13,15 @@ from torch import Tensor
 from resdyn.data import ImageData
 from resdyn.errors import InputError
 
+SPREAD = 256
+
 
 @dataclass(frozen=True)
 class LabelledInputs:
-    """Model inputs that are read on demand, int64 labels, and each one's index in the data split."""
+    """Model inputs that are read on demand, int64 labels, and each one's index in the data split.
+
+    relabelled: the classes are some of the dataset's, numbered anew.
+    """
 
     name: str
     split: str
@@ -25,6 +30,7 @@ class LabelledInputs:
     index: Tensor
     read: Callable[[Tensor], Tensor]
     notes: tuple[str, ...] = ()
+    relabelled: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,7 +64,7 @@ def labelled_inputs(data: ImageData | tuple[Tensor, Tensor], dtype: torch.dtype)
     if isinstance(data, ImageData):
         read = _Cast(data.inputs, dtype)
         common = (data.name, data.split, tuple(data.class_names), data.labels, data.sample_index)
-        return LabelledInputs(*common, read, tuple(data.notes))
+        return LabelledInputs(*common, read, tuple(data.notes), data.relabelled)
     if not (isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
         raise InputError(f"got data of type {type(data).__name__}, expected ImageData or a tuple of tensors (x, y)")
     inputs, labels = data
@@ -67,14 +73,33 @@ def labelled_inputs(data: ImageData | tuple[Tensor, Tensor], dtype: torch.dtype)
 
 
 def number_of_classes(data: LabelledInputs, logits: int | None) -> int:
-    """As many as there are class names, else logits, else labels. Raises `InputError` for a label beyond."""
+    """As many as there are class names, else logits, else labels.
+
+    Raises `InputError` for a label beyond, and for classes numbered anew that are not the model's logits.
+    """
     lowest, highest = int(data.labels.min()), int(data.labels.max())
     classes = len(data.class_names) if data.class_names is not None else logits or highest + 1
     if lowest < 0 or highest >= classes:
         raise InputError(
             f"got labels from {lowest} to {highest}, expected 0..{classes - 1}: there are {classes} classes"
         )
+    if data.relabelled and logits not in (None, classes):
+        raise InputError(
+            f"got {classes} classes of {data.name}, numbered 0..{classes - 1}, and a model with {logits} logits, "
+            f"which would not be these classes; expected a model of {classes} classes: leave out the choice of "
+            "classes (--classes, of_classes)"
+        )
     return classes
+
+
+def notes_on_classes(classes: int, logits: int | None) -> tuple[str, ...]:
+    """What a reader must know where the model's logits are not for the data's classes."""
+    if logits in (None, classes):
+        return ()
+    return (
+        f"The model has {logits} logits and the data {classes} classes: its answers are not about these classes, "
+        "so loss and accuracy are not given.",
+    )
 
 
 def choose(data: LabelledInputs, count: int, seed: int) -> Tensor:
@@ -92,18 +117,29 @@ def choose(data: LabelledInputs, count: int, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(np.lexsort((class_order, turn))[:count]))
 
 
-def fingerprint(data: LabelledInputs, positions: Tensor) -> str:
-    """SHA-256 over all labels and indices and over the inputs at `positions`, as the model is fed them."""
+def fingerprint(data: LabelledInputs, positions: Tensor, read: LabelledInputs | None = None) -> str:
+    """SHA-256 over all labels and indices and over inputs as the model is fed them.
+
+    The inputs are those at `positions` and, of what a pass over `read` takes in, `SPREAD` at regular distances:
+    all of them would cost as much as the pass itself, so a change of a few images between these goes unnoticed.
+    """
     digest = hashlib.sha256()
     for tensor in (data.labels, data.index):
         digest.update(tensor.numpy().tobytes())
+    _hash_inputs(digest, data, positions)
+    if read is not None:
+        count = min(SPREAD, len(read))
+        _hash_inputs(digest, read, torch.arange(count) * len(read) // count)
+    return digest.hexdigest()
+
+
+def _hash_inputs(digest: hashlib._Hash, data: LabelledInputs, positions: Tensor) -> None:
     for part in positions.split(256):
         inputs = data.read(part).contiguous()
         if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
             raise InputError(f"the inputs of {data.name} ({data.split}) hold NaN or infinite values; clean them first")
         digest.update(f"{inputs.dtype}{tuple(inputs.shape[1:])}".encode())
         digest.update(inputs.cpu().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _check_tensors(inputs: Tensor, labels: Tensor, dtype: torch.dtype) -> None:

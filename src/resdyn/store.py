@@ -96,29 +96,31 @@ def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def write_task(path: str | Path, task: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write the arrays of one task into its region, and then its `done` flag.
+def write_task(path: str | Path, task: int, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the arrays of one task into its region (that of the layout), and then its `done` flag.
 
-    An array shorter than its variable along an axis other than `sample` leaves the rest as filled.
+    An array shorter than its variable along an axis other than `sample` leaves the rest as filled. Only the
+    arrays themselves are opened: what a task costs does not depend on how many there are.
     """
     with writing(path):
-        group = _group(path, mode="r+")
-        region = Region(**_record(group, path)["regions"][task])
         if set(arrays) != set(region.variables):
             raise ValueError(f"task {task} owns {sorted(region.variables)}, got {sorted(arrays)}")
         for name, values in arrays.items():
-            target: Any = group[name]
+            target = _array(path, name, mode="r+")
             rows = () if region.start is None else (slice(region.start, region.stop),)
             corner = tuple(slice(0, length) for length in values.shape[len(rows) :])
             target[(*rows, *corner)] = values.astype(target.dtype)
-        done: Any = group["_done"]
-        done[task] = 1
+        _array(path, "_done", mode="r+")[task] = 1
 
 
 def done_tasks(path: str | Path) -> np.ndarray:
     """One bool for each task: has it written everything?"""
-    done: Any = _group(path)["_done"]
-    return np.asarray(done[:], dtype=bool)
+    return np.asarray(_array(path, "_done")[:], dtype=bool)
+
+
+def is_done(path: str | Path, task: int) -> bool:
+    """Has this task written everything? Reads its flag alone."""
+    return bool(_array(path, "_done")[task])
 
 
 def open(path: str | Path) -> xr.Dataset:
@@ -186,6 +188,13 @@ def _group(path: str | Path, mode: Any = "r") -> zarr.Group:
         return zarr.open_group(path, mode=mode, zarr_format=3)
     except (BaseZarrError, OSError, ValueError, KeyError) as error:
         raise StoreError(f"'{path}' is not a resdyn store ({type(error).__name__}); choose another path") from error
+
+
+def _array(path: str | Path, name: str, mode: Any = "r") -> Any:
+    try:
+        return zarr.open_array(Path(path) / name, mode=mode, zarr_format=3)
+    except (BaseZarrError, OSError, ValueError, KeyError) as error:
+        raise StoreError(f"'{path}' holds no array '{name}' ({type(error).__name__}); choose another path") from error
 
 
 def _record(group: zarr.Group, path: str | Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from resdyn.data import ImageData, load_data
 from resdyn.errors import InputError
 from resdyn.models import LoadedModel, load_model
 from resdyn.report import write_report
+from resdyn.selection import notes_on_classes
 from resdyn.stream import ResidualStream, find_stream, stream_from_blocks
 
 Kind = Literal["gated", "branch", "block"]
@@ -54,7 +55,7 @@ def demo(
     """
     from resdyn.cli.demo import run_demo
 
-    outcome = run_demo(out, epochs=epochs, seed=seed, samples=samples, quiet=json)
+    outcome = run_demo(out, epochs=epochs, seed=seed, samples=samples)
     dataset = outcome.dataset
     page = write_report(dataset, out / "report.html", title="A residual network on handwritten digits")
     paths = {"report": page, "store": outcome.store, "weights": outcome.weights}
@@ -124,7 +125,7 @@ def capture(model: str, /, *, out: Path, measurement: Measurement, json: Json = 
     out
         The store, a folder that is made (by convention NAME.zarr).
     """
-    dataset = _measure(model, measurement, out, json)
+    dataset = _measure(model, measurement, out)
     _finish(dataset, {"store": out}, json)
 
 
@@ -164,18 +165,19 @@ def analyze(model: str, /, *, out: Path = Path("out/analysis"), measurement: Mea
     title
         Heading of the page.
     """
-    dataset = _measure(model, measurement, out / "store.zarr", json)
+    dataset = _measure(model, measurement, out / "store.zarr")
     folder = out / "figures" if figures else None
     page = write_report(dataset, out / "report.html", figures_dir=folder, title=title)
     _finish(dataset, {"report": page, "store": out / "store.zarr"} | ({"figures": folder} if folder else {}), json)
 
 
-def _measure(model: str, measurement: Measurement, store: Path, quiet: bool) -> xr.Dataset:
+def _measure(model: str, measurement: Measurement, store: Path) -> xr.Dataset:
     asked = measurement
     loaded = load_model(model, asked.weights)
     images = load_data(asked.data, asked.split, asked.data_root, asked.classes or None)
-    for note in (*loaded.notes, *images.notes):
-        say(f"note: {note}", quiet)
+    on_classes = notes_on_classes(len(images.class_names), loaded.num_classes)
+    for note in (*loaded.notes, *images.notes, *on_classes):
+        say(f"note: {note}")
     return run_capture(
         loaded,
         images,
@@ -188,7 +190,6 @@ def _measure(model: str, measurement: Measurement, store: Path, quiet: bool) -> 
         workers=asked.workers,
         scheduler=asked.scheduler,
         stream=_stream(loaded, asked.blocks, images) if asked.blocks else None,
-        quiet=quiet,
         command=shlex.join(["resdyn", *sys.argv[1:]]),
     )
 

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from resdyn.capture import capture
 from resdyn.cli.output import say
+from resdyn.errors import InputError, StoreError
 from resdyn.training import DIGITS_RECIPE, Monitor, TrainedDigits, train_digits
+from resdyn.training.checkpoint import OtherRunError
 
 PROBES = "trajectory,singular(k=20),coupling(k=10),features"
 
@@ -29,20 +31,30 @@ class Outcome:
     seconds: float
 
 
-def run_demo(out: Path, *, epochs: int, seed: int, samples: int, quiet: bool) -> Outcome:
-    """Train on the digits with a monitor, and capture the trained network at training images."""
+def run_demo(out: Path, *, epochs: int, seed: int, samples: int) -> Outcome:
+    """Train on the digits with a monitor, and capture the trained network at training images.
+
+    Raises `InputError` where the folder holds a demonstration of other settings.
+    """
+    try:
+        return _run(out, epochs, seed, samples)
+    except (OtherRunError, StoreError) as error:
+        raise InputError(f"{error} (for the demonstration: another folder by --out)") from error
+
+
+def _run(out: Path, epochs: int, seed: int, samples: int) -> Outcome:
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     recipe = replace(DIGITS_RECIPE, epochs=epochs, seed=seed)
-    say(f"training 8 residual blocks of width 64 on 1500 handwritten digits for {epochs} epochs", quiet)
+    say(f"training 8 residual blocks of width 64 on 1500 handwritten digits for {epochs} epochs")
     monitor = Monitor(every=max(1, epochs // 12), samples=5)
     trained = train_digits(recipe=recipe, callbacks=[monitor], checkpoint=out / "checkpoint")
     weights = out / "weights.safetensors"
     save_file(trained.model.state_dict(), weights)
-    say(f"test accuracy {trained.test_accuracy:.1%} on {len(trained.test)} held-out digits; measuring", quiet)
+    say(f"test accuracy {trained.test_accuracy:.1%} on {len(trained.test)} held-out digits; measuring")
     store = out / "store.zarr"
     dataset = capture(
-        trained.model, trained.train, PROBES, store, samples=samples, seed=seed, quiet=quiet,
+        trained.model, trained.train, PROBES, store, samples=samples, seed=seed,
         command=shlex.join(["resdyn", *sys.argv[1:]]), notes=notes(trained, epochs),
         training=trained.history.results[0],
     )  # fmt: skip

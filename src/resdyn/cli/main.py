@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from resdyn._version import __version__
 from resdyn.cli import commands
+from resdyn.cli.output import reserved_for_json
 from resdyn.errors import InputError, ResdynError
 
 EPILOGUE = (
@@ -34,7 +36,9 @@ app = App(
     version=__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,  # `run` says what an interruption means
 )
+app.meta.suppress_keyboard_interrupt = False
 for command in (commands.demo, commands.inspect, commands.capture, commands.report, commands.analyze):
     app.command(command)
 
@@ -62,7 +66,8 @@ def launch(
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     if print_config and function.__module__ == commands.__name__:
         return print_resolved(function, bound)
-    return function(*bound.args, **bound.kwargs)
+    with reserved_for_json() if bound.arguments.get("json") else contextlib.nullcontext():
+        return function(*bound.args, **bound.kwargs)
 
 
 def print_resolved(function: Any, bound: BoundArguments) -> None:

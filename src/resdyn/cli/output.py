@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import xarray as xr
 from rich.console import Console
@@ -18,6 +22,18 @@ PROVENANCE = (
     "model", "weights_hash", "data", "split", "samples", "kind", "dtype", "batch_norm", "nonsquare", "seed", "probes",
     "feature_samples", "versions", "machine", "command", "notes", "complete",
 )  # fmt: skip
+_reserved: ContextVar[TextIO | None] = ContextVar("reserved", default=None)
+
+
+@contextlib.contextmanager
+def reserved_for_json() -> Iterator[None]:
+    """Only `print_json` writes to standard output; all else that is printed goes to standard error."""
+    token = _reserved.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _reserved.reset(token)
 
 
 def results(dataset: xr.Dataset, paths: dict[str, Path]) -> dict[str, Any]:
@@ -31,7 +47,7 @@ def results(dataset: xr.Dataset, paths: dict[str, Path]) -> dict[str, Any]:
 
 def print_json(content: dict[str, Any]) -> None:
     """One JSON object on standard output; NaN and infinity never get into it."""
-    print(json.dumps(content, indent=2, allow_nan=False, default=str))
+    print(json.dumps(content, indent=2, allow_nan=False, default=str), file=_reserved.get())
 
 
 def print_stream(stream: ResidualStream, notes: tuple[str, ...]) -> None:

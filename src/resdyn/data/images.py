@@ -32,6 +32,7 @@ class ImageData:
     split, which subsets keep. mean, std: of the dataset's training images per channel, used where the model
     asks for no normalisation of its own. notes: what a reader of any number from these data must know.
     preprocessing: what makes inputs of images; None is the dataset's normalisation at the images' own size.
+    relabelled: the classes are some of the dataset's, numbered anew (`of_classes`).
     """
 
     name: str
@@ -44,6 +45,7 @@ class ImageData:
     std: tuple[float, ...]
     notes: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
+    relabelled: bool = False
 
     def __post_init__(self) -> None:
         if len(self.labels) == 0:
@@ -98,7 +100,7 @@ class ImageData:
         relabel[wanted] = torch.arange(len(wanted))
         kept = self.subset((relabel[self.labels] >= 0).nonzero().flatten())
         names = tuple(self.class_names[c] for c in wanted)
-        return dataclasses.replace(kept, labels=relabel[kept.labels], class_names=names)
+        return dataclasses.replace(kept, labels=relabel[kept.labels], class_names=names, relabelled=True)
 
     def in_memory(self) -> ImageData:
         """The same data with every model input computed once and kept; costs N * input values * 4 bytes."""

@@ -43,6 +43,7 @@ def from_resdyn(spec: ModelSpec, weights: Path | None) -> Origin:
     if spec.name not in NETS:
         hint = did_you_mean(spec.name, NETS)
         raise InputError(f"got network '{spec.name}', expected one of {', '.join(NETS)}.{hint}")
+    _check_options(NETS[spec.name], spec)
     model = _seeded(NETS[spec.name], spec)
     note = f"resdyn:{spec.name} was given no weights: it is random, not trained"
     return Origin(model, _stated(model), notes=(note,) if weights is None else ())
@@ -53,7 +54,14 @@ def from_file(spec: ModelSpec, weights: Path | None) -> Origin:
     factory = getattr(_import_file(Path(spec.path)), spec.name, None)
     if not callable(factory):
         raise InputError(f"'{spec.path}' has no function '{spec.name}'")
-    made = _seeded(factory, spec)
+    _check_options(factory, spec)
+    try:
+        made = _seeded(factory, spec)
+    except Exception as error:
+        raise InputError(
+            f"{spec.name}() in '{spec.path}' raised {type(error).__name__}: {error}; expected a torch.nn.Module: "
+            "call it in Python to see where"
+        ) from error
     model, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module) or not (example is None or isinstance(example, Tensor)):
         raise InputError(
@@ -121,7 +129,6 @@ def _as_tuple(value: Any) -> tuple[Any, ...] | None:
 
 def _seeded(factory: Callable[..., Any], spec: ModelSpec) -> Any:
     """Call a factory with the options of the specification, without touching the caller's random state."""
-    _check_options(factory, spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return factory(**spec.options)

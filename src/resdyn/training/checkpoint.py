@@ -18,6 +18,10 @@ from resdyn.errors import InputError
 _FORMAT = "resdyn training checkpoint 1"
 
 
+class OtherRunError(InputError):
+    """A checkpoint belongs to a run with other settings."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """`settings` say which run this is, `progress` is plain JSON, `tensors` are named tensors."""
@@ -42,7 +46,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, settings: dict[str, Any]) -> Checkpoint:
     """Read a checkpoint of the run with these settings.
 
-    Errors: InputError if the file is damaged, is no checkpoint, or belongs to other settings, naming them.
+    Errors: InputError if the file is damaged or is no checkpoint, OtherRunError (an InputError) if it belongs to
+    other settings, naming them.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -64,7 +69,7 @@ def _check_settings(path: Path, found: dict[str, Any], expected: dict[str, Any])
         if found.get(key) != expected.get(key)
     ]
     if different:
-        raise InputError(
+        raise OtherRunError(
             f"checkpoint '{path}' belongs to another run ({'; '.join(different)}): give another path, or "
             "delete it to train anew"
         )
