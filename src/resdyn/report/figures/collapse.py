@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import matplotlib.figure as mf
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
 from ...metrics.collapse import neural_collapse
-from ..theme import MARKERS, PALETTE, SYMBOLS, figure, paper_style
+from ..theme import MARKERS, SYMBOLS, figure, paper_style
+from .panel import COLOURS, Panel
 
 FEATURES = "classifier input"
-COLOURS = (PALETTE[0], PALETTE[6], PALETTE[4])
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Which metrics share one picture, as (variable, legend) pairs."""
-
-    title: str
-    lines: tuple[tuple[str, str], ...]
-    log: bool = False
-
-
 NC1 = Panel(
     "NC1: variability within classes",
     (("within_class_variability", "tr(Σw Σb⁺)/C"), ("within_between_ratio", "tr Σw / tr Σb")),
@@ -85,8 +72,7 @@ def _lines(ds: xr.Dataset, panel: Panel) -> list[tuple[str, np.ndarray]]:
         over_depth = collapse[name].values if name in collapse else np.full(depths, np.nan)
         last = float(collapse[f"feature_{name}"]) if f"feature_{name}" in collapse else np.nan
         values = np.append(over_depth, last)
-        if panel.log:
-            values = np.where(values > 0, values, np.nan)
+        values = panel.drawable(values)
         if np.isfinite(values).any():
             lines.append((legend, values))
     return lines
@@ -116,11 +102,7 @@ def _draw(ds: xr.Dataset, panel: Panel) -> go.Figure | None:
         ticktext=names,
         range=[-0.4, len(lines[0][1]) - 0.6],
     )
-    if panel.log:
-        drawn.update_yaxes(type="log", tickformat="~g", dtick=1)
-    else:
-        drawn.update_yaxes(range=[0, _top(lines)])
-    return drawn
+    return panel.scale(drawn, 0, _top(lines))
 
 
 def _trace(k: int, legend: str, values: np.ndarray) -> go.Scatter:
@@ -152,11 +134,7 @@ def _draw_paper(ds: xr.Dataset, panel: Panel) -> mf.Figure | None:
             axis.plot(end, values[-1], marker=MARKERS[k], color=COLOURS[k], markersize=6)
         axis.set_xticks(*_ticks(lines, ds))
         axis.set(xlabel=f"depth (out: {FEATURES})", title=panel.title)
-        if panel.log:
-            axis.set_yscale("log")
-        else:
-            axis.set_ylim(0, _top(lines))
-        axis.legend()
+        panel.scale_paper(axis, 0, _top(lines))
     return drawn
 
 

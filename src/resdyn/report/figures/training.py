@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import matplotlib.figure as mf
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from ..theme import MARKERS, PALETTE, SYMBOLS, figure, paper_style
-
-COLOURS = (PALETTE[0], PALETTE[6], PALETTE[4])
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Which columns of the monitor share one picture, as (column, legend) pairs."""
-
-    title: str
-    lines: tuple[tuple[str, str], ...]
-    log: bool = False
-
+from ..theme import MARKERS, SYMBOLS, figure, paper_style
+from .panel import COLOURS, Panel
 
 ALIGNMENT = Panel(
     "residual alignment",
@@ -64,7 +51,7 @@ def _lines(ds: xr.Dataset, panel: Panel) -> tuple[np.ndarray, list[tuple[str, np
     for name, legend in panel.lines:
         values = np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
         if np.isfinite(values).sum() > 1:
-            lines.append((legend, np.where(values > 0, values, np.nan) if panel.log else values))
+            lines.append((legend, panel.drawable(values)))
     return epochs, lines
 
 
@@ -86,11 +73,7 @@ def _draw(ds: xr.Dataset, panel: Panel) -> go.Figure | None:
     ]
     drawn = figure(traces, height=360)
     drawn.update_xaxes(title_text="epochs done")
-    if panel.log:
-        drawn.update_yaxes(type="log", tickformat="~g", dtick=1)
-    else:
-        drawn.update_yaxes(range=[min(0.0, float(np.nanmin([v for _, v in lines]))), 1.05])
-    return drawn
+    return panel.scale(drawn, _bottom(lines), 1.05)
 
 
 def _draw_paper(ds: xr.Dataset, panel: Panel) -> mf.Figure | None:
@@ -103,7 +86,9 @@ def _draw_paper(ds: xr.Dataset, panel: Panel) -> mf.Figure | None:
         for k, (legend, values) in enumerate(lines):
             axis.plot(epochs, values, marker=MARKERS[k], color=COLOURS[k], label=legend)
         axis.set(xlabel="epochs done", title=panel.title)
-        if panel.log:
-            axis.set_yscale("log")
-        axis.legend()
+        panel.scale_paper(axis, _bottom(lines), 1.05)
     return drawn
+
+
+def _bottom(lines: list[tuple[str, np.ndarray]]) -> float:
+    return min(0.0, *(float(np.nanmin(values)) for _, values in lines))

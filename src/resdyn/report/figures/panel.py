@@ -1,0 +1,40 @@
+"""Several quantities as lines in one picture: what the collapse and training pictures share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import matplotlib.axes as ma
+import numpy as np
+import plotly.graph_objects as go
+
+from ..theme import PALETTE
+
+COLOURS = (PALETTE[0], PALETTE[6], PALETTE[4])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Which quantities share one picture, as (name, legend) pairs, and whether its axis is logarithmic."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+    log: bool = False
+
+    def drawable(self, values: np.ndarray) -> np.ndarray:
+        """The values that the axis can show; the others become gaps."""
+        return np.where(values > 0, values, np.nan) if self.log else values
+
+    def scale(self, drawn: go.Figure, low: float, high: float) -> go.Figure:
+        """Set the vertical axis: logarithmic, or from `low` to `high`."""
+        if self.log:
+            return drawn.update_yaxes(type="log", tickformat="~g", dtick=1)
+        return drawn.update_yaxes(range=[low, high])
+
+    def scale_paper(self, axis: ma.Axes, low: float, high: float) -> None:
+        """The same for a paper figure, with its legend."""
+        if self.log:
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(low, high)
+        axis.legend()
