@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+
+from resdyn.errors import InputError
 
 LayerFactory = Callable[[], nn.Module]
 
@@ -16,19 +19,30 @@ class ResidualBlock(nn.Module):
     Shapes: `branch` and `shortcut` map (N, *shape_in) to (N, *shape_out); `gate` acts element by element.
     Source: He et al. (2016), "Deep residual learning", equations 1 and 2; `gate` is the identity in the
     pre-activation form of He et al. (2016), "Identity mappings", equations 1 to 4.
+
+    With `drop` > 0 (stochastic depth) a training step leaves the branch out with that probability, for the whole
+    batch, and evaluation scales it by 1 - drop: Huang et al. (2016), "Deep networks with stochastic depth",
+    equations 2 and 5, with one survival probability for all blocks.
     """
 
-    def __init__(self, branch: nn.Module, shortcut: nn.Module, gate: nn.Module, *, skip: bool = True) -> None:
+    def __init__(
+        self, branch: nn.Module, shortcut: nn.Module, gate: nn.Module, *, skip: bool = True, drop: float = 0.0
+    ) -> None:
         super().__init__()
+        if not 0 <= drop < 1 or (drop and not skip):
+            raise InputError(f"got drop={drop} and skip={skip}, expected 0 <= drop < 1, and a skip where drop > 0")
+        self.drop = drop
         self.branch = branch
         self.shortcut = shortcut if skip else None
         self.gate = gate
 
     def forward(self, h: Tensor) -> Tensor:
+        if self.shortcut is None:
+            return self.gate(self.branch(h))
+        if self.training and self.drop and torch.rand(()).item() < self.drop:
+            return self.gate(self.shortcut(h))
         z = self.branch(h)
-        if self.shortcut is not None:
-            z = self.shortcut(h) + z
-        return self.gate(z)
+        return self.gate(self.shortcut(h) + (z if self.training or not self.drop else (1 - self.drop) * z))
 
 
 def residual_branch(

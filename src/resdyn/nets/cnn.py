@@ -13,7 +13,9 @@ def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3, *, bias: 
     return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
 
 
-def _block(inputs: int, outputs: int, *, batch_norm: bool, preactivation: bool, skip: bool) -> ResidualBlock:
+def _block(
+    inputs: int, outputs: int, *, batch_norm: bool, preactivation: bool, skip: bool, drop: float
+) -> ResidualBlock:
     """A block of two 3x3 convolutions; where the width grows, stride 2 and a 1x1 projection shortcut."""
 
     def norm(channels: int) -> nn.Module:
@@ -27,7 +29,7 @@ def _block(inputs: int, outputs: int, *, batch_norm: bool, preactivation: bool, 
     if stride != 1:
         shortcut = nn.Sequential(_conv(inputs, outputs, stride, kernel=1, bias=bias), norm(outputs))
     branch = residual_branch(maps, norms, preactivation=preactivation)
-    return ResidualBlock(branch, shortcut, nn.Identity() if preactivation else nn.ReLU(), skip=skip)
+    return ResidualBlock(branch, shortcut, nn.Identity() if preactivation else nn.ReLU(), skip=skip, drop=drop)
 
 
 class ResidualCNN(nn.Module):
@@ -36,7 +38,7 @@ class ResidualCNN(nn.Module):
     Post-activation: h_{i+1} = ReLU(h_i + F_i(h_i)), F = Conv-BN-ReLU-Conv-BN, and ReLU(BN(Conv(x))) before
     the first block; pre-activation as in `ResidualMLP`. With `downsample=True` the first block of the last
     half doubles the channels and halves the resolution (stride 2; shortcut: 1x1 convolution, batch norm).
-    `skip=False` removes every shortcut.
+    `skip=False` removes every shortcut; `drop` is the probability of stochastic depth (see `ResidualBlock`).
 
     Shapes: input (N, in_channels, image_size, image_size); states (N, width, image_size/2, image_size/2), in
     the last half of a down-sampling network (N, 2 width, image_size/4, image_size/4); output (N, classes).
@@ -60,6 +62,7 @@ class ResidualCNN(nn.Module):
         batch_norm: bool = True,
         preactivation: bool = False,
         skip: bool = True,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.input_size = (in_channels, image_size, image_size)
@@ -72,7 +75,10 @@ class ResidualCNN(nn.Module):
         entry = _conv(in_channels, width, stride=2, bias=not batch_norm or preactivation)
         self.input_map = entry if preactivation else nn.Sequential(entry, edge(width))
         self.blocks = nn.Sequential(
-            *(_block(a, b, batch_norm=batch_norm, preactivation=preactivation, skip=skip) for a, b in pairwise(widths))
+            *(
+                _block(a, b, batch_norm=batch_norm, preactivation=preactivation, skip=skip, drop=drop)
+                for a, b in pairwise(widths)
+            )
         )
         self.final = edge(widths[-1]) if preactivation else nn.Identity()
         self.classifier = nn.Linear(widths[-1], classes)

@@ -16,6 +16,7 @@ class ResidualMLP(nn.Module):
     Post-activation: h_0 = ReLU(BN(W x)), h_{i+1} = ReLU(h_i + F_i(h_i)), F = Linear-BN-ReLU-Linear-BN.
     Pre-activation: h_0 = W x, h_{i+1} = h_i + F_i(h_i), F = BN-ReLU-Linear-BN-ReLU-Linear, and BN-ReLU
     before the classifier.  `skip=False` gives the twin h_{i+1} = ReLU(F_i(h_i)) (or F_i(h_i)).
+    `drop` is the probability of stochastic depth (see `ResidualBlock`).
     Linear layers have a bias only where no batch norm follows to remove it.
 
     Shapes: input (N, *in_features), flattened; states (N, width); output (N, classes).
@@ -39,6 +40,7 @@ class ResidualMLP(nn.Module):
         batch_norm: bool = True,
         preactivation: bool = False,
         skip: bool = True,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.input_size = (in_features,) if isinstance(in_features, int) else tuple(in_features)
@@ -53,7 +55,7 @@ class ResidualMLP(nn.Module):
             maps = (linear(width, bias=not batch_norm), linear(width, bias=not batch_norm or preactivation))
             branch = residual_branch(maps, (norm(), norm()), preactivation=preactivation)
             gate = nn.Identity() if preactivation else nn.ReLU()
-            return ResidualBlock(branch, nn.Identity(), gate, skip=skip)
+            return ResidualBlock(branch, nn.Identity(), gate, skip=skip, drop=drop)
 
         edge = nn.Sequential(norm(), nn.ReLU())
         entry = linear(math.prod(self.input_size), bias=not batch_norm or preactivation)

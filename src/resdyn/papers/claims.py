@@ -1,0 +1,90 @@
+"""A claim of a paper, and the rule by which a number of ours agrees with it or does not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from resdyn.errors import InputError
+from resdyn.papers.results import Number
+
+Verdict = Literal["agrees", "disagrees", "not run"]
+RULES = ("at_least", "at_most", "within")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What our number must satisfy: `at_least` or `at_most` a bound, or `within` a distance of the paper's number.
+
+    It must do so by `errors` standard errors of its own, where it has one.
+    """
+
+    kind: str
+    bound: float
+    errors: float = 0.0
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Rule:
+        """From `{"at_least": 0.5, "errors": 2}` and the like."""
+        kinds = [kind for kind in RULES if kind in content]
+        if len(kinds) != 1 or set(content) - {*RULES, "errors"}:
+            raise InputError(f"got the rule {content}, expected one of {', '.join(RULES)}, and perhaps errors")
+        return cls(kinds[0], float(content[kinds[0]]), float(content.get("errors", 0.0)))
+
+    def holds(self, number: Number, paper: float | str) -> bool:
+        """Whether a number satisfies the rule; one that was not measured does not."""
+        if number.value is None:
+            return False
+        margin = self.errors * (number.error or 0.0)
+        if self.kind == "at_least":
+            return number.value - margin >= self.bound
+        if self.kind == "at_most":
+            return number.value + margin <= self.bound
+        return abs(number.value - float(paper)) + margin <= self.bound
+
+    def __str__(self) -> str:
+        words = {"at_least": "at least", "at_most": "at most", "within": "within"}[self.kind]
+        text = f"{words} {self.bound:g}{' of the paper' if self.kind == 'within' else ''}"
+        return f"{text} by {self.errors:g} standard errors" if self.errors else text
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours."""
+
+    claim: str
+    where: str
+    paper: float | str
+    number: str
+    rule: Rule
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Claim:
+        """From an entry of expected.json. Raises InputError when a rule needs a number that the paper lacks."""
+        try:
+            rule = Rule.of(content["rule"])
+            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule)
+        except KeyError as error:
+            raise InputError(f"the claim {content} has no {error}") from error
+        if rule.kind == "within" and not (isinstance(claim.paper, int | float) and math.isfinite(claim.paper)):
+            raise InputError(f"the claim '{claim.claim}' has a rule 'within' but no number of the paper")
+        return claim
+
+    def judge(self, number: Number | None, scale: str | None) -> tuple[Verdict, str]:
+        """The verdict on our number at a scale, and why. Scale `tiny` only shows that an experiment runs."""
+        if number is None or number.value is None:
+            return "not run", f"no run has measured {self.number}: run the experiment at scale paper"
+        if scale == "tiny":
+            return "not run", "scale tiny checks that the experiment runs, and is no evidence"
+        holds = self.rule.holds(number, self.paper)
+        why = f"{quantity(number)} is {'' if holds else 'not '}{self.rule}"
+        return ("agrees" if holds else "disagrees"), f"{why}; {number.note}" if number.note else why
+
+
+def quantity(number: Number) -> str:
+    """A number with its standard error and what it is a mean over."""
+    text = f"{number.value:.4g}"
+    if number.error is not None:
+        text += f" ± {number.error:.2g}"
+    return f"{text} (n = {number.n}{f' {number.over}' if number.over else ''})" if number.n > 1 else text

@@ -1,0 +1,95 @@
+"""The comparison page: every claim of a paper beside ours, with our figures; one HTML file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from resdyn._version import __version__
+from resdyn.errors import InputError
+from resdyn.papers.claims import quantity
+from resdyn.papers.comparison import ComparedClaim, ComparedExperiment, verdict_counts
+from resdyn.papers.paper import Paper
+from resdyn.papers.pictures import draw
+from resdyn.papers.results import Result
+
+
+def write_page(paper: Paper, compared: Sequence[ComparedExperiment], path: str | Path) -> Path:
+    """Write the page and return its path. Identical results give identical bytes."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render(paper, compared), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename or path}: {error.strerror}; choose another path") from error
+    return path
+
+
+def render(paper: Paper, compared: Sequence[ComparedExperiment]) -> str:
+    """The HTML text of the page."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("resdyn.papers"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("paper.html.jinja").render(
+        paper=paper,
+        counts=verdict_counts(compared),
+        experiments=[_experiment(row) for row in compared],
+        version=__version__,
+    )
+
+
+def _experiment(row: ComparedExperiment) -> dict[str, Any]:
+    shown = row.results[:1]  # pictures of the largest scale alone
+    return {
+        "name": row.experiment.name,
+        "title": row.experiment.title,
+        "judged": [_claim(claim) for claim in row.claims if claim.verdict != "not run"],
+        "not_run": [_claim(claim) for claim in row.claims if claim.verdict == "not run"],
+        "pictures": [picture | {"image": draw(picture)} for r in shown for picture in r.pictures.values()],
+        "results": [_result(result) for result in row.results],
+    }
+
+
+def _claim(row: ComparedClaim) -> dict[str, Any]:
+    paper = row.claim.paper
+    return {
+        "text": row.claim.claim,
+        "where": row.claim.where,
+        "paper": f"{paper:g}" if isinstance(paper, int | float) else paper,
+        "ours": "–" if row.number is None else quantity(row.number),
+        "scale": row.scale or "–",
+        "verdict": row.verdict,
+        "css": row.verdict.replace(" ", "-"),
+        "why": row.why,
+    }
+
+
+def _result(result: Result) -> dict[str, Any]:
+    return {
+        "scale": result.scale,
+        "complete": result.complete,
+        "numbers": [(key, "–" if n.value is None else quantity(n), n.note) for key, n in result.numbers.items()],
+        "networks": [_network(name, row) for name, row in result.networks.items()],
+        "provenance": [(k, v if isinstance(v, str) else json.dumps(v)) for k, v in result.provenance.items()],
+    }
+
+
+def _data(row: dict[str, Any]) -> str:
+    return f"{row['data']}, {row['images']} images" + (f", {row['classes']} classes" if row["classes"] else "")
+
+
+def _network(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    recipe = row["recipe"]
+    return {
+        "name": name,
+        "what": f"{row['network']} {json.dumps(row['options'])}" if row["options"] else row["network"],
+        "data": "; ".join([_data(row), *row.get("data_notes", [])]),
+        "recipe": f"{recipe['epochs']} epochs, lr {recipe['lr']:g}, weight decay {recipe['weight_decay']:g}, "
+        f"batch {recipe['batch_size']}, seed {recipe['seed']}",
+        "train": f"{row['train_accuracy']:.2%}",
+        "test": f"{row['test_accuracy']:.2%}",
+    }

@@ -1,0 +1,71 @@
+"""A paper: its experiments, what it claims, and where our results of it lie."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resdyn.errors import InputError
+from resdyn.papers.claims import Claim
+from resdyn.papers.lab import Lab
+from resdyn.suggest import did_you_mean
+
+NAMES = ("residual_alignment",)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """`run` measures and writes down; `claims` are what its numbers speak to."""
+
+    name: str
+    title: str
+    claims: tuple[Claim, ...]
+    run: Callable[[Lab], None]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """`folder` holds expected.json and, under results/, what we found."""
+
+    name: str
+    title: str
+    reference: str
+    experiments: dict[str, Experiment]
+    folder: Path
+
+    @classmethod
+    def of(cls, folder: Path, scripts: Mapping[str, Callable[[Lab], None]]) -> Paper:
+        """From a folder with expected.json and the experiments' functions by name."""
+        expected: dict[str, Any] = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+        experiments = {
+            entry["name"]: Experiment(
+                entry["name"], entry["title"], tuple(Claim.of(c) for c in entry["claims"]), scripts[entry["name"]]
+            )
+            for entry in expected["experiments"]
+        }
+        return cls(folder.name, expected["title"], expected["reference"], experiments, folder)
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment of a name. Raises InputError that lists the known ones."""
+        if name in self.experiments:
+            return self.experiments[name]
+        known = ", ".join(self.experiments)
+        hint = did_you_mean(name, list(self.experiments))
+        raise InputError(f"got the experiment '{name}' of {self.name}, expected one of {known}.{hint}")
+
+
+def names() -> tuple[str, ...]:
+    """The papers that there are."""
+    return NAMES
+
+
+def get_paper(name: str) -> Paper:
+    """A paper by name. Raises InputError that lists the known ones."""
+    if name not in NAMES:
+        raise InputError(f"got the paper '{name}', expected one of {', '.join(NAMES)}.{did_you_mean(name, NAMES)}")
+    found: Paper = importlib.import_module(f"resdyn.papers.{name}").PAPER
+    return found

@@ -1,0 +1,116 @@
+"""Pictures of a result, drawn from what the result file holds.
+
+A picture is a dictionary with `kind`, `title`, `where` (figure of the paper) and the data of its kind: `lines`
+(series x, y, error, name; xlabel, ylabel, log), `paths` (points sample x depth x 2, labels) or `grid` (one byte a cell,
+as text: blocks, rank, cells in base64).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from resdyn.report.theme import MARKERS, PALETTE, SEQUENTIAL, class_colour, class_symbol, paper_style
+
+DIGITS = 4
+DPI = 160  # of what is drawn as an image: grids, and trajectories, which have thousands of marks
+COLOUR_POWER = 0.4  # entries beyond the first few are small: colours grow more slowly than they do
+
+
+def lines(title: str, where: str, series: list[dict[str, Any]], xlabel: str, ylabel: str, log: bool = False) -> dict:
+    """Series of points joined by lines; `log` makes the vertical axis logarithmic."""
+    return {"kind": "lines", "title": title, "where": where, "series": series, "xlabel": xlabel, "ylabel": ylabel,
+            "log": log}  # fmt: skip
+
+
+def series(name: str, x: ArrayLike, y: ArrayLike, error: ArrayLike | None = None, style: str = "o-") -> dict[str, Any]:
+    """One series; gaps (None in the file) where y is not finite."""
+    row = {"name": name, "x": _plain(x), "y": _plain(y), "style": style}
+    return row if error is None else row | {"error": _plain(error)}
+
+
+def paths(title: str, where: str, points: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
+    """Trajectories: points (sample, depth, 2), labels (sample,)."""
+    rows = [[_plain(point) for point in path] for path in np.asarray(points)]
+    return {"kind": "paths", "title": title, "where": where, "points": rows, "labels": np.asarray(labels).tolist()}
+
+
+def grid(title: str, where: str, matrices: ArrayLike, blocks: ArrayLike) -> dict[str, Any]:
+    """|matrices| (i, j, K, K), each row i of matrices relative to its largest entry, at one byte an entry."""
+    size = np.abs(np.asarray(matrices, dtype=np.float64))
+    largest = np.nanmax(size, axis=(1, 2, 3), keepdims=True)
+    known = np.nan_to_num(size / np.where(largest > 0, largest, 1.0))
+    cells = np.rint(255 * known).astype(np.uint8).transpose(0, 2, 1, 3)
+    return {
+        "kind": "grid",
+        "title": title,
+        "where": where,
+        "blocks": np.asarray(blocks).tolist(),
+        "rank": size.shape[-1],
+        "cells": base64.b64encode(cells.tobytes()).decode(),
+    }
+
+
+def draw(picture: dict[str, Any]) -> str:
+    """The picture as a data URI of an SVG."""
+    with paper_style(), mpl.rc_context({"svg.hashsalt": "resdyn", "svg.fonttype": "none"}):
+        drawn = {"lines": _lines, "paths": _paths, "grid": _grid}[picture["kind"]](picture)
+        buffer = io.BytesIO()
+        drawn.savefig(buffer, format="svg", dpi=DPI, metadata={"Date": None}, facecolor="white")
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _lines(picture: dict[str, Any]) -> Figure:
+    drawn = Figure(figsize=(3.4, 2.6))
+    axis = drawn.subplots()
+    for number, row in enumerate(picture["series"]):
+        x, y = np.array(row["x"], dtype=float), np.array(row["y"], dtype=float)
+        colour = PALETTE[number % len(PALETTE)]
+        error = np.nan_to_num(np.array(row["error"], dtype=float)) if "error" in row else None
+        axis.errorbar(x, y, error, fmt=row["style"], color=colour, capsize=2, label=row["name"])
+    axis.set(xlabel=picture["xlabel"], ylabel=picture["ylabel"], yscale="log" if picture["log"] else "linear")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend()
+    return drawn
+
+
+def _paths(picture: dict[str, Any]) -> Figure:
+    drawn = Figure(figsize=(3.0, 3.0))
+    axis = drawn.subplots()
+    for path, label in zip(picture["points"], picture["labels"]):
+        colour, marker = class_colour(label), MARKERS[class_symbol(label)]
+        axis.plot(
+            *np.array(path, dtype=float).T, marker=marker, color=colour, linewidth=0.6, markersize=2.2, rasterized=True
+        )
+    axis.set(xlabel="random direction 1", ylabel="random direction 2")
+    axis.set_aspect("equal", adjustable="datalim")
+    return drawn
+
+
+def _grid(picture: dict[str, Any]) -> Figure:
+    blocks, rank = picture["blocks"], picture["rank"]
+    side = len(blocks) * rank
+    cells = np.frombuffer(base64.b64decode(picture["cells"]), dtype=np.uint8).reshape(side, side)
+    drawn = Figure(figsize=(3.4, 3.4))
+    axis = drawn.subplots()
+    axis.imshow(cells, cmap=SEQUENTIAL, norm=mpl.colors.PowerNorm(COLOUR_POWER, 0, 255))
+    centres = (np.arange(len(blocks)) + 0.5) * rank - 0.5
+    axis.set_xticks(centres, [b + 1 for b in blocks])
+    axis.set_yticks(centres, [b + 1 for b in blocks])
+    axis.set(xlabel="block j of the singular vectors", ylabel="block i of the Jacobian")
+    for edge in np.arange(1, len(blocks)) * rank - 0.5:
+        axis.axhline(edge, color="white", linewidth=0.5)
+        axis.axvline(edge, color="white", linewidth=0.5)
+    return drawn
+
+
+def _plain(values: ArrayLike) -> list[float | None]:
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in flat]

@@ -1,0 +1,76 @@
+"""Section 2: the networks and how they are trained, at each scale.
+
+The paper trains 500 epochs of all images with batch 128, lr 0.1, a cosine schedule, weight decay 1e-1
+(convolutional) or 1e-2 or 5e-2 (fully connected, which of them where it does not say; here 5e-2). At scale
+`small` epochs and images are fewer and convolutional networks see images of 16x16, so that their states are 8x8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from resdyn.papers.case import Case
+from resdyn.papers.lab import Lab, Scale, Trained
+from resdyn.training import Recipe
+
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100", "imagenette")
+TYPES = {f"type{name}": f"ra_type{name}" for name in ("1", "2", "3", "4a", "4b", "5a", "5b")}
+CONVOLUTIONAL = ("type2", "type3", "type5a", "type5b")
+WEIGHT_DECAY = {True: 1e-1, False: 5e-2}  # convolutional or not
+
+# scale -> (type, dataset) of the networks that RA1 to RA4 and table 1 look at
+MAIN: dict[Scale, list[tuple[str, str]]] = {
+    "tiny": [("type1", "digits"), ("type2", "digits")],
+    "small": [("type1", "mnist"), ("type1", "fashion_mnist"), ("type2", "mnist"), ("type2", "fashion_mnist"),
+              ("type1", "cifar10")],
+    "paper": [(kind, data) for kind in ("type1", "type2", "type3") for data in DATASETS],
+}  # fmt: skip
+SEEDS: dict[Scale, tuple[int, ...]] = {"tiny": (0, 1), "small": (0, 1, 2), "paper": (0, 1, 2)}
+SAMPLES: dict[Scale, int] = {"tiny": 2, "small": 10, "paper": 10}
+TRIPLETS: dict[Scale, int] = {"tiny": 12, "small": 30, "paper": 30}  # the paper's K
+
+
+def case(scale: Scale, kind: str, data: str, seed: int = 0, classes: int | None = None, **options: Any) -> Case:
+    """The network `kind` on `data` at a scale; `options` go to the network."""
+    convolutional = kind in CONVOLUTIONAL
+    epochs, images, own = _size(scale, kind)
+    if data == "imagenette" and not convolutional:
+        own["in_features"] = (3, 32, 32)  # its images differ in size
+    return Case(
+        network=TYPES[kind],
+        data=data,
+        recipe=Recipe(epochs=epochs, lr=0.1, weight_decay=WEIGHT_DECAY[convolutional], batch_size=128, seed=seed),
+        images=images,
+        classes=classes,
+        options=tuple(sorted((own | options).items())),
+    )
+
+
+def main_cases(scale: Scale) -> list[tuple[str, Case]]:
+    """Label and case of every network that RA1 to RA4 look at."""
+    return [(f"{kind}.{data}", case(scale, kind, data)) for kind, data in MAIN[scale]]
+
+
+def small_data(scale: Scale) -> str:
+    """The dataset of experiments that need only one."""
+    return {"tiny": "digits", "small": "mnist", "paper": "cifar10"}[scale]
+
+
+def measured(lab: Lab, network: Trained, state: str = "trained") -> xr.Dataset:
+    """States, top-K triplets and couplings of all blocks at training images spread over the classes."""
+    probes = f"trajectory,singular(k={TRIPLETS[lab.scale]}),coupling"
+    return lab.measured(network, probes, SAMPLES[lab.scale], state)
+
+
+def _size(scale: Scale, kind: str) -> tuple[int, int | None, dict[str, Any]]:
+    """Epochs, training images and the options that make a network smaller."""
+    if scale == "paper":
+        return 500, None, {}
+    if scale == "tiny":
+        small: dict[str, Any] = {"width": 4, "image_size": 8} if kind in CONVOLUTIONAL else {"width": 24}
+        return 6, 256, small | {"depth": 4 if kind in ("type4a", "type4b") else 6}
+    if kind in CONVOLUTIONAL:
+        return 50, 2000, {"image_size": 16}
+    return (30, 10_000, {}) if kind == "type1" else (30, 5_000, {})

@@ -1,0 +1,42 @@
+"""RA2 (figure 2, appendix C.2 and C.3): do the top singular vectors of block j diagonalise the Jacobian of block i?"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from resdyn import metrics
+from resdyn.papers import pictures
+from resdyn.papers.lab import Lab
+from resdyn.papers.residual_alignment.late import diagonal_energy, late_blocks
+from resdyn.papers.residual_alignment.networks import main_cases, measured
+
+PICTURED = 10  # singular vectors of each block, and blocks, that a picture shows
+
+
+def run(lab: Lab) -> None:
+    """Diagonal energy of U_j' J_i V_j and V_j' J_i U_j over pairs i != j: of all blocks, and of the last half."""
+    for label, case in main_cases(lab.scale):
+        ds = measured(lab, lab.trained(case))
+        chance = metrics.expected_diagonal_energy(ds.sizes["rank"])
+        classes = len(ds.attrs["class_names"])
+        for kind in ("uv", "vu"):
+            note = f"K = {ds.sizes['rank']}, {chance:.2g} by chance"
+            lab.record(f"{label}.{kind}", diagonal_energy(ds, kind), "training images", note)
+            late = diagonal_energy(ds, kind, late=True)
+            lab.record(f"{label}.{kind}_late", late, "training images", f"last half of the blocks, {note}")
+            if classes < ds.sizes["rank"]:
+                top = diagonal_energy(ds, kind, rank=classes)
+                note = f"K = C = {classes}, {1 / classes:.2g} by chance"
+                lab.record(f"{label}.{kind}_top", top, "training images", note)
+            draw_couplings(lab, f"{label}.{kind}", ds, kind)
+
+
+def draw_couplings(lab: Lab, key: str, ds: xr.Dataset, kind: str = "uv") -> None:
+    """The paper's grid of pictures, for the first sample and the last half of the blocks."""
+    blocks = np.flatnonzero(late_blocks(ds))[-PICTURED:]
+    couplings = ds[f"coupling_{kind}"].isel(sample=0, block=blocks, block_j=blocks)
+    matrices = couplings.transpose("block", "block_j", "rank", "rank_j").values[..., :PICTURED, :PICTURED]
+    formula = {"uv": "|U_j' J_i V_j|", "vu": "|V_j' J_i U_j|"}[kind]
+    title = f"{key}: {formula}, top {matrices.shape[-1]} vectors, one training image"
+    lab.picture(key, pictures.grid(title, "figure 2, C.2, C.3", matrices, ds["block"].values[blocks]))

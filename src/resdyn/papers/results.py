@@ -1,0 +1,158 @@
+"""What an experiment found, with its provenance, as one JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from resdyn._version import __version__
+from resdyn.errors import InputError
+
+DIGITS = 5  # significant digits of numbers in a result file
+
+
+@dataclass(frozen=True)
+class Number:
+    """A mean over `n` values (`over` says of what), its standard error (None for one value), what to know of it.
+
+    `spread` is the standard deviation of the values. `value` is None where nothing finite was measured.
+    """
+
+    value: float | None
+    error: float | None = None
+    spread: float | None = None
+    n: int = 1
+    over: str = ""
+    note: str = ""
+
+    @classmethod
+    def of(cls, values: ArrayLike, over: str = "", note: str = "") -> Number:
+        """Of the finite ones among `values`."""
+        known = np.asarray(values, dtype=np.float64).ravel()
+        known = known[np.isfinite(known)]
+        if not known.size:
+            return cls(None, n=0, over=over, note=note or "not measured")
+        spread = float(known.std(ddof=1)) if known.size > 1 else None
+        error = None if spread is None else _rounded(spread / known.size**0.5)
+        return cls(_rounded(float(known.mean())), error, _rounded(spread), int(known.size), over, note)
+
+
+@dataclass
+class Result:
+    """Numbers by key, pictures by key (see `resdyn.papers.pictures`), the networks behind them, provenance."""
+
+    paper: str
+    experiment: str
+    scale: Any
+    path: Path
+    complete: bool = False
+    numbers: dict[str, Number] = field(default_factory=dict)
+    pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def save_result(result: Result) -> None:
+    """Write the file as a whole or not at all."""
+    content = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name != "path"}
+    content["numbers"] = {key: _compact(number) for key, number in result.numbers.items()}
+    result.path.parent.mkdir(parents=True, exist_ok=True)
+    partial = result.path.with_name(f"{result.path.name}.partial")
+    partial.write_text(_text(content), encoding="utf-8")
+    os.replace(partial, result.path)
+
+
+def load_results(folders: Iterable[Path], paper: str) -> list[Result]:
+    """All results of a paper in some folders; of the same experiment and scale, the later folder's."""
+    found = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+            result = _load(path)
+            if result.paper == paper:
+                found[result.experiment, result.scale] = result
+    return list(found.values())
+
+
+def provenance(seed: int) -> dict[str, Any]:
+    """How, from which commit, where and with what a result is made."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        "command": shlex.join(["resdyn", *sys.argv[1:]]),
+        "commit": _commit(),
+        "seed": seed,
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": device,
+        },
+        "versions": {
+            "resdyn": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+        },
+    }
+
+
+def _load(path: Path) -> Result:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["numbers"] = {key: Number(**number) for key, number in content["numbers"].items()}
+        return Result(**content, path=path)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"'{path}' is no result of a paper's experiment ({error}): move it away") from error
+
+
+def _compact(number: Number) -> dict[str, Any]:
+    content = dataclasses.asdict(number)
+    return {name: value for name, value in content.items() if value not in (None, "") or name == "value"}
+
+
+def _text(content: dict[str, Any]) -> str:
+    """JSON with one line for each number, picture and network: small, and readable where it differs."""
+
+    def plain(value: Any) -> str:
+        return json.dumps(value, allow_nan=False, default=str)
+
+    def entry(value: Any) -> str:
+        if not isinstance(value, dict) or not value:
+            return plain(value)
+        return "{\n" + ",\n".join(f"  {plain(k)}: {plain(v)}" for k, v in value.items()) + "\n }"
+
+    return "{\n" + ",\n".join(f" {plain(k)}: {entry(v)}" for k, v in content.items()) + "\n}\n"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
+
+
+def _commit() -> str:
+    """The commit of the checkout that this package runs from, if it is one."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    if not commit:
+        return "unknown"
+    return f"{commit} with changes" if changed else commit

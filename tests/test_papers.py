@@ -1,0 +1,263 @@
+"""The papers' framework: verdicts, results on disk, every experiment at scale tiny, the page, the command."""
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from resdyn.cli.paper import paper as paper_command
+from resdyn.errors import InputError
+from resdyn.papers import (
+    Claim,
+    Number,
+    Rule,
+    as_json,
+    compare,
+    get_paper,
+    names,
+    pictures,
+    results_of,
+    run_experiment,
+    write_page,
+)
+from resdyn.papers.case import Case
+from resdyn.papers.residual_alignment.boundary import growth_fits
+from resdyn.papers.residual_alignment.classes import aligned_vectors
+from resdyn.papers.results import Result, load_results, save_result
+from resdyn.training import Recipe
+
+RA = get_paper("residual_alignment")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One folder for all experiments: networks and measurements are made once."""
+    return tmp_path_factory.mktemp("papers")
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "error", "paper", "holds"),
+    [
+        ({"at_least": 0.5}, 0.5, None, "aligned", True),
+        ({"at_least": 0.5}, 0.49, 0.3, "aligned", False),
+        ({"at_least": 0.0, "errors": 2}, 0.1, 0.06, "positive", False),
+        ({"at_least": 0.0, "errors": 2}, 0.1, 0.04, "positive", True),
+        ({"at_most": 0.1}, 0.05, None, "none", True),
+        ({"at_most": 0.1, "errors": 1}, 0.05, 0.06, "none", False),
+        ({"within": 0.1}, 1.05, None, 0.992, True),
+        ({"within": 0.1}, 1.2, None, 0.992, False),
+    ],
+)
+def test_a_verdict_follows_from_the_number_by_the_rule(rule, value, error, paper, holds):
+    claim = Claim("it is so", "figure 1", paper, "x", Rule.of(rule))
+    verdict, why = claim.judge(Number(value, error), "small")
+    assert verdict == ("agrees" if holds else "disagrees")
+    assert str(claim.rule) in why
+
+
+def test_what_was_not_measured_or_only_at_scale_tiny_is_not_run():
+    claim = Claim("it is so", "figure 1", 1.0, "x", Rule.of({"within": 0.1}))
+    assert claim.judge(None, None)[0] == "not run"
+    assert claim.judge(Number(None, note="all triplets failed"), "small")[0] == "not run"
+    assert claim.judge(Number(1.0), "tiny")[0] == "not run"
+    assert claim.judge(Number(1.0), "paper")[0] == "agrees"
+
+
+@pytest.mark.parametrize("rule", [{}, {"at_least": 1, "at_most": 2}, {"near": 1}, {"at_least": 1, "eroors": 2}])
+def test_a_rule_that_is_none_is_refused(rule):
+    with pytest.raises(InputError, match="expected one of at_least"):
+        Rule.of(rule)
+
+
+def test_a_distance_from_words_is_refused():
+    content = {"claim": "c", "where": "w", "paper": "aligned", "number": "x", "rule": {"within": 1}}
+    with pytest.raises(InputError, match="no number of the paper"):
+        Claim.of(content)
+
+
+def test_a_number_is_the_mean_of_what_is_finite():
+    number = Number.of([1.0, 3.0, np.nan], "seeds")
+    assert (number.value, number.n, number.over) == (2.0, 2, "seeds")
+    assert number.spread == pytest.approx(2**0.5, rel=1e-4)
+    assert number.error == pytest.approx(1.0)
+    assert Number.of(np.nan) == Number(None, n=0, note="not measured")
+    assert Number.of(0.123456789).value == 0.12346
+
+
+def result(path, scale="small", **numbers):
+    made = Result("residual_alignment", "ra4", scale, path / f"ra4.{scale}.json")
+    made.numbers = {key.replace("__", "."): Number(value) for key, value in numbers.items()}
+    save_result(made)
+    return made
+
+
+def test_results_come_back_and_later_folders_win(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    result(first, x=1.0)
+    result(second, x=2.0)
+    (found,) = load_results([first, second, tmp_path / "absent"], "residual_alignment")
+    assert found.numbers == {"x": Number(2.0)}
+    assert load_results([first], "another_paper") == []
+
+
+def test_a_foreign_file_among_the_results_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text("[1]")
+    with pytest.raises(InputError, match="no result of a paper's experiment"):
+        load_results([tmp_path], "residual_alignment")
+
+
+def test_the_largest_scale_speaks(tmp_path):
+    key = "type1__cifar10__slope"
+    results = [
+        result(tmp_path, "tiny", **{key: 0.1}),
+        result(tmp_path, "paper", **{key: 0.99}),
+        result(tmp_path, **{key: 5.0}),
+    ]
+    (row,) = [row for row in compare(RA, results) if row.experiment.name == "ra4"]
+    assert (row.claims[0].scale, row.claims[0].verdict, row.claims[0].number) == ("paper", "agrees", Number(0.99))
+
+
+def test_every_paper_is_whole():
+    for name in names():
+        paper = get_paper(name)
+        assert paper.experiments
+        assert all(experiment.claims for experiment in paper.experiments.values())
+        claims = [c.number + str(c.rule) for e in paper.experiments.values() for c in e.claims]
+        assert len(set(claims)) == len(claims)
+        committed = load_results([paper.folder / "results"], name)
+        assert all(r.experiment in paper.experiments and r.scale != "tiny" for r in committed)
+        assert all({"command", "commit", "seed", "machine"} <= set(r.provenance) for r in committed)
+        assert all(r.path.stat().st_size < 1_000_000 for r in committed)
+
+
+def test_unknown_names_are_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"expected one of residual_alignment.*Did you mean"):
+        get_paper("residual_alignmnt")
+    with pytest.raises(InputError, match="expected one of ra1"):
+        RA.experiment("ra5")
+    with pytest.raises(InputError, match="expected one of tiny, small, paper"):
+        run_experiment(RA, "theory", "huge")
+
+
+@pytest.mark.parametrize("name", RA.experiments)
+def test_every_experiment_runs_at_scale_tiny(name, folder):
+    found = run_experiment(RA, name, "tiny", folder, quiet=True)
+    assert found.complete
+    assert found.numbers
+    assert all(number.value is not None for number in found.numbers.values())
+    (again,) = [r for r in load_results([folder / "results"], RA.name) if r.experiment == name]
+    assert again.numbers == found.numbers
+
+
+def test_a_claim_names_a_number_that_its_experiment_makes(folder):
+    """Numbers of claims end as those of the tiny run do: other networks and data, the same measures."""
+    for result in load_results([folder / "results"], RA.name):
+        made = {key.split(".")[-1] for key in result.numbers}
+        wanted = {claim.number.split(".")[-1] for claim in RA.experiments[result.experiment].claims}
+        assert wanted <= made, result.experiment
+
+
+class Page(HTMLParser):
+    """Counts what the page shows, and what it would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.verdicts, self.images, self.fetched = 0, 0, []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.verdicts += tag == "td" and "verdict" in (values.get("class") or "")
+        self.images += tag == "img"
+        source = values.get("src") or ""
+        if source and not source.startswith("data:"):
+            self.fetched.append(source)
+
+
+def test_the_page_shows_every_claim_and_fetches_nothing(tmp_path):
+    compared = compare(RA, results_of(RA, tmp_path))
+    page = Page()
+    page.feed(write_page(RA, compared, tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.verdicts == sum(len(e.claims) for e in RA.experiments.values())
+    assert page.images >= len(RA.experiments) - 1  # table 1 has none
+    assert page.fetched == []
+
+
+def test_equal_results_make_equal_pages(tmp_path):
+    compared = [row for row in compare(RA, results_of(RA, tmp_path)) if row.experiment.name in ("ra4", "skip")]
+    first = write_page(RA, compared, tmp_path / "a.html").read_bytes()
+    assert write_page(RA, compared, tmp_path / "b.html").read_bytes() == first
+
+
+def test_the_command_lists_compares_and_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "work"
+    paper_command(json=True)
+    listed = json.loads(capsys.readouterr().out)["papers"]
+    assert [row["name"] for row in listed] == list(names())
+    page = tmp_path / "page.html"
+    paper_command("residual_alignment", "theory", out=folder, page=page, json=True)
+    (experiment,) = json.loads(capsys.readouterr().out)["experiments"]
+    assert experiment["name"] == "theory"
+    assert {"claim", "paper", "ours", "scale", "verdict", "why"} <= set(experiment["claims"][0])
+    assert page.exists()
+    paper_command("residual_alignment", out=folder)
+    assert "Type 1 on MNIST" in capsys.readouterr().out
+    paper_command()
+    assert "residual_alignment" in capsys.readouterr().out
+    with pytest.raises(InputError, match="without a paper"):
+        paper_command(page=page)
+
+
+def test_as_json_holds_every_claim():
+    content = as_json(compare(RA, results_of(RA)))
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    verdicts = {claim["verdict"] for row in content["experiments"] for claim in row["claims"]}
+    assert verdicts <= {"agrees", "disagrees", "not run"}
+
+
+def test_a_case_has_a_name_of_its_own_and_builds_the_same_weights():
+    case = Case("mlp", "digits", Recipe(epochs=1, seed=4), images=20, classes=3, options=(("width", 8), ("depth", 2)))
+    data = case.images_of("train")
+    assert len(data) == 20
+    assert data.class_names == ("0", "1", "2")
+    first, second = case.build(data)[0], case.build(data)[0]
+    assert all((a == b).all() for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert first.classifier.out_features == 3
+    assert Case("mlp", "digits", Recipe(epochs=1, seed=5)).name != Case("mlp", "digits", Recipe(epochs=2, seed=5)).name
+
+
+def test_growth_is_told_from_its_kind():
+    """prod (1 + 1/i) is a line in depth, prod (1 + s) an exponential."""
+    i = np.arange(1, 17)
+    inverse, equal = growth_fits(1 / i[None]), growth_fits(np.full((1, 16), 0.5) + 1e-9 * i)
+    assert inverse["growth"][0] == pytest.approx(1)
+    assert inverse["log_growth"][0] < 0.995
+    assert equal["log_growth"][0] == pytest.approx(1)
+    assert equal["growth"][0] < 0.9
+    assert inverse["inverse_s"][0] == pytest.approx(1)
+
+
+def test_pictures_are_drawn_from_plain_json():
+    row = pictures.series("a", [1, 2, 3], [1.0, np.nan, 2.0], [0.1, 0.1, 0.1])
+    drawn = [
+        pictures.lines("t", "w", [row], "x", "y"),
+        pictures.paths("t", "w", np.zeros((2, 3, 2)), [0, 1]),
+        pictures.grid("t", "w", np.random.default_rng(0).standard_normal((2, 2, 3, 3)), [4, 5]),
+    ]
+    for picture in json.loads(json.dumps(drawn, allow_nan=False)):
+        assert pictures.draw(picture).startswith("data:image/svg+xml;base64,")
+        assert pictures.draw(picture) == pictures.draw(picture)
+
+
+def test_vectors_that_line_up_are_counted_between_different_blocks_alone():
+    """Two directions shared by all blocks, the rest not; blocks are trivially aligned with themselves."""
+    rng = np.random.default_rng(0)
+    matrix = rng.uniform(0.1, 0.2, (1, 4, 4, 5, 5))
+    matrix[..., 0, 0], matrix[..., 1, 1] = 3.0, 2.0
+    matrix[..., 2, 2] = matrix[..., 3, 3] = matrix[..., 4, 4] = 0.0
+    matrix[:, range(4), range(4)] = np.diag([5.0, 4.0, 3.0, 2.0, 1.0])
+    dims = ("sample", "block", "block_j", "rank", "rank_j")
+    ds = xr.Dataset({"coupling_uv": (dims, matrix)}, coords={"block": np.arange(4), "rank": np.arange(5)})
+    assert aligned_vectors(ds).values.tolist() == [[1.0, 1.0, 0.0, 0.0, 0.0]]
