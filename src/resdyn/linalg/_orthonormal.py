@@ -68,7 +68,8 @@ def orthonormal_block(
 
 def random_rows(count: int, n: int, generator: torch.Generator, like: Tensor) -> Tensor:
     """Random rows of norm about one, drawn on the CPU so that a seed means the same on every device."""
-    return (torch.randn(count, n, generator=generator, dtype=torch.float64) / n**0.5).to(like)
+    rows: Tensor = torch.randn(count, n, generator=generator, dtype=torch.float64) / n**0.5
+    return rows.to(like)
 
 
 def to_small(X: Tensor) -> Tensor:

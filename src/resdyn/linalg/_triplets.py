@@ -19,4 +19,4 @@ class Triplets(NamedTuple):
 
 def residual_norms(defect: Tensor, S: Tensor) -> Tensor:
     """Column norms of a defect relative to the largest singular value; those of the zero operator stay as they are."""
-    return (defect / torch.where(S[0] > 0, S[0], 1.0).to(defect)).norm(dim=0)
+    return torch.linalg.vector_norm(defect / torch.where(S[0] > 0, S[0], 1.0).to(defect), dim=0)

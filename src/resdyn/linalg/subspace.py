@@ -63,7 +63,8 @@ def align(X: Tensor, Y: Tensor) -> Tensor:
     if X.shape != Y.shape:
         raise InputError(f"got bases of shapes {tuple(X.shape)} and {tuple(Y.shape)}; expected equal shapes")
     left, _, right = torch.linalg.svd(X.T @ Y)
-    return X @ (left @ right)
+    rotation: Tensor = left @ right
+    return X @ rotation
 
 
 def _check_bases(X: Tensor, Y: Tensor) -> None:

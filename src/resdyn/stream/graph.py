@@ -85,7 +85,8 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations.
         with unchanged(model), quiet(), torch.no_grad(), sdpa_math(), torch.backends.mkldnn.flags(enabled=False):
             program = torch.export.export(model, args, kwargs, strict=False)
-            return program.run_decompositions({})
+            functional: torch.export.ExportedProgram = program.run_decompositions({})
+            return functional
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ComputationError(

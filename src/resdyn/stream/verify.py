@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ VERIFIED_KINDS: tuple[Kind, ...] = ("gated", "block")
 
 def tolerance(dtype: torch.dtype) -> float:
     """Relative deviation that rounding can explain: eps^(2/3) (2e-5 in float32, 4e-11 in float64)."""
-    return float(torch.finfo(dtype).eps) ** (2 / 3)
+    return math.pow(torch.finfo(dtype).eps, 2 / 3)
 
 
 def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: tuple[object, ...]) -> None:
