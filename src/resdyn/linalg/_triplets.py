@@ -19,4 +19,5 @@ class Triplets(NamedTuple):
 
 def residual_norms(defect: Tensor, S: Tensor) -> Tensor:
     """Column norms of a defect relative to the largest singular value; those of the zero operator stay as they are."""
-    return torch.linalg.vector_norm(defect / torch.where(S[0] > 0, S[0], 1.0).to(defect), dim=0)
+    norms: Tensor = torch.linalg.vector_norm(defect / torch.where(S[0] > 0, S[0], 1.0).to(defect), dim=0)
+    return norms
