@@ -162,7 +162,9 @@ def test_a_factory_that_raises_is_named_with_its_file(tmp_path, capsys):
 
 
 def resdyn(words, folder):
-    program = "from resdyn.cli import main; main()"
+    # Whoever runs the tests in the background has SIGINT ignored, and children inherit that: Ctrl-C works again here.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from resdyn.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, *words], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
