@@ -337,7 +337,9 @@ for write in range(0, 10**6, 20):
 
 def test_a_capture_killed_at_any_moment_is_finished_by_the_same_call(tmp_path):
     script = KILLED.format(tests=str(Path(__file__).parent), root=str(tmp_path))
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    # The script forks, and a fork does not survive OpenMP's threads.
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, env=alone)
     assert ran.returncode == 0, ran.stderr
     outcomes = [tuple(map(int, line.split())) for line in ran.stdout.splitlines()]
     assert all(status == 9 for status, _ in outcomes[:-1])
