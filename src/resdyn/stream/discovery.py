@@ -85,14 +85,14 @@ def stream_sources(source: fx.Node) -> list[fx.Node]:
 
 def joins_between(graph: DataGraph, sources: list[fx.Node], target: fx.Node) -> list[Join]:
     """The residual blocks on the way from `sources` to `target`."""
-    chain, flow = dominator_chain(graph, sources, target)
+    chain, flow = dominator_chain(sources, target)
     sums = [s for a, b in pairwise(chain) if (s := residual_sum(graph, a, b, flow)) is not None]
     if not sums:
         return []
     return attach_gates(graph, sums, chain)
 
 
-def dominator_chain(graph: DataGraph, sources: list[fx.Node], target: fx.Node) -> tuple[list[fx.Node], set[fx.Node]]:
+def dominator_chain(sources: list[fx.Node], target: fx.Node) -> tuple[list[fx.Node], set[fx.Node]]:
     """Tensors that every path from the sources to the target passes, in order; and all nodes on such paths."""
     downstream = reach(sources, lambda node: [user for user in node.users if is_flow(user)])
     if target not in downstream:
