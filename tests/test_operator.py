@@ -22,9 +22,17 @@ def test_every_operator_equals_its_matrix(name, dtype):
 
 def test_to_dense_costs_one_product_per_vector_of_the_shorter_side():
     for shape in [(5, 20), (20, 5)]:
-        operator = DenseOperator(torch.ones(shape))
+        A = torch.ones(shape)
+        operator = FunctionOperator(shape, A.dtype, "cpu", A.matmul, A.T.matmul)
         operator.to_dense(memory_limit=1)
         assert operator.num_matvecs == 5
+
+
+def test_a_matrix_that_is_there_costs_nothing_to_have_or_to_restrict():
+    operator = DenseOperator(torch.arange(12.0).reshape(3, 4))
+    assert operator.to_dense() is operator.matrix
+    assert torch.equal(operator.restricted(slice(1, 3), torch.tensor([2])).to_dense(), torch.tensor([[6.0], [10.0]]))
+    assert operator.num_matvecs == 0
 
 
 def test_an_adjoint_counts_its_products_for_the_operator_too():

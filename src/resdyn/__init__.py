@@ -4,6 +4,7 @@ from resdyn import metrics, nets
 from resdyn._version import __version__
 from resdyn.capture import capture
 from resdyn.data import load_data
+from resdyn.linalg.eig import EigenResult, eigenvalues
 from resdyn.linalg.svd import SVDResult, svd
 from resdyn.models import load_model
 from resdyn.report import write_report
@@ -11,12 +12,14 @@ from resdyn.store import open
 from resdyn.stream import ResidualBlock, ResidualStream, States, find_stream, stream_from_blocks
 
 __all__ = [
+    "EigenResult",
     "ResidualBlock",
     "ResidualStream",
     "SVDResult",
     "States",
     "__version__",
     "capture",
+    "eigenvalues",
     "find_stream",
     "load_data",
     "load_model",

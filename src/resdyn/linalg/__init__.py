@@ -1,5 +1,9 @@
 """Numerics on bare operators; knows no model."""
 
+from resdyn.linalg.count import NegativeCount, count_negative
+from resdyn.linalg.distribution import SpectralDistribution, spectral_distribution
+from resdyn.linalg.eig import EigenResult, eigenvalues
+from resdyn.linalg.nonnormality import commutator, departure_from_normality, numerical_abscissa
 from resdyn.linalg.operator import (
     AdjointOperator,
     ComposedOperator,
@@ -10,6 +14,9 @@ from resdyn.linalg.operator import (
     ScaledOperator,
     SumOperator,
 )
+from resdyn.linalg.pseudo import PseudoInverse
+from resdyn.linalg.sign import Inertia, MatrixSign, inertia, matrix_sign
+from resdyn.linalg.slices import SliceEigenvalues, slice_eigenvalues
 from resdyn.linalg.subspace import align, orthonormalise, principal_angles
 from resdyn.linalg.svd import SVDResult, svd
 
@@ -17,14 +24,30 @@ __all__ = [
     "AdjointOperator",
     "ComposedOperator",
     "DenseOperator",
+    "EigenResult",
     "FunctionOperator",
+    "Inertia",
     "LinearOperator",
+    "MatrixSign",
+    "NegativeCount",
+    "PseudoInverse",
     "RestrictedOperator",
     "SVDResult",
     "ScaledOperator",
+    "SliceEigenvalues",
+    "SpectralDistribution",
     "SumOperator",
     "align",
+    "commutator",
+    "count_negative",
+    "departure_from_normality",
+    "eigenvalues",
+    "inertia",
+    "matrix_sign",
+    "numerical_abscissa",
     "orthonormalise",
     "principal_angles",
+    "slice_eigenvalues",
+    "spectral_distribution",
     "svd",
 ]

@@ -179,6 +179,13 @@ class DenseOperator(LinearOperator):
         super().__init__((matrix.shape[0], matrix.shape[1]), matrix.dtype, matrix.device)
         self.matrix = matrix
 
+    def restricted(self, rows: Index | None = None, cols: Index | None = None) -> LinearOperator:
+        kept = _indices(rows, self.shape[0], self.device), _indices(cols, self.shape[1], self.device)
+        return DenseOperator(self.matrix[kept[0]][:, kept[1]])
+
+    def to_dense(self, memory_limit: int = 2**28) -> Tensor:
+        return self.matrix
+
     def _matmat(self, X: Tensor) -> Tensor:
         return self.matrix @ X
 

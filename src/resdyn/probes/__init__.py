@@ -12,6 +12,7 @@ from resdyn.probes.features import Features
 from resdyn.probes.parse import PROBES, Probe, fit_probes, parse_probes, resolve_probes
 from resdyn.probes.sample import Sample
 from resdyn.probes.singular import Singular
+from resdyn.probes.spectrum import Spectrum
 from resdyn.probes.trajectory import Trajectory
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Probe",
     "Sample",
     "Singular",
+    "Spectrum",
     "Trajectory",
     "fit_probes",
     "parse_probes",

@@ -144,6 +144,16 @@ class ResidualBlock:
         skipped = self.skip(h.reshape(self.shape_in), inputs).reshape(graph_shape(self.join.total))
         return BoundFunction(self._apply_gated, (skipped, *branch, *self._gate.constants(evaluation)))
 
+    def skip_function(self, inputs: Sequence[Any] | None = None) -> BoundFunction:
+        """The skip as a map of one graph-shaped state."""
+        if self._skip is None:
+            raise InputError(f"block {self.index} ({self.path}) has no skip, so there is no derivative of it")
+        return BoundFunction(self._apply_skip, self._skip.constants(Evaluation(self._graph, inputs)))
+
+    def _apply_skip(self, h: Tensor, *leaves: Any) -> Tensor:
+        assert self._skip is not None
+        return self._skip(h, *leaves)[0]
+
     def _apply_whole(self, h: Tensor, *leaves: Any) -> Tensor:
         return self._whole(h, *leaves)[0]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.graph import quiet, sdpa_math
+from resdyn.stream.linearize import BoundFunction
 
 MEMORY_LIMIT = 1 << 30
 SAFETY = 4
@@ -91,7 +92,19 @@ def block_jacobian(
     trace: bool = True,
 ) -> JacobianOperator:
     """The Jacobian of one reading of a block at a state in the graph's own shape."""
-    function = block.function(kind, state, inputs)
+    return _operator(block, block.function(kind, state, inputs), state, memory_limit, trace)
+
+
+def skip_jacobian(
+    block: ResidualBlock, state: Tensor, inputs: Sequence[Any] | None = None, memory_limit: int = MEMORY_LIMIT
+) -> JacobianOperator:
+    """The linear part of a block's skip, at a state in the graph's own shape."""
+    return _operator(block, block.skip_function(inputs), state, memory_limit, trace=True)
+
+
+def _operator(
+    block: ResidualBlock, function: BoundFunction, state: Tensor, memory_limit: int, trace: bool
+) -> JacobianOperator:
     _load_forward_mode()
     traced = block.tangent_map(function, state) if trace else None
     pushforward = None if traced is None else traced.at(state, function.constants)

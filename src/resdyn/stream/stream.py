@@ -14,7 +14,7 @@ from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import Join, find_joins
 from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, sdpa_math, tensor_of, unchanged
 from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, copies
-from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian
+from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.operations import is_neutral, operation
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_table
@@ -153,12 +153,25 @@ class ResidualStream:
         """
         if kind not in KINDS:
             raise InputError(f"unknown kind of Jacobian {kind!r}; choose one of {', '.join(KINDS)}")
+        block, shaped, inputs = self._linearisation_point(i, state)
+        return block_jacobian(block, kind, shaped, inputs, memory_limit)
+
+    def skip_jacobian(self, i: int, state: Tensor | States, *, memory_limit: int = MEMORY_LIMIT) -> JacobianOperator:
+        """The linear part of the skip of block `i`, (numel of output, numel of state); the identity for most blocks.
+
+        Arguments as for `jacobian`. Raises InputError for a block without a skip.
+        """
+        block, shaped, inputs = self._linearisation_point(i, state)
+        return skip_jacobian(block, shaped, inputs, memory_limit)
+
+    def _linearisation_point(
+        self, i: int, state: Tensor | States
+    ) -> tuple[ResidualBlock, Tensor, tuple[Any, ...] | None]:
         if not -len(self) <= i < len(self):
             raise InputError(f"there is no block {i}: the stream has blocks 0 to {len(self) - 1}")
         block = self.blocks[i]
         h, inputs = self._one_state(block, state)
-        shaped = h.detach().reshape(block.graph_shape_in)
-        return block_jacobian(block, kind, shaped, inputs, memory_limit)
+        return block, h.detach().reshape(block.graph_shape_in), inputs
 
     def _one_state(self, block: ResidualBlock, state: Tensor | States) -> tuple[Tensor, tuple[Any, ...] | None]:
         if not isinstance(state, States):

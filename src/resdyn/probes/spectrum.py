@@ -1,0 +1,185 @@
+"""Which eigenvalues the Jacobians of the blocks have at a sample, by two readings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+
+from resdyn.errors import ComputationError, InputError
+from resdyn.linalg import (
+    EigenResult,
+    LinearOperator,
+    PseudoInverse,
+    count_negative,
+    departure_from_normality,
+    eigenvalues,
+    numerical_abscissa,
+    slice_eigenvalues,
+    svd,
+)
+from resdyn.linalg.count import NegativeCount, count_in
+from resdyn.linalg.operator import DenseOperator
+from resdyn.probes.sample import Layout, Sample, block_seed, float_dtype, to_numpy
+from resdyn.stream import KINDS, Kind
+
+Nonsquare = Literal["undefined", "projection"]
+ENDS = ("LR", "SR", "LM")
+FLATTENED = (
+    "largest_real", "smallest_real", "spectral_radius", "num_eigenvalues", "num_negative", "num_negative_error",
+    "num_undecided", "num_live", "eigen_residual", "condition_largest", "condition_smallest",
+    "numerical_abscissa", "numerical_minimum", "departure_from_normality", "jacobian_norm",
+)  # fmt: skip
+SLICES = ("largest_real_slices", "smallest_real_slices", "num_eigenvalues_slices", "num_negative_slices",
+          "num_undecided_slices")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The eigenvalues of every block's Jacobian J of one kind, read as a matrix and as the stiffness paper's slices.
+
+    Flattened, J as the matrix (n, n) that it is: `largest_real`, `smallest_real`, `spectral_radius` max |lambda|, each
+    with backward error at most `eigen_residual` relative to `jacobian_norm` ||J||_2 (`eigen_converged`: within the
+    solver's tolerance) and first-order condition numbers `condition_largest`, `condition_smallest`;
+    `num_eigenvalues` n, of which `num_live` are not zero by a zero row or column; `num_negative` with Re < 0 (one
+    standard error `num_negative_error`, 0 where counted), `num_undecided` within rounding of the axis;
+    `numerical_abscissa` and `numerical_minimum`, the ends of the spectrum of (J + J^T)/2;
+    `departure_from_normality` (Henrici, relative to ||J||_F).
+    Blocks of n <= `dense_limit` get all their eigenvalues: `eigenvalues_real`, `eigenvalues_imag` (block, eigenvalue),
+    by descending real part. Larger ones get the ends by Krylov-Schur, a count from the left end, no departure.
+
+    Slices: `largest_real_slices`, `smallest_real_slices`, `num_eigenvalues_slices`, `num_negative_slices`,
+    `num_undecided_slices` of the matrices J[c', h', w', c, :, :]; see `resdyn.linalg.slices`. NaN for states that are
+    not square feature maps.
+
+    What is not known is NaN. nonsquare: "undefined", no flattened eigenvalues; or "projection", those of J P^+ with
+    P^+ the pseudo-inverse of the skip's linear part, a map of the block's output space.
+
+    Source: anonymous, "Block-level stiffness analysis of residual networks", section 4.2, whose kind is `block`
+    (the identity of the skip included).
+    """
+
+    kind: Kind = "block"
+    nonsquare: Nonsquare = "undefined"
+    slices: bool = True
+    dense_limit: int = 4096
+    name: ClassVar[str] = "spectrum"
+    per_sample: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or self.nonsquare not in get_args(Nonsquare):
+            raise InputError(
+                f"spectrum: got kind={self.kind!r}, nonsquare={self.nonsquare!r}, expected a kind of "
+                f"{', '.join(KINDS)} and nonsquare undefined or projection"
+            )
+        if not isinstance(self.dense_limit, int) or self.dense_limit < 0 or not isinstance(self.slices, bool):
+            raise InputError(
+                f"spectrum: got dense_limit={self.dense_limit!r}, slices={self.slices!r}, expected a whole number of "
+                "at least 0, and true or false"
+            )
+
+    def layout(self, stream: Any, n_classes: int) -> Layout:
+        blocks = (len(stream),)
+        names = FLATTENED + (SLICES if self.slices else ())
+        layout: Layout = dict.fromkeys(names, (("block",), blocks, "float64"))
+        layout["eigen_converged"] = (("block",), blocks, "bool")
+        if longest := self._longest(stream):
+            shape = (len(stream), longest)
+            dtype = float_dtype(stream)
+            layout["eigenvalues_real"] = layout["eigenvalues_imag"] = (("block", "eigenvalue"), shape, dtype)
+        return layout
+
+    def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
+        layout = self.layout(sample.stream, n_classes)
+        arrays = {name: np.full(shape, False if dtype == "bool" else np.nan, dtype)
+                  for name, (_, shape, dtype) in layout.items()}  # fmt: skip
+        for block in sample.stream.blocks:
+            jacobian = sample.stream.jacobian(block.index, sample.states, kind=self.kind)
+            seed = block_seed(sample.seed, sample.index, block.index)
+            try:
+                found = self._slices(jacobian, block) if self.slices else {}
+                if (operator := self._square(jacobian, sample, block)) is not None:
+                    found |= self._flattened(operator, seed)
+            except ComputationError as error:
+                raise ComputationError(f"sample {sample.index}, block {block.index} ({block.path}): {error}") from error
+            for name, values in found.items():
+                arrays[name][block.index : block.index + 1][..., : np.size(values)] = values
+        return arrays
+
+    def _longest(self, stream: Any) -> int:
+        """The dimension of the largest block that gets all its eigenvalues, 0 if none does."""
+        sizes = [math.prod(block.shape_out) for block in stream.blocks if self._has_eigenvalues(block)]
+        return max((size for size in sizes if size <= self.dense_limit), default=0)
+
+    def _has_eigenvalues(self, block: Any) -> bool:
+        return block.square or (self.nonsquare == "projection" and block.skip_kind != "none")
+
+    def _square(self, jacobian: LinearOperator, sample: Sample, block: Any) -> LinearOperator | None:
+        if block.square or not self._has_eigenvalues(block):
+            return jacobian if block.square else None
+        return jacobian @ PseudoInverse(sample.stream.skip_jacobian(block.index, sample.states))
+
+    def _flattened(self, operator: LinearOperator, seed: int) -> dict[str, Any]:
+        n = operator.shape[0]
+        if n <= self.dense_limit:
+            matrix = operator.to_dense()
+            operator = DenseOperator(matrix)
+            everything = eigenvalues(operator, seed=seed)
+            found = _all(matrix, everything) | _count(count_in(everything))
+        else:
+            found = _count(count_negative(operator, seed))
+        ends = eigenvalues(operator, ENDS, conditions=True, seed=seed)
+        found |= _ends(ends) | {"num_eigenvalues": n, "num_live": ends.num_live}
+        symmetric = numerical_abscissa(operator, seed=seed)
+        found["numerical_abscissa"] = float(symmetric.end("LR").values.real[0])
+        found["numerical_minimum"] = float(symmetric.end("SR").values.real[0])
+        found["jacobian_norm"] = float(svd(operator, 1, seed=seed).S[0])
+        found["eigen_residual"] = float(ends.residuals.max()) * ends.norm / (found["jacobian_norm"] or 1.0)
+        found["eigen_converged"] = bool(ends.converged.all() and symmetric.converged.all())
+        return found
+
+    def _slices(self, jacobian: LinearOperator, block: Any) -> dict[str, Any]:
+        shapes = block.shape_out, block.shape_in
+        if any(len(shape) != 3 for shape in shapes) or block.shape_in[1] != block.shape_in[2]:
+            return {}
+        found = slice_eigenvalues(jacobian, *shapes)
+        real = found.values.real
+        zero = 0.0 if found.num_values > len(real) else np.nan
+        return {
+            "largest_real_slices": float(np.nanmax(np.append(real, zero))),
+            "smallest_real_slices": float(np.nanmin(np.append(real, zero))),
+            "num_eigenvalues_slices": found.num_values,
+            "num_negative_slices": int((real < -found.errors).sum()),
+            "num_undecided_slices": int(((np.abs(real) <= found.errors) & (real != 0)).sum()),
+        }
+
+
+def _all(matrix: torch.Tensor, result: EigenResult) -> dict[str, Any]:
+    return {
+        "departure_from_normality": departure_from_normality(matrix, result.values).value,
+        "eigenvalues_real": to_numpy(result.values.real),
+        "eigenvalues_imag": to_numpy(result.values.imag),
+    }
+
+
+def _ends(result: EigenResult) -> dict[str, float]:
+    largest, smallest, magnitude = (result.end(end) for end in ENDS)
+    conditions = [torch.nan if part.conditions is None else float(part.conditions[0]) for part in (largest, smallest)]
+    return {
+        "largest_real": float(largest.values.real[0]),
+        "smallest_real": float(smallest.values.real[0]),
+        "spectral_radius": float(magnitude.values.abs()[0]),
+        "condition_largest": conditions[0],
+        "condition_smallest": conditions[1],
+    }
+
+
+def _count(count: NegativeCount) -> dict[str, float]:
+    return {
+        "num_negative": count.negative,
+        "num_negative_error": count.error,
+        "num_undecided": count.undecided,
+    }
