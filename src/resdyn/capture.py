@@ -31,7 +31,7 @@ from resdyn.selection import LabelledInputs, choose, labelled_inputs, notes_on_c
 from resdyn.stream import KINDS, Kind, ResidualStream, find_stream
 from resdyn.stream.inputs import check_model
 
-DEFAULT_PROBES = "trajectory,singular,coupling,features"
+DEFAULT_PROBES = "trajectory,singular,coupling,spectrum,features"
 LIGHT_CHUNK = 64
 
 

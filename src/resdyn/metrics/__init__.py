@@ -1,7 +1,7 @@
 """Metrics: pure functions of stored arrays.
 
 Each file measures one phenomenon, with cores on plain arrays and one function of a stored dataset:
-`line_geometry` (RA1), `alignment` (RA2), `singular_rank` (RA3), `inverse_scaling` (RA4) and
+`line_geometry` (RA1), `alignment` (RA2), `singular_rank` (RA3), `inverse_scaling` (RA4), `stiffness` and
 `neural_collapse` (NC1-NC4). `summarize` and `metrics_table` put the numbers of all of them side by side.
 """
 
@@ -51,6 +51,7 @@ from resdyn.metrics.scaling import (
     inverse_scaling_fit,
     inverse_top_value,
 )
+from resdyn.metrics.stiffness import percent_negative, stiffness, stiffness_index
 from resdyn.metrics.summary import Metric, metrics_table, summarize
 
 __all__ = [
@@ -82,11 +83,14 @@ __all__ = [
     "nearest_mean_disagreement",
     "neural_collapse",
     "numerical_rank",
+    "percent_negative",
     "principal_angles",
     "self_duality",
     "singular_gap",
     "singular_rank",
     "step_length",
+    "stiffness",
+    "stiffness_index",
     "subspace_overlap",
     "summarize",
     "tortuosity",

@@ -15,10 +15,13 @@ from resdyn.metrics.collapse import neural_collapse
 from resdyn.metrics.line import line_geometry
 from resdyn.metrics.rank import count_unconverged, singular_rank
 from resdyn.metrics.scaling import inverse_scaling
+from resdyn.metrics.stiffness import stiffness
 
+TREFETHEN = "Trefethen and Embree (2005)"
 GAI = "Gai and Zhang (2021)"
 LI = "Li and Papyan (2023)"
 AUBRY = "Aubry, Meng, Sugolov and Papyan (2024)"
+STIFF = "Block-level stiffness analysis of residual networks"
 PAPYAN = "Papyan, Han and Donoho (2020)"
 
 # name -> title, how to read it, source
@@ -45,6 +48,14 @@ DESCRIPTIONS: dict[str, tuple[str, str, str]] = {
     "inverse_scaling_intercept": ("RA4 intercept of that line", "0 when s_1 = 1/i", LI),
     "inverse_scaling_r_squared": ("RA4 R^2 of that line", "1 when 1/s_1 grows linearly", LI),
     "inverse_scaling_start": ("RA4 block where alignment begins", "1-based, chosen by BIC", LI),
+    "stiffness_index_flattened": ("Stiffness index of the Jacobian", "max Re / min Re: far below 0 when stiff", STIFF),
+    "stiffness_index_slices": ("Stiffness index of the Jacobian's slices", "the paper's tables hold this", STIFF),
+    "percent_negative_flattened": ("Eigenvalues with negative real part, %", "0 when nothing is reversed", STIFF),
+    "percent_negative_slices": ("The same of the Jacobian's slices, %", "the paper's tables hold this", STIFF),
+    "spectral_radius": ("Largest modulus of an eigenvalue", "below 1 when the block contracts in the end", ""),
+    "jacobian_norm": ("Norm of the Jacobian", "the largest stretch at once; equals the radius if normal", ""),
+    "numerical_abscissa": ("Numerical abscissa", "fastest growth at once, at least the largest real part", TREFETHEN),
+    "departure_from_normality": ("Departure from normality", "0 when normal, 1 when nilpotent", "Henrici (1962)"),
     "within_class_variability": ("NC1 tr(Sigma_W Sigma_B^+) / C", "0 when every class is a point", PAPYAN),
     "within_between_ratio": ("NC1 tr(Sigma_W) / tr(Sigma_B)", "0 when classes are points", "scatter ratio"),
     "equinorm": ("NC2 variation of class-mean norms", "0 when the norms agree", PAPYAN),
@@ -75,7 +86,7 @@ class Metric:
 
 
 def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
-    """All metrics of the probes present in `ds`, in the order RA1-RA4, NC1-NC4; nothing for absent probes.
+    """All metrics of the probes present in `ds`, in the order RA1-RA4, stiffness, NC1-NC4; nothing for absent probes.
 
     `rank` limits RA2 to the top triplets. Numbers are averages over samples of per-sample values (means over
     depths or pairs i != j, medians over blocks); singular triplets that did not converge are left out, and
@@ -88,6 +99,8 @@ def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
         found += _alignment(ds, rank)
     if "singular_values" in ds:
         found += [*_rank(ds), *_scaling(ds)]
+    if "largest_real" in ds:
+        found += _stiffness(ds)
     if "class_count" in ds:
         found += _collapse(ds)
     return found
@@ -169,6 +182,23 @@ def _scaling(ds: xr.Dataset) -> Iterator[Metric]:
     yield _metric("inverse_scaling_r_squared", fit.r_squared, None, n, where, own_note, convergence)
     early = f"{len(fit.criterion)} starts compared"
     yield _metric("inverse_scaling_start", fit.start, None, n, None, early, convergence)
+
+
+def _stiffness(ds: xr.Dataset) -> Iterator[Metric]:
+    """Every quantity of the spectrum as its mean over the blocks that have it, and of the last block alone."""
+    kind = ds.attrs.get("probes", {}).get("spectrum", {}).get("kind", "block")
+    failed = int((~ds["eigen_converged"].values & np.isfinite(ds["largest_real"].values)).sum())
+    unsure = f"{failed} blocks with eigenvalues that did not converge are included" if failed else ""
+    measured = stiffness(ds)
+    names = ("spectral_radius", "jacobian_norm", "numerical_abscissa", "departure_from_normality")
+    columns = {str(name): values for name, values in measured.items() if not str(name).endswith("_error")}
+    columns |= {name: ds[name] for name in names if bool(np.isfinite(ds[name].values).any())}
+    for name, values in columns.items():
+        table = values.transpose("sample", "block").values
+        missing = int((~np.isfinite(table)).sum())
+        note = f"kind {kind}{f'; {missing} of {table.size} without a value' if missing else ''}"
+        yield _over_samples(name, _row_means(table), "mean over blocks", note, unsure)
+        yield _over_samples(name, table[:, -1], "last block", f"kind {kind}", unsure)
 
 
 def _collapse(ds: xr.Dataset) -> Iterator[Metric]:

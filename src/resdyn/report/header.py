@@ -16,6 +16,7 @@ TILES = (
     ("diagonal_energy_uv", "energy on the diagonal, pairs of blocks (RA2)", "alignment"),
     ("singular_gap", "gap after the C-th singular value (RA3)", "singular"),
     ("inverse_scaling_r_squared", "R² of 1/s₁ against depth (RA4)", "singular"),
+    ("stiffness_index_flattened", "stiffness index", "stiffness"),
     ("within_class_variability", "variability within classes (NC1)", "collapse"),
     ("nearest_mean_disagreement", "predictions off the nearest mean (NC4)", "collapse"),
 )

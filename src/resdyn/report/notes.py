@@ -13,6 +13,7 @@ VARIABLES = {
     "trajectory": ("states",),
     "coupling": ("coupling_uv",),
     "singular": ("singular_values",),
+    "spectrum": ("largest_real",),
     "features": ("class_mean", "class_count"),
 }
 
@@ -53,7 +54,8 @@ def unconverged_note(ds: xr.Dataset) -> list[str]:
 
 def drawn_notes(ds: xr.Dataset, anchor: str) -> list[str]:
     """What the pictures of one section leave out."""
-    return {"trajectories": _trajectory_notes, "alignment": _alignment_notes}.get(anchor, lambda _: [])(ds)
+    by_section = {"trajectories": _trajectory_notes, "alignment": _alignment_notes, "stiffness": _stiffness_notes}
+    return by_section.get(anchor, lambda _: [])(ds)
 
 
 def _trajectory_notes(ds: xr.Dataset) -> list[str]:
@@ -61,6 +63,24 @@ def _trajectory_notes(ds: xr.Dataset) -> list[str]:
     if total <= MAX_SAMPLES:
         return []
     return [f"The first {MAX_SAMPLES} of {total} samples are drawn; the numbers are over all of them."]
+
+
+def _stiffness_notes(ds: xr.Dataset) -> list[str]:
+    notes = []
+    known = np.isfinite(ds["largest_real"].values)
+    if not known.all():
+        blocks = ", ".join(str(int(b)) for b in ds["block"].values[~known.any(axis=0)])
+        notes.append(f"No eigenvalues of the Jacobian, which is not square: block {blocks}." if blocks else "")
+    undefined = int((known & (ds["smallest_real"].values == 0)).sum())
+    if undefined:
+        notes.append(
+            f"In {undefined} of {int(known.sum())} cases no real part is negative and 0 is an eigenvalue (outputs that "
+            "the gate switches off), so the stiffness index has no value there; these cases are left out of it."
+        )
+    failed = int((known & ~ds["eigen_converged"].values).sum())
+    if failed:
+        notes.append(f"In {failed} of {int(known.sum())} cases an eigenvalue did not converge; estimates are shown.")
+    return [note for note in notes if note]
 
 
 def _alignment_notes(ds: xr.Dataset) -> list[str]:

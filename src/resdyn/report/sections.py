@@ -92,6 +92,7 @@ def _outline(ds: xr.Dataset) -> list[tuple[str, str, str, str, list[Plan]]]:
         ("steps", "Steps", "Straight and equispaced?", "trajectory", _steps()),
         ("alignment", "Alignment", "Do the blocks share their singular vectors?", "coupling", _alignment(ds)),
         ("singular", "Singular values", "How strong are the blocks?", "singular", _singular()),
+        ("stiffness", "Stiffness", "Eigenvalues: stiff, reversed, nonnormal?", "spectrum", _stiffness()),
         ("collapse", "Neural collapse", "Neural collapse over depth", "features", _collapse()),
         *(training if ds.attrs.get("training") else []),
     ]  # fmt: skip
@@ -203,6 +204,43 @@ def _singular() -> list[Plan]:
             "A straight line means that the largest singular value falls like one over the block number "
             "(RA4); the dotted line marks where alignment begins, the fit uses the blocks from there on.",
             sentences.SCALING,
+        ),
+    ]
+
+
+def _stiffness() -> list[Plan]:
+    return [
+        _plan(
+            "stiffness_index",
+            "Size of the stiffness index",
+            "Size of max Re λ / min Re λ for every block, on a logarithmic scale: of the Jacobian as the matrix that "
+            "it is, and of its spatial slices, which the stiffness paper's tables are made of. Only the first says "
+            "something about the block as a dynamical system. Dots are medians over samples, bars reach from the "
+            "first to the third quartile.",
+            sentences.STIFFNESS,
+        ),
+        _plan(
+            "negative_share",
+            "Eigenvalues with negative real part",
+            "Share of the eigenvalues along which the block reverses its input (of the whole block, the skip included, "
+            "unless the capture says otherwise), by both readings.",
+            sentences.NEGATIVE,
+        ),
+        _plan(
+            "eigenvalue_plane",
+            "The eigenvalues of single blocks",
+            "Every dot is an eigenvalue λ of one block at one sample. An identity would put all at 1; right of 1 a "
+            "direction grows, inside the grey circle it shrinks, left of the axis it is reversed; the zeros are "
+            "outputs that the gate switched off.",
+            sentences.PLANE,
+        ),
+        _plan(
+            "nonnormality",
+            "What eigenvalues do not tell",
+            "For a normal matrix the norm equals the largest modulus of an eigenvalue, and the numerical abscissa the "
+            "largest real part. The distance between the lines is what a direction can grow although no eigenvalue "
+            "says so.",
+            sentences.NONNORMAL,
         ),
     ]
 

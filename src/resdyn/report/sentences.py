@@ -30,6 +30,24 @@ SCALING = (
     ("inverse_scaling_r_squared", "R²"),
     ("inverse_scaling_start", "alignment begins at block number"),
 )
+STIFFNESS = (
+    ("stiffness_index_flattened", "Index of the Jacobian"),
+    ("stiffness_index_slices", "of its slices"),
+)
+NEGATIVE = (
+    ("percent_negative_flattened", "Negative real parts of the Jacobian in %"),
+    ("percent_negative_slices", "of its slices"),
+)
+PLANE = (
+    ("spectral_radius", "Largest modulus"),
+    ("percent_negative_flattened", "negative real parts in %"),
+)
+NONNORMAL = (
+    ("spectral_radius", "Largest modulus of an eigenvalue"),
+    ("jacobian_norm", "norm"),
+    ("numerical_abscissa", "numerical abscissa"),
+    ("departure_from_normality", "departure from normality"),
+)
 NC1 = (("within_class_variability", "NC1"),)
 NC2 = (
     ("equinorm", "Spread of norms"),

@@ -16,6 +16,16 @@ from .diagonal_energy import diagonal_energy, diagonal_energy_paper
 from .inverse_scaling import inverse_scaling, inverse_scaling_paper
 from .singular_values import singular_values, singular_values_paper
 from .steps import collinearity, collinearity_paper, step_lengths, step_lengths_paper
+from .stiffness import (
+    eigenvalue_plane,
+    eigenvalue_plane_paper,
+    negative_share,
+    negative_share_paper,
+    nonnormality,
+    nonnormality_paper,
+    stiffness_index,
+    stiffness_index_paper,
+)
 from .training import (
     training_alignment,
     training_alignment_paper,
@@ -42,8 +52,14 @@ __all__ = [
     "coupling_grid_paper",
     "diagonal_energy",
     "diagonal_energy_paper",
+    "eigenvalue_plane",
+    "eigenvalue_plane_paper",
     "inverse_scaling",
     "inverse_scaling_paper",
+    "negative_share",
+    "negative_share_paper",
+    "nonnormality",
+    "nonnormality_paper",
     "principal_trajectories",
     "principal_trajectories_paper",
     "random_trajectories",
@@ -52,6 +68,8 @@ __all__ = [
     "singular_values_paper",
     "step_lengths",
     "step_lengths_paper",
+    "stiffness_index",
+    "stiffness_index_paper",
     "training_alignment",
     "training_alignment_paper",
     "training_collapse",
