@@ -51,9 +51,10 @@ class Inertia:
 def matrix_sign(matrix: Tensor, max_iterations: int = MAX_ITERATIONS) -> MatrixSign:
     """sign(A) = A (A^2)^(-1/2), for A (n, n) without eigenvalues on the imaginary axis.
 
-    Newton's iteration X <- (mu X + (mu X)^-1) / 2 with the norm scaling mu^2 = ||X^-1||_F / ||X||_F, and once
-    ||X^2 - I||_F < 0.5 the Newton-Schulz steps X <- X (3 I - X^2) / 2, which need products only. Each Newton step is an
-    inverse, 2 n^3 flops; 8 to 15 are usual, more with eigenvalues near the axis (about log2(||A|| / distance)).
+    Newton's iteration X <- (mu X + (mu X)^-1) / 2 with the norm scaling mu^2 = ||X^-1||_F / ||X||_F until X changes by
+    less than one in the Frobenius norm, then Newton-Schulz steps X <- X (3 I - X^2) / 2, which need products only, until X^2 = I to
+    rounding. A Newton step is an inverse, 2 n^3 flops; 8 to 15 are usual, more with eigenvalues near the axis
+    (about log2(||A|| / distance)).
 
     An A that is singular to rounding, or that has eigenvalues on the axis, gives what was reached, not converged.
     Source: Higham (2008), Functions of Matrices, sections 5.3 and 5.5.
@@ -64,30 +65,36 @@ def matrix_sign(matrix: Tensor, max_iterations: int = MAX_ITERATIONS) -> MatrixS
     """
     n = _size(matrix)
     X, unit = matrix.clone(), torch.eye(n, dtype=matrix.dtype, device=matrix.device)
-    goal = 10 * n**0.5 * torch.finfo(matrix.dtype).eps
-    best, residual = X, float("inf")
-    steps = 0
-    while (steps := steps + 1) < max_iterations:
-        square = X @ X
-        distance = float(torch.linalg.matrix_norm(square - unit))
-        if not distance < float("inf"):
-            break
-        if distance < residual:
-            best, residual = X, distance
-        elif distance < 0.1:
-            break  # rounding: no step gets nearer
-        if distance <= goal:
-            break
-        if distance < 0.5:
-            X = 1.5 * X - 0.5 * X @ square
-            continue
+    steps, change = 0, float("inf")
+    while change > 1 and steps < max_iterations:
         inverse, info = torch.linalg.inv_ex(X)
         if int(info):
             break
         scale = float((torch.linalg.matrix_norm(inverse) / torch.linalg.matrix_norm(X)).sqrt())
-        X = 0.5 * (scale * X + inverse / scale)
+        new = 0.5 * (scale * X + inverse / scale)
+        size = float(torch.linalg.matrix_norm(new))
+        if not 0 < size < float("inf"):
+            break
+        # convergence is quadratic: ||X^2 - I|| is about half the square of this after the step
+        change = float(torch.linalg.matrix_norm(new - X))
+        X, steps = new, steps + 1
+    X, residual, polished = _polished(X, unit)
     relative = residual / n**0.5
-    return MatrixSign(best, relative, relative <= torch.finfo(matrix.dtype).eps ** 0.5, steps)
+    return MatrixSign(X, relative, relative <= torch.finfo(matrix.dtype).eps ** 0.5, steps + polished)
+
+
+def _polished(X: Tensor, unit: Tensor) -> tuple[Tensor, float, int]:
+    """Newton-Schulz steps until ||X^2 - I||_F falls no more, that distance, and the number of steps."""
+    best, least, steps = X, float("inf"), 0
+    while True:
+        square = X @ X
+        distance = float(torch.linalg.matrix_norm(square - unit))
+        if not distance < least:
+            return best, least, steps
+        best, least, steps = X, distance, steps + 1
+        if distance >= 1 or steps > MAX_ITERATIONS:
+            return best, least, steps
+        X = 1.5 * X - 0.5 * X @ square
 
 
 def inertia(matrix: Tensor, guard: float | None = None, method: InertiaMethod = "auto") -> Inertia:

@@ -79,6 +79,8 @@ class JacobianOperator(LinearOperator):
 
     def _columns(self, apply: Callable[[Tensor], Tensor], batch: Tensor, size: int) -> Tensor:
         with sdpa_math():
+            if len(batch) == 1:  # a single column needs no batching, which costs as much as a small product
+                return apply(batch[0]).reshape(1, size).detach().T
             parts = [torch.func.vmap(apply)(chunk).reshape(-1, size) for chunk in batch.split(self.chunk_size)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach().T
 
