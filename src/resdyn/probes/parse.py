@@ -11,12 +11,13 @@ from typing import Any
 from resdyn.errors import InputError
 from resdyn.probes.coupling import Coupling
 from resdyn.probes.features import Features
+from resdyn.probes.robustness import Robustness
 from resdyn.probes.singular import Singular
 from resdyn.probes.trajectory import Trajectory
 from resdyn.suggest import did_you_mean
 
-Probe = Trajectory | Singular | Coupling | Features
-PROBES: dict[str, type[Probe]] = {probe.name: probe for probe in (Trajectory, Singular, Coupling, Features)}
+Probe = Trajectory | Singular | Coupling | Robustness | Features
+PROBES: dict[str, type[Probe]] = {probe.name: probe for probe in (Trajectory, Singular, Coupling, Robustness, Features)}
 
 
 def parse_probes(text: str) -> tuple[Probe, ...]:
