@@ -55,7 +55,7 @@ from resdyn.metrics.scaling import (
     inverse_scaling_fit,
     inverse_top_value,
 )
-from resdyn.metrics.stability import growing_share, spectral_radius, stable_step
+from resdyn.metrics.stability import growing_share, stable_step
 from resdyn.metrics.summary import Metric, metrics_table, summarize
 
 __all__ = [
@@ -99,7 +99,6 @@ __all__ = [
     "singular_gap",
     "singular_rank",
     "spearman",
-    "spectral_radius",
     "stable_step",
     "step_length",
     "subspace_overlap",

@@ -1,4 +1,4 @@
-"""What the eigenvalues of a block say about it: as a map that is iterated, and as a step of explicit Euler.
+"""What the eigenvalues of a block say about it as a step of explicit Euler.
 
 With lambda the eigenvalues of the block h -> h' and mu = lambda - 1 those of its vector field h' - h, a step of length
 h (the block is h = 1) multiplies along an eigenvector by 1 + h mu. Cores take eigenvalues along the last axis, NaN
@@ -11,15 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
-
-
-def spectral_radius(eigenvalues: ArrayLike) -> FloatArray:
-    """Largest modulus max |lambda|: below 1 the map, repeated, contracts. (..., n) -> (...), NaN without any.
-
-    >>> spectral_radius([3 + 4j, 1.0])
-    array(5.)
-    """
-    return _largest(np.abs(np.asarray(eigenvalues, dtype=np.complex128)))
 
 
 def stable_step(eigenvalues: ArrayLike) -> FloatArray:
@@ -35,7 +26,8 @@ def stable_step(eigenvalues: ArrayLike) -> FloatArray:
     mu = np.asarray(eigenvalues, dtype=np.complex128) - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         bound = np.where(mu.real < 0, -2 * mu.real / np.abs(mu) ** 2, np.where(np.isnan(mu), np.nan, np.inf))
-    return -_largest(-bound)
+    known = ~np.isnan(bound)
+    return np.where(known.any(-1), np.where(known, bound, np.inf).min(-1, initial=np.inf), np.nan)
 
 
 def growing_share(eigenvalues: ArrayLike) -> FloatArray:
@@ -49,9 +41,3 @@ def growing_share(eigenvalues: ArrayLike) -> FloatArray:
     count = known.sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((known & (values.real > 1)).sum(-1) / np.where(count > 0, count, np.nan), dtype=np.float64)
-
-
-def _largest(values: FloatArray) -> FloatArray:
-    known = ~np.isnan(values)
-    largest = np.where(known, values, -np.inf).max(-1, initial=-np.inf)
-    return np.where(known.any(-1), largest, np.nan)
