@@ -39,7 +39,7 @@ class Robustness:
     sampled: both values bound the distance to the decision boundary from above.
 
     Cost per sample: (directions + rivals) x (32 + log2(0.3 / tol)) forward passes and C gradients. The model must take
-    one floating-point tensor and give one row of logits, else the values are NaN.
+    one floating-point tensor and give one row of two or more logits, else the values are NaN.
     Source: Moosavi-Dezfooli, Fawzi and Frossard (2016), "DeepFool", equations 7 and 8, for the linear step; there it is
     repeated, here it is followed to the boundary.
     """
@@ -92,8 +92,8 @@ def nearest_rivals(logits: Logits, x: Tensor, rivals: int) -> tuple[Tensor, Tens
         answer = int(values.argmax())
         others = [j for j in range(len(values)) if j != answer]
         rows = [torch.autograd.grad(values[answer] - values[j], leaf, retain_graph=True)[0].flatten() for j in others]
-    gaps = (values[answer] - values[others]).detach().double()
-    slopes = torch.stack(rows).double()
+    gaps = (values[answer] - values[others]).detach().cpu().double()
+    slopes = torch.stack(rows).cpu().double()
     distances = gaps / slopes.norm(dim=1)
     nearest = distances.argsort()[:rivals]
     return -slopes[nearest].to(x), distances[nearest], gaps.min()
@@ -116,8 +116,8 @@ def crossings(logits: Logits, x: Tensor, directions: Tensor, largest: float, tol
         return (answers != answer).reshape(amplitudes.shape)
 
     row = torch.cat([torch.zeros(1), largest * torch.logspace(0, 1, SCAN, base=1 / DEPTH) * DEPTH]).double()
-    hits = changed(row[1:].expand(len(units), -1))
-    first = torch.where(hits.any(1), hits.double().argmax(1).cpu(), -1)
+    hits = changed(row[1:].expand(len(units), -1)).cpu()
+    first = torch.where(hits.any(1), hits.int().argmax(1), -1)
     low, high = row[first.clamp(min=0)], row[first + 1]
     low[first < 0] = high[first < 0] = torch.nan
     while bool(((high - low) > tol * high).any()):
@@ -145,6 +145,6 @@ def _least(low: Tensor, high: Tensor, tol: float) -> dict[str, np.ndarray]:
 
 def _image(sample: Sample) -> Tensor | None:
     """The sample's input without the batch dimension; None where the model is not a map from one tensor to logits."""
-    inputs = sample.states.inputs
+    inputs, logits = sample.states.inputs, logits_of(sample.states.output)
     single = len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point()
-    return inputs[0][0] if single and logits_of(sample.states.output) is not None else None
+    return inputs[0][0] if single and logits is not None and logits.shape[1] > 1 else None

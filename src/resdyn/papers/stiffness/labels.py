@@ -67,7 +67,8 @@ def _picture(label: str, quantity: str, ds: xr.Dataset) -> dict:
         groups = by_label(ds[f"{quantity}_{reading}"].mean("block"))
         means = [np.mean(values) for values in groups.values()]
         rows.append(pictures.series(reading, list(groups), means, [np.std(v) for v in groups.values()]))
-    paper = printed([f"{label}.label{n}.slices.{quantity}" for n in range(ds.sizes.get("class", 10))])
+    numbers = np.unique(ds["label"].values)
+    paper = printed([f"{label}.label{n}.slices.{quantity}" for n in numbers])
     if np.isfinite(paper).any():
-        rows.append(pictures.series("paper", np.arange(paper.size), paper, style="s--"))
+        rows.append(pictures.series("paper", numbers, paper, style="s--"))
     return pictures.lines(f"{label}: {TITLES[quantity]}", "tables 3, 6, 9", rows, "label", TITLES[quantity])
