@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from resdyn.papers.lab import Lab
 from resdyn.papers.results import Number, Result
 from resdyn.papers.stiffness import beyond, blocks, correlation, euler, geometry, labels, measure, odenet
 from resdyn.papers.stiffness.fields import Field, fit, ode_net, residual_net
+from resdyn.papers.stiffness.networks import TINY, published
 from resdyn.papers.stiffness.printed import printed
+from resdyn.training import accuracy
 
 PAPER = get_paper("stiffness")
 ODE = pytest.mark.skipif(
@@ -201,7 +204,7 @@ def test_robustness_goes_with_what_it_was_made_of(lab, synthetic):
 
 def test_both_readings_of_a_block_are_the_eigenvalues_that_they_say(folder):
     lab = Lab(Result("stiffness", "x", "tiny", folder / "y.json"), folder, quiet=True)
-    network = lab.trained(measure_case())
+    network = lab.trained(TINY)
     ds = measure.stiffness(lab, network, 4)
     test = lab.test_images(network)
     x = test.inputs([int(ds["sample"][0])])
@@ -221,10 +224,14 @@ def test_both_readings_of_a_block_are_the_eigenvalues_that_they_say(folder):
         h = block(h)
 
 
-def measure_case():
-    from resdyn.papers.stiffness.networks import TINY
-
-    return TINY
+def test_published_weights_classify_the_test_images_that_they_are_measured_at(data_root):
+    if not os.environ.get("RESDYN_MODELS"):
+        pytest.skip("RESDYN_MODELS names no folder of weights")
+    entry = published(20)
+    test = entry.images_of("test", str(data_root)).subset(range(300))
+    model, preprocessing = entry.build(test)
+    assert accuracy(model, test.prepared(preprocessing)) > 0.75  # published 0.92; these images are JPEG
+    assert preprocessing.mean == model.mean
 
 
 def test_a_pretrained_network_says_where_its_weights_are_looked_for(monkeypatch):
