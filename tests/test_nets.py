@@ -1,6 +1,7 @@
 """The papers' networks: their equations, shapes, options and names."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from resdyn import find_stream
 from resdyn.errors import InputError
-from resdyn.nets import NETS, CifarResNet, ResidualCNN, ResidualMLP, cifar_resnet
+from resdyn.nets import NETS, CifarResNet, ResidualCNN, ResidualMLP, ResNet, cifar_resnet
 from resdyn.nets.block import ResidualBlock
 
 
@@ -120,6 +121,53 @@ def test_cifar_resnets_have_as_many_weight_layers_as_they_say(layers):
 def test_a_cifar_resnet_of_impossible_depth_is_refused():
     with pytest.raises(ValueError, match=r"got layers=21, expected 6n\+2"):
         cifar_resnet(21)
+
+
+STAGES = [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
+
+
+def block_shapes(blocks, expansion=1):
+    """(shape_in, shape_out) of every block that tables 10 and 11 of the stiffness paper imply."""
+    states = [STAGES[0]]
+    for (channels, *size), count in zip(STAGES, blocks, strict=True):
+        states += [(channels * expansion, *size)] * count
+    return list(pairwise(states))
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "expansion", "layers"),
+    [
+        ("cifar_resnet18", (2, 2, 2, 2), 1, 18),
+        ("cifar_resnet34", (3, 4, 6, 3), 1, 34),
+        ("cifar_resnet50", (3, 4, 6, 3), 4, 50),
+    ],
+)
+def test_discovery_finds_the_blocks_of_the_nets_of_four_stages(name, blocks, expansion, layers):
+    net = with_random_batch_norm(NETS[name]())
+    stream = find_stream(net, torch.rand(1, 3, 32, 32))
+    assert [(b.shape_in, b.shape_out) for b in stream] == block_shapes(blocks, expansion)
+    changing = [b.shape_in != b.shape_out for b in stream]
+    assert [b.skip_kind == "identity" for b in stream] == [not change for change in changing]
+    projections = sum(changing)
+    assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in net.modules()) == layers + projections
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_a_net_of_four_stages_follows_its_equation(bottleneck):
+    torch.manual_seed(0)
+    net = with_random_batch_norm(ResNet((1, 2, 1, 1), width=4, classes=3, bottleneck=bottleneck, image_size=16))
+    x = torch.randn(2, 3, 16, 16)
+    h = nn.functional.max_pool2d(net.bn1(net.conv1(x)).relu(), 3, 2, 1)
+    for b in (block for stage in net.stages for block in stage):
+        f = b.bn2(b.conv2(b.bn1(b.conv1(h)).relu()))
+        f = b.bn3(b.conv3(f.relu())) if bottleneck else f
+        h = ((h if b.downsample is None else b.downsample(h)) + f).relu()
+    torch.testing.assert_close(net(x), net.fc(h.mean((2, 3))))
+
+
+def test_stages_that_are_none_are_refused():
+    with pytest.raises(InputError, match="expected four stages"):
+        ResNet((2, 2, 2))
 
 
 def test_the_cifar_shortcut_subsamples_and_pads_with_zeros_on_both_sides():

@@ -24,7 +24,7 @@ from resdyn.jobs import run_task
 from resdyn.lock import locked
 from resdyn.models import LoadedModel
 from resdyn.plan import Plan
-from resdyn.probes import Coupling, Probe, Singular, Spectrum, fit_probes, resolve_probes
+from resdyn.probes import Features, Probe, Trajectory, fit_probes, resolve_probes
 from resdyn.probes.sample import model_device, model_dtype
 from resdyn.probes.trajectory import logits_of
 from resdyn.selection import LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
@@ -58,8 +58,8 @@ def capture(
 
     samples: how many to draw, balanced over classes with `seed`, or their indices in the data split.
     kind: the reading of a block's Jacobian, "gated", "branch" or "block". feature_samples: how many samples
-    the `features` probe reads (None: all). chunk_size: samples for each task (None: one if Jacobians are
-    asked for, else 64). stream: the model's stream, where it is at hand or its blocks were named by hand.
+    the `features` probe reads (None: all). chunk_size: samples for each task (None: one if Jacobians or
+    robustness are asked for, else 64). stream: the model's stream, where it is at hand or was named by hand.
     workers, scheduler: see `run_tasks` (a script that asks for workers needs the usual
     `if __name__ == "__main__":`). quiet: no progress bar.
 
@@ -145,8 +145,8 @@ def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, pro
 
 def _chunk_size(chunk_size: int | None, probes: Sequence[Probe]) -> int:
     if chunk_size is None:
-        dear = any(isinstance(probe, Singular | Coupling | Spectrum) for probe in probes)
-        return 1 if dear else LIGHT_CHUNK
+        light = all(isinstance(probe, Trajectory | Features) for probe in probes)
+        return LIGHT_CHUNK if light else 1
     if chunk_size < 1:
         raise InputError(f"got chunk_size={chunk_size}, expected at least 1")
     return chunk_size

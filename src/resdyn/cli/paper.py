@@ -13,7 +13,7 @@ from rich.table import Table
 from resdyn.cli.output import print_json, say
 from resdyn.errors import InputError
 from resdyn.papers import as_json, compare, get_paper, names, results_of, run_experiment, write_page
-from resdyn.papers.claims import quantity
+from resdyn.papers.claims import quantity, shown
 from resdyn.papers.comparison import ComparedExperiment, verdict_counts
 from resdyn.papers.results import Result
 
@@ -91,7 +91,7 @@ def _print_claims(compared: list[ComparedExperiment]) -> None:
         for c in row.claims:
             ours = "–" if c.number is None else quantity(c.number)
             verdict = f"[{STYLES[c.verdict]}]{c.verdict}[/]"
-            paper = f"{c.claim.paper:g}" if isinstance(c.claim.paper, int | float) else c.claim.paper
+            paper = shown(c.claim.paper) if isinstance(c.claim.paper, int | float) else c.claim.paper
             table.add_row(escape(c.claim.claim), escape(c.claim.where), escape(paper), ours, c.scale or "–", verdict)
         _console().print(table)
 

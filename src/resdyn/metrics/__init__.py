@@ -2,7 +2,9 @@
 
 Each file measures one phenomenon, with cores on plain arrays and one function of a stored dataset:
 `line_geometry` (RA1), `alignment` (RA2), `singular_rank` (RA3), `inverse_scaling` (RA4), `stiffness` and
-`neural_collapse` (NC1-NC4). `summarize` and `metrics_table` put the numbers of all of them side by side.
+`neural_collapse` (NC1-NC4). Beside them: `pearson` and `spearman` with corrections for many
+tests, `jacobian_elements` and `eigenvalue_count` from shapes, `stable_step` from eigenvalues. `summarize` and
+`metrics_table` put the numbers that a store allows side by side.
 """
 
 from resdyn.metrics.alignment import (
@@ -27,6 +29,8 @@ from resdyn.metrics.collapse import (
     within_between_ratio,
     within_class_variability,
 )
+from resdyn.metrics.correlation import Correlation, benjamini_hochberg, holm, pearson, spearman
+from resdyn.metrics.jacobian_size import eigenvalue_count, jacobian_elements
 from resdyn.metrics.line import (
     collinearity,
     equispacing,
@@ -51,14 +55,17 @@ from resdyn.metrics.scaling import (
     inverse_scaling_fit,
     inverse_top_value,
 )
+from resdyn.metrics.stability import growing_share, stable_step
 from resdyn.metrics.stiffness import percent_negative, stiffness, stiffness_index
 from resdyn.metrics.summary import Metric, metrics_table, summarize
 
 __all__ = [
+    "Correlation",
     "InverseScalingFit",
     "LineFit",
     "Metric",
     "alignment",
+    "benjamini_hochberg",
     "between_blocks",
     "centred_means",
     "collinearity",
@@ -66,15 +73,19 @@ __all__ = [
     "count_unconverged",
     "coupled_rank",
     "diagonal_energy",
+    "eigenvalue_count",
     "equiangularity",
     "equinorm",
     "equispacing",
     "expected_diagonal_energy",
     "fit_line",
     "gap_rank",
+    "growing_share",
+    "holm",
     "inverse_scaling",
     "inverse_scaling_fit",
     "inverse_top_value",
+    "jacobian_elements",
     "line_geometry",
     "line_shape_score",
     "maximal_angle",
@@ -83,11 +94,14 @@ __all__ = [
     "nearest_mean_disagreement",
     "neural_collapse",
     "numerical_rank",
+    "pearson",
     "percent_negative",
     "principal_angles",
     "self_duality",
     "singular_gap",
     "singular_rank",
+    "spearman",
+    "stable_step",
     "step_length",
     "stiffness",
     "stiffness_index",

@@ -14,12 +14,16 @@ from torch import nn
 from resdyn.nets.cifar import CifarResNet
 from resdyn.nets.cnn import ResidualCNN
 from resdyn.nets.mlp import ResidualMLP
+from resdyn.nets.resnet import ResNet
 
-__all__ = ["NETS", "CifarResNet", "ResidualCNN", "ResidualMLP", "cifar_resnet"]
+__all__ = ["NETS", "CifarResNet", "ResNet", "ResidualCNN", "ResidualMLP", "cifar_resnet"]
 
 
 def cifar_resnet(layers: int, classes: int = 10) -> CifarResNet:
-    """The CIFAR ResNet with `layers` = 6n+2 weight layers (20, 32, 44, 56, ...)."""
+    """The CIFAR ResNet with `layers` = 6n+2 weight layers (20, 32, 44, 56, ...).
+
+    The nets that are called ResNet-18, 34 and 50 are of another kind, `ResNet`, also by the name `cifar_resnet50`.
+    """
     if layers < 8 or (layers - 2) % 6:
         raise ValueError(f"got layers={layers}, expected 6n+2 with n >= 1: 20, 32, 44, 56, ...")
     return CifarResNet((layers - 2) // 6, classes)
@@ -34,6 +38,9 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet32": partial(cifar_resnet, 32),
     "cifar_resnet44": partial(cifar_resnet, 44),
     "cifar_resnet56": partial(cifar_resnet, 56),
+    "cifar_resnet18": partial(ResNet, (2, 2, 2, 2)),
+    "cifar_resnet34": partial(ResNet, (3, 4, 6, 3)),
+    "cifar_resnet50": partial(ResNet, (3, 4, 6, 3), bottleneck=True),
     "ra_type1": partial(_mlp_512, depth=16),
     "ra_type2": partial(ResidualCNN, depth=16),
     "ra_type3": partial(ResidualCNN, depth=16, downsample=True),

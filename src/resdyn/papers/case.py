@@ -1,17 +1,21 @@
-"""A network of `resdyn.nets`, trained by a recipe on a dataset: what most experiments start from."""
+"""A network of `resdyn.nets`, trained by a recipe on a dataset or with weights from elsewhere."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from resdyn.data import ImageData, Preprocessing, load_data
+from resdyn.errors import InputError
+from resdyn.models import load_weights
 from resdyn.nets import NETS
 from resdyn.training import Recipe
 
@@ -63,3 +67,29 @@ class Case:
         if self.network in FULLY_CONNECTED:
             return {"in_features": shape}
         return {} if self.network.startswith("cifar") else {"in_channels": shape[0]}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """`network` of `NETS` with the weights in the file `weights` of the folder that RESDYN_MODELS names."""
+
+    network: str
+    data: str
+    weights: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}.{self.data}.{Path(self.weights).stem}"
+
+    def images_of(self, split: str, root: str | None = None) -> ImageData:
+        """The images of a split."""
+        return load_data(self.data, split, root)
+
+    def build(self, data: ImageData) -> tuple[nn.Module, Preprocessing]:
+        """The network in eval mode, and what makes its inputs of images."""
+        folder = os.environ.get("RESDYN_MODELS")
+        if not folder:
+            raise InputError(f"RESDYN_MODELS is not set, expected the folder that holds {self.weights}")
+        model = NETS[self.network](classes=len(data.class_names))
+        load_weights(model, Path(folder) / self.weights)
+        return model.eval(), Preprocessing(tuple(model.input_size), model.mean, model.std)  # type: ignore[arg-type]

@@ -46,6 +46,8 @@ class Rule:
     def __str__(self) -> str:
         words = {"at_least": "at least", "at_most": "at most", "within": "within"}[self.kind]
         text = f"{words} {self.bound:g}{' of the paper' if self.kind == 'within' else ''}"
+        if self.kind == "within" and self.bound == 0:
+            text = "the paper's to the digit"
         return f"{text} by {self.errors:g} standard errors" if self.errors else text
 
 
@@ -82,9 +84,16 @@ class Claim:
         return ("agrees" if holds else "disagrees"), f"{why}; {number.note}" if number.note else why
 
 
+def shown(value: float | None, digits: int = 6) -> str:
+    """A value to so many significant digits; a count in full."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10**digits else f"{value:.{digits}g}"
+
+
 def quantity(number: Number) -> str:
     """A number with its standard error and what it is a mean over."""
-    text = f"{number.value:.4g}"
+    text = shown(number.value, 4)
     if number.error is not None:
         text += f" ± {number.error:.2g}"
     return f"{text} (n = {number.n}{f' {number.over}' if number.over else ''})" if number.n > 1 else text

@@ -19,9 +19,10 @@ import resdyn
 from resdyn.capture import capture
 from resdyn.data import ImageData
 from resdyn.models import weights_hash
-from resdyn.papers.case import Case
+from resdyn.nets.block import ResidualBlock
+from resdyn.papers.case import Case, Pretrained
 from resdyn.papers.results import Number, Result, save_result
-from resdyn.stream import ResidualStream, find_stream, stream_from_blocks
+from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
 from resdyn.training import Callback, accuracy, train
 
 Scale = Literal["tiny", "small", "paper"]
@@ -31,9 +32,12 @@ CHECKPOINT_EVERY = 5
 
 @dataclass(frozen=True)
 class Trained:
-    """A network in eval mode, the images it was (or is to be) trained on, and what its callbacks found."""
+    """A network in eval mode, the images it was (or is to be) trained on, and what its callbacks found.
 
-    case: Case
+    Of a pretrained network `data` are the test images.
+    """
+
+    case: Case | Pretrained
     model: nn.Module
     data: ImageData
     found: list[Any]
@@ -42,8 +46,8 @@ class Trained:
     def stream(self) -> ResidualStream:
         """The residual stream, found when it is asked for; without skips the blocks are plain layers, named by hand."""
         example = self.data.inputs([0]).to(_device())
-        blocks: Any = self.model.blocks
-        if all(block.shortcut is None for block in blocks):
+        blocks = [module for module in self.model.modules() if isinstance(module, ResidualBlock)]
+        if blocks and all(block.shortcut is None for block in blocks):
             paths = [f"blocks.{i}" for i in range(len(blocks))]
             return stream_from_blocks(self.model, paths, example, skip="none")
         return find_stream(self.model, example)
@@ -84,18 +88,36 @@ class Lab:
         self._describe(found, test, history.records[-1])
         return found
 
+    def pretrained(self, entry: Pretrained) -> Trained:
+        """A network with weights from elsewhere, and the test images."""
+        test = entry.images_of("test", self.root)
+        model, preprocessing = entry.build(test)
+        found = Trained(entry, model.to(_device()), test.prepared(preprocessing).in_memory(), [])
+        self._describe(found, found.data, {"accuracy": None, "loss": None})
+        return found
+
+    def test_images(self, network: Trained) -> ImageData:
+        """The test images as the network is fed."""
+        if isinstance(network.case, Pretrained):
+            return network.data
+        preprocessing = network.case.build(network.data)[1]
+        return network.case.images_of("test", self.root).prepared(preprocessing).in_memory()
+
     def measured(
-        self, network: Trained, probes: str, samples: int | Sequence[int], state: str = "trained"
-    ) -> xr.Dataset:
-        """Probes of a network at its training images, measured once. `state` names the network's weights."""
-        wanted = hashlib.sha256(f"{probes}{samples}".encode()).hexdigest()[:8]
+        self, network: Trained, probes: str, samples: int | Sequence[int], state: str = "trained",
+        *, data: ImageData | None = None, kind: Kind = "gated",
+    ) -> xr.Dataset:  # fmt: skip
+        """Probes of a network at `data` (default: its own images), measured once. `state` names its weights."""
+        data = network.data if data is None else data
+        settings = "" if (kind, data.split) == ("gated", network.data.split) else f"{kind}{data.split}"
+        wanted = hashlib.sha256(f"{probes}{samples}{settings}".encode()).hexdigest()[:8]
         store = self.folder / "stores" / f"{network.case.name}.{state}-{wanted}.zarr"
         if store.exists():
             ds = resdyn.open(store)
             if ds.attrs["complete"] and ds.attrs["weights_hash"] == weights_hash(network.model):
                 return ds
             ds.close()
-        return capture(network.model, network.data, probes, store, samples=samples, stream=network.stream,
+        return capture(network.model, data, probes, store, samples=samples, stream=network.stream, kind=kind,
                        quiet=self.quiet)  # fmt: skip
 
     def record(self, key: str, values: ArrayLike, over: str = "", note: str = "") -> Number:
@@ -110,18 +132,20 @@ class Lab:
         self.result.pictures[key] = picture
         save_result(self.result)
 
-    def _describe(self, network: Trained, test: ImageData, last: dict[str, float]) -> None:
-        """What was trained, and how well, in the result."""
+    def _describe(self, network: Trained, test: ImageData, last: dict[str, Any]) -> None:
+        """What was trained or loaded, and how good it is, in the result."""
         case = network.case
-        row = dataclasses.asdict(case) | {
-            "options": dict(case.options),
-            "images": len(network.data),
+        if isinstance(case, Case):
+            origin = {"options": dict(case.options), "images": len(network.data)}
+        else:
+            origin = {"weights_hash": weights_hash(network.model)}
+        row = dataclasses.asdict(case) | origin | {
             "data_notes": list(network.data.notes),
             "train_accuracy": last["accuracy"],
             "train_loss": last["loss"],
             "test_accuracy": accuracy(network.model, test),
             "test_images": len(test),
-        }
+        }  # fmt: skip
         self.result.networks[case.name] = row
         save_result(self.result)
 

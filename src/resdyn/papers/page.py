@@ -11,7 +11,7 @@ import jinja2
 
 from resdyn._version import __version__
 from resdyn.errors import InputError
-from resdyn.papers.claims import quantity
+from resdyn.papers.claims import quantity, shown
 from resdyn.papers.comparison import ComparedClaim, ComparedExperiment, verdict_counts
 from resdyn.papers.paper import Paper
 from resdyn.papers.pictures import draw
@@ -59,7 +59,7 @@ def _claim(row: ComparedClaim) -> dict[str, Any]:
     return {
         "text": row.claim.claim,
         "where": row.claim.where,
-        "paper": f"{paper:g}" if isinstance(paper, int | float) else paper,
+        "paper": shown(paper) if isinstance(paper, int | float) else paper,
         "ours": "–" if row.number is None else quantity(row.number),
         "scale": row.scale or "–",
         "verdict": row.verdict,
@@ -78,18 +78,25 @@ def _result(result: Result) -> dict[str, Any]:
     }
 
 
-def _data(row: dict[str, Any]) -> str:
-    return f"{row['data']}, {row['images']} images" + (f", {row['classes']} classes" if row["classes"] else "")
-
-
 def _network(name: str, row: dict[str, Any]) -> dict[str, Any]:
-    recipe = row["recipe"]
+    options, train = row.get("options"), row["train_accuracy"]
     return {
         "name": name,
-        "what": f"{row['network']} {json.dumps(row['options'])}" if row["options"] else row["network"],
+        "what": f"{row['network']} {json.dumps(options)}" if options else row["network"],
         "data": "; ".join([_data(row), *row.get("data_notes", [])]),
-        "recipe": f"{recipe['epochs']} epochs, lr {recipe['lr']:g}, weight decay {recipe['weight_decay']:g}, "
-        f"batch {recipe['batch_size']}, seed {recipe['seed']}",
-        "train": f"{row['train_accuracy']:.2%}",
+        "recipe": _recipe(row["recipe"]) if "recipe" in row else f"weights from {row['weights']}",
+        "train": "–" if train is None else f"{train:.2%}",
         "test": f"{row['test_accuracy']:.2%}",
     }
+
+
+def _data(row: dict[str, Any]) -> str:
+    images = f", {row['images']} images" if "images" in row else ""
+    return f"{row['data']}{images}" + (f", {row['classes']} classes" if row.get("classes") else "")
+
+
+def _recipe(recipe: dict[str, Any]) -> str:
+    return (
+        f"{recipe['epochs']} epochs, lr {recipe['lr']:g}, weight decay {recipe['weight_decay']:g}, "
+        f"batch {recipe['batch_size']}, seed {recipe['seed']}"
+    )

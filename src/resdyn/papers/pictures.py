@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from resdyn.report.theme import MARKERS, PALETTE, SEQUENTIAL, class_colour, class_symbol, paper_style
@@ -76,9 +76,19 @@ def _lines(picture: dict[str, Any]) -> Figure:
         error = np.nan_to_num(np.array(row["error"], dtype=float)) if "error" in row else None
         axis.errorbar(x, y, error, fmt=row["style"], color=colour, capsize=2, label=row["name"])
     axis.set(xlabel=picture["xlabel"], ylabel=picture["ylabel"], yscale="log" if picture["log"] else "linear")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if all(value is None or float(value).is_integer() for row in picture["series"] for value in row["x"]):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if picture["log"]:
+        axis.yaxis.set_major_formatter(lambda value, _: _power(value))
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axis.legend()
     return drawn
+
+
+def _power(value: float) -> str:
+    """1e-3 and the like; plain text, as the pictures draw formulas as they are written."""
+    text = f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+    return f"{value:g}" if 0.01 <= value <= 100 else text
 
 
 def _paths(picture: dict[str, Any]) -> Figure:

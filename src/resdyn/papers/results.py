@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from resdyn._version import __version__
 from resdyn.errors import InputError
 
-DIGITS = 5  # significant digits of numbers in a result file
+DIGITS = 5  # significant digits of numbers in a result file that are not whole
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,10 @@ def _text(content: dict[str, Any]) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
+    """To so many digits; counts stay exact."""
+    if value is None or not math.isfinite(value):
+        return None
+    return value if value.is_integer() else float(f"{value:.{DIGITS}g}")
 
 
 def _commit() -> str:

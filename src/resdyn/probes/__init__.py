@@ -10,6 +10,7 @@ from __future__ import annotations
 from resdyn.probes.coupling import Coupling
 from resdyn.probes.features import Features
 from resdyn.probes.parse import PROBES, Probe, fit_probes, parse_probes, resolve_probes
+from resdyn.probes.robustness import Robustness
 from resdyn.probes.sample import Sample
 from resdyn.probes.singular import Singular
 from resdyn.probes.spectrum import Spectrum
@@ -20,6 +21,7 @@ __all__ = [
     "Coupling",
     "Features",
     "Probe",
+    "Robustness",
     "Sample",
     "Singular",
     "Spectrum",

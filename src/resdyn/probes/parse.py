@@ -11,13 +11,16 @@ from typing import Any
 from resdyn.errors import InputError
 from resdyn.probes.coupling import Coupling
 from resdyn.probes.features import Features
+from resdyn.probes.robustness import Robustness
 from resdyn.probes.singular import Singular
 from resdyn.probes.spectrum import Spectrum
 from resdyn.probes.trajectory import Trajectory
 from resdyn.suggest import did_you_mean
 
-Probe = Trajectory | Singular | Coupling | Spectrum | Features
-PROBES: dict[str, type[Probe]] = {probe.name: probe for probe in (Trajectory, Singular, Coupling, Spectrum, Features)}
+Probe = Trajectory | Singular | Coupling | Spectrum | Robustness | Features
+PROBES: dict[str, type[Probe]] = {
+    probe.name: probe for probe in (Trajectory, Singular, Coupling, Spectrum, Robustness, Features)
+}
 
 
 def parse_probes(text: str) -> tuple[Probe, ...]:

@@ -1,0 +1,135 @@
+"""Whether two quantities go together over samples: coefficients, their intervals, and corrections for many tests.
+
+All tests are two-sided. Pairs in which either value is not finite are left out. Where a coefficient is not defined
+(fewer than two pairs, or a constant) it is NaN, and `n` says how many pairs there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from resdyn.errors import InputError
+
+FloatArray = NDArray[np.float64]
+MIN_PAIRS = 2
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A coefficient in [-1, 1] over `n` pairs, the p-value of no association, and a confidence interval."""
+
+    coefficient: float
+    p_value: float
+    low: float
+    high: float
+    n: int
+
+
+def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
+    """Pearson's r = cov(x, y) / (std(x) std(y)), its exact p-value under normality, and Fisher's interval.
+
+    The interval at `level` is tanh(artanh(r) +- z / sqrt(n - 3)) with z the normal quantile: Fisher (1921). It is NaN
+    below four pairs. Two pairs always lie on a line: r = +-1 with p = 1. x and y (n,), any unit.
+
+    >>> round(pearson([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]).coefficient, 3)
+    0.8
+    """
+    x, y = _pairs(x, y)
+    if not _varies(x, y):
+        return _undefined(x)
+    found = stats.pearsonr(x, y)
+    low, high = _fisher(float(found.statistic), 1.0, x.size, level)
+    return Correlation(float(found.statistic), float(found.pvalue), low, high, x.size)
+
+
+def spearman(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
+    """Spearman's rho, Pearson's r of the ranks (ties share theirs): insensitive to outliers and to monotone units.
+
+    p-value by Student's t with n - 2 degrees of freedom; interval as of `pearson` with the variance
+    (1 + rho^2 / 2) / (n - 3) of Bonett and Wright (2000). x and y (n,).
+    """
+    x, y = _pairs(x, y)
+    if not _varies(x, y):
+        return _undefined(x)
+    found = stats.spearmanr(x, y)
+    rho = float(found.statistic)
+    low, high = _fisher(rho, 1 + rho**2 / 2, x.size, level)
+    p_value = 1.0 if x.size == MIN_PAIRS else float(found.pvalue)
+    return Correlation(rho, p_value, low, high, x.size)
+
+
+def holm(p_values: ArrayLike) -> FloatArray:
+    """Adjusted p-values that control the chance of any false finding: Holm (1979).
+
+    In ascending order p~_(k) = max_{j <= k} min(1, (m - j + 1) p_(j)) over the m known ones; NaN stays NaN.
+    Shapes: any, kept; all values are one family.
+
+    >>> holm([0.01, 0.04, 0.03]).round(4).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    return _adjusted(p_values, _holm)
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> FloatArray:
+    """Adjusted p-values that control the expected share of false findings: Benjamini and Hochberg (1995).
+
+    In ascending order p~_(k) = min_{j >= k} min(1, m p_(j) / j); for tests that are independent or positively
+    dependent. NaN stays NaN. Shapes: any, kept; all values are one family.
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(4).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    return _adjusted(p_values, lambda known: stats.false_discovery_control(known, method="bh"))
+
+
+def _holm(known: FloatArray) -> FloatArray:
+    order = np.argsort(known, kind="stable")
+    steps = np.arange(known.size, 0, -1) * known[order]
+    adjusted = np.empty_like(known)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def _adjusted(p_values: ArrayLike, adjust: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    p_values = np.asarray(p_values, dtype=np.float64)
+    known = ~np.isnan(p_values)
+    if np.any((p_values[known] < 0) | (p_values[known] > 1)):
+        raise InputError("got p-values outside [0, 1], expected probabilities, or NaN where there is none")
+    result = np.full(p_values.shape, np.nan)
+    if known.any():
+        result[known] = adjust(p_values[known])
+    return result
+
+
+def _pairs(x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1:
+        raise InputError(f"got x of shape {x.shape} and y of shape {y.shape}, expected two vectors of one length")
+    known = np.isfinite(x) & np.isfinite(y)
+    return x[known], y[known]
+
+
+def _varies(x: FloatArray, y: FloatArray) -> bool:
+    return x.size >= MIN_PAIRS and bool(np.ptp(x) > 0) and bool(np.ptp(y) > 0)
+
+
+def _undefined(x: FloatArray) -> Correlation:
+    return Correlation(np.nan, np.nan, np.nan, np.nan, x.size)
+
+
+def _fisher(coefficient: float, variance: float, n: int, level: float) -> tuple[float, float]:
+    """Interval on the scale of artanh, where the coefficient's variance is `variance` / (n - 3)."""
+    if not 0 < level < 1:
+        raise InputError(f"got level={level}, expected a share between 0 and 1, such as 0.95")
+    if n < 4:
+        return np.nan, np.nan
+    if abs(coefficient) >= 1:
+        return coefficient, coefficient
+    half = stats.norm.ppf((1 + level) / 2) * np.sqrt(variance / (n - 3))
+    centre = np.arctanh(coefficient)
+    return float(np.tanh(centre - half)), float(np.tanh(centre + half))

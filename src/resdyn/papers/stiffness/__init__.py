@@ -1,0 +1,18 @@
+"""Anonymous authors, "Block-level stiffness analysis of residual networks" (under double-blind review)."""
+
+from pathlib import Path
+
+from resdyn.papers.paper import Paper
+from resdyn.papers.stiffness import beyond, blocks, correlation, counts, euler, geometry, labels, odenet
+
+SCRIPTS = {
+    "blocks": blocks.run,
+    "labels": labels.run,
+    "correlation": correlation.run,
+    "beyond": beyond.run,
+    "geometry": geometry.run,
+    "counts": counts.run,
+    "euler": euler.run,
+    "odenet": odenet.run,
+}
+PAPER = Paper.of(Path(__file__).parent, SCRIPTS)
