@@ -8,9 +8,9 @@
     spectral_radius, spectral_norm                        largest |lambda|, largest singular value
     stable_step, growing_share                            where all eigenvalues are known, see `resdyn.metrics`
 
-and for each sample `prediction`, `loss`, `label`, `noise_amplitude`, `gradient_amplitude` (see the `robustness` probe).
-The Jacobian is that of the whole block, h_i -> h_{i+1}. What a block does not have by a reading is NaN there: a Jacobian
-that is not square has no eigenvalues, and where no real part is negative the flattened index has no value.
+and for each sample `prediction`, `loss`, `label`, `noise_amplitude`, `gradient_amplitude` (see the probe `robustness`).
+The Jacobian is that of the whole block, h_i -> h_{i+1}. What a block does not have by a reading is NaN there: a
+Jacobian that is not square has no eigenvalues, and where no real part is negative the flattened index has no value.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def _of_all_eigenvalues(ds: xr.Dataset) -> dict[str, xr.DataArray]:
     """`stable_step` and `growing_share` of the blocks whose eigenvalues are all stored."""
     if "eigenvalues_real" not in ds:
         return {name: ds["spectral_radius"] * float("nan") for name in ("stable_step", "growing_share")}
-    parts = [
-        ds[name].transpose("sample", "block", "eigenvalue").values for name in ("eigenvalues_real", "eigenvalues_imag")
-    ]
-    values = parts[0] + 1j * parts[1]
+    real, imaginary = (
+        ds[f"eigenvalues_{part}"].transpose("sample", "block", "eigenvalue") for part in ("real", "imag")
+    )
+    values = real.values + 1j * imaginary.values
     dims = ("sample", "block")
     return {
         "stable_step": xr.DataArray(metrics.stable_step(values), dims=dims),
