@@ -53,8 +53,8 @@ def matrix_sign(matrix: Tensor, max_iterations: int = MAX_ITERATIONS) -> MatrixS
 
     Newton's iteration X <- (mu X + (mu X)^-1) / 2 with the norm scaling mu^2 = ||X^-1||_F / ||X||_F until X changes by
     less than one in the Frobenius norm, then Newton-Schulz steps X <- X (3 I - X^2) / 2, which need products only,
-    until X^2 = I to rounding. A Newton step is an inverse, 2 n^3 flops; 8 to 15 are usual, more with eigenvalues near the
-    axis (about log2(||A|| / distance)).
+    until X^2 = I to rounding. A Newton step is an inverse, 2 n^3 flops; 8 to 15 are usual, more with eigenvalues near
+    the axis (about log2(||A|| / distance)).
 
     An A that is singular to rounding, or that has eigenvalues on the axis, gives what was reached, not converged.
     Source: Higham (2008), Functions of Matrices, sections 5.3 and 5.5.
