@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from resdyn.linalg._orthonormal import NEVER, Block, orthonormal_block, random_rows
+from resdyn.linalg._orthonormal import NEVER, Block, orthonormal_block, random_rows, to_small
 from resdyn.linalg._triplets import Triplets, residual_norms
 from resdyn.linalg.operator import LinearOperator
 
@@ -98,7 +98,7 @@ class _Bidiagonalisation:
         self._V[new] = self.next_block
         Y = self._operator.matmat(self.next_block.T).T
         Y = torch.addmm(Y, self._coupling.to(Y), self._U[coupled], alpha=-1)
-        left = self._U_overlaps.orthonormal(Y, self._U[old])
+        left = self._U_overlaps.orthonormal(Y, self._U[old], self._V_overlaps.lost)
         self._U[new] = left.Q
         self._U_overlaps.add(left.Q)
         self._B[coupled, new] = self._coupling.T
@@ -108,7 +108,7 @@ class _Bidiagonalisation:
         Z = self._operator.rmatmat(left.Q.T).T
         Z = torch.addmm(Z, left.L.T.to(Z), self.next_block, alpha=-1)
         self._V_overlaps.add(self.next_block)
-        right = self._V_overlaps.orthonormal(Z, self._V[: p + b])
+        right = self._V_overlaps.orthonormal(Z, self._V[: p + b], self._U_overlaps.lost)
         self._drift[: p + b, new] = right.coefficients.T
         self.next_block, self._coupling, self._start = right.Q, right.L.T, p
         self.size, self.total = p + b, self.total + b
@@ -147,30 +147,39 @@ class _Overlaps:
     """Orthonormalises new blocks, against all of a basis only where they have lost orthogonality to it.
 
     A sketch tells: a sum of the basis vectors with random signs has with q a product whose mean square is the squared
-    norm of the overlaps of q with the basis.
+    norm of the overlaps of q with the basis. A block that lost it (``lost``) takes the next block of the other basis
+    with it: cleaned alone, it would inherit the loss again from its neighbours in the recurrence (Simon 1984).
     """
 
     def __init__(self, size: int, generator: torch.Generator, like: Tensor) -> None:
         self._generator = generator
         self._sums = like.new_zeros(8, size)
-        self._allowed = 30 * torch.finfo(like.dtype).eps
+        self._eps = torch.finfo(like.dtype).eps
+        self.lost = False
 
     def add(self, rows: Tensor) -> None:
         """Count these rows as members of the basis."""
         signs = torch.randint(2, (len(self._sums), len(rows)), generator=self._generator) * 2 - 1
-        self._sums += signs.to(rows) @ rows
+        self._sums.addmm_(signs.to(rows), rows)
 
     def reset(self, rows: Tensor) -> None:
         """Let the basis be these rows."""
         self._sums.zero_()
         self.add(rows)
 
-    def orthonormal(self, X: Tensor, basis: Tensor) -> Block:
+    def orthonormal(self, X: Tensor, basis: Tensor, neighbour_lost: bool) -> Block:
         """X split as by ``orthonormal_block``; the recurrence makes it orthogonal to the basis up to rounding."""
         block = orthonormal_block(X, basis, self._generator, project_from=NEVER)
-        if float((block.Q @ self._sums.T).norm()) <= self._allowed * len(self._sums) ** 0.5:
+        overlap = float((block.Q @ self._sums.T).norm()) / len(self._sums) ** 0.5
+        self.lost = overlap > 30 * self._eps
+        if not self.lost and not neighbour_lost:
             return block
-        again = orthonormal_block(block.Q, basis, self._generator, first=1)
+        if overlap > 0.1 * self._eps**0.5:
+            again = orthonormal_block(block.Q, basis, self._generator, first=1)
+        else:  # what is taken out leaves the rows orthonormal, up to its square
+            inside = block.Q @ basis.T
+            rest = torch.addmm(block.Q, inside, basis, alpha=-1)
+            again = Block(rest, torch.eye(len(rest), dtype=torch.float64), to_small(inside))
         return Block(again.Q, block.L @ again.L, block.coefficients + block.L @ again.coefficients)
 
 
