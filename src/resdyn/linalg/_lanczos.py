@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,16 +81,16 @@ class _Bidiagonalisation:
     def __init__(self, operator: LinearOperator, block_size: int, basis_size: int, generator: torch.Generator) -> None:
         m, n = operator.shape
         self._operator, self._generator = operator, generator
-        self._U = torch.empty(basis_size, m, dtype=operator.dtype, device=operator.device)
-        self._V = torch.empty(basis_size, n, dtype=operator.dtype, device=operator.device)
+        self._U = _memory(basis_size, m, operator)
+        self._V = _memory(basis_size, n, operator)
         self._B = torch.zeros(basis_size, basis_size, dtype=torch.float64)
         self._drift = torch.zeros_like(self._B)
         self.size = self.total = self._start = 0
         start = random_rows(min(block_size, basis_size), n, generator, self._V)
         self.next_block = orthonormal_block(start, self._V[:0], generator).Q
         self._coupling = torch.zeros(len(self.next_block), 0, dtype=torch.float64)
-        self._U_overlaps = _Overlaps(m, generator, self._U)
-        self._V_overlaps = _Overlaps(n, generator, self._V)
+        self._U_overlaps = _Overlaps(self._U, generator)
+        self._V_overlaps = _Overlaps(self._V, generator)
 
     def expand(self) -> None:
         """Take the next block into both bases: one product with A, one with A^T."""
@@ -151,20 +152,24 @@ class _Overlaps:
     with it: cleaned alone, it would inherit the loss again from its neighbours in the recurrence (Simon 1984).
     """
 
-    def __init__(self, size: int, generator: torch.Generator, like: Tensor) -> None:
+    def __init__(self, basis: Tensor, generator: torch.Generator, sketches: int = 8) -> None:
+        most, size = basis.shape
         self._generator = generator
-        self._sums = like.new_zeros(8, size)
-        self._eps = torch.finfo(like.dtype).eps
+        self._signs = (torch.randint(2, (sketches, most), generator=generator) * 2 - 1).to(basis)
+        self._sums = basis.new_zeros(sketches, size)
+        self._members = 0
+        self._eps = torch.finfo(basis.dtype).eps
         self.lost = False
 
     def add(self, rows: Tensor) -> None:
         """Count these rows as members of the basis."""
-        signs = torch.randint(2, (len(self._sums), len(rows)), generator=self._generator) * 2 - 1
-        self._sums.addmm_(signs.to(rows), rows)
+        first, self._members = self._members, self._members + len(rows)
+        self._sums.addmm_(self._signs[:, first : self._members], rows)
 
     def reset(self, rows: Tensor) -> None:
         """Let the basis be these rows."""
         self._sums.zero_()
+        self._members = 0
         self.add(rows)
 
     def orthonormal(self, X: Tensor, basis: Tensor, neighbour_lost: bool) -> Block:
@@ -181,6 +186,13 @@ class _Overlaps:
             rest = torch.addmm(block.Q, inside, basis, alpha=-1)
             again = Block(rest, torch.eye(len(rest), dtype=torch.float64), to_small(inside))
         return Block(again.Q, block.L @ again.L, block.coefficients + block.L @ again.coefficients)
+
+
+def _memory(rows: int, size: int, operator: LinearOperator) -> Tensor:
+    """Room for a basis: on a CPU from NumPy, which asks for large pages, since small ones cost time to touch first."""
+    if operator.device.type != "cpu":
+        return torch.empty(rows, size, dtype=operator.dtype, device=operator.device)
+    return torch.from_numpy(np.empty((rows, size), dtype=torch.empty(0, dtype=operator.dtype).numpy().dtype))
 
 
 def _combine(rows: Tensor, coefficients: Tensor, chunk: int = 4096) -> None:

@@ -36,7 +36,7 @@ def orthonormal_block(
     """
     b, n = X.shape
     room = n - len(basis)
-    size = float(X.abs().amax())
+    size = max(abs(float(extreme)) for extreme in X.aminmax())
     if not size < float("inf"):
         raise ComputationError("a product holds NaN or infinite values")
     size = 1.0 if size == 0 or 1e-6 < size < 1e6 else size
@@ -99,20 +99,23 @@ class _Factor(NamedTuple):
 def _factor(gram: Tensor, eps: float, settled: bool) -> _Factor:
     """The Cholesky factor of a Gram matrix, where its rows are independent enough for one."""
     lower, info = torch.linalg.cholesky_ex(gram)
-    scale = gram.diagonal().sqrt()
-    sine = float((lower.diagonal() / scale).min())
     vanishing = 1e-3 if settled else 1e-18
-    if int(info) or not sine >= 30 * eps**0.5 or float(scale.min()) < vanishing:
-        return _repaired(gram, scale, eps, settled, scale < vanishing)
-    return _Factor(lower, _inverse(lower), None, sine)
+    squares, pivots = gram.diagonal().tolist(), lower.diagonal().tolist()
+    if int(info) == 0 and min(squares) > vanishing**2:
+        sine = min(pivot / square**0.5 for pivot, square in zip(pivots, squares))
+        if sine >= 30 * eps**0.5:
+            return _Factor(lower, _inverse(lower), None, sine)
+    return _repaired(gram, vanishing, eps, settled)
 
 
-def _repaired(gram: Tensor, scale: Tensor, eps: float, settled: bool, void: Tensor) -> _Factor:
+def _repaired(gram: Tensor, vanishing: float, eps: float, settled: bool) -> _Factor:
     """A regular factor all the same: of unit rows, without those that vanish, and shifted if need be.
 
     Void are rows that vanish and, once ``settled``, those that depend on the rest in spite of earlier passes. Such
     a row is rounding noise confined to directions already taken: behind a ReLU, noise has no dead coordinates.
     """
+    scale = gram.diagonal().clamp_min(0).sqrt()
+    void = scale < vanishing
     scale = scale.masked_fill(void, 1.0)
     scaled = gram / torch.outer(scale, scale) + void.diag()
     lower, info = torch.linalg.cholesky_ex(scaled)
