@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_a_factory_that_raises_is_named_with_its_file(tmp_path, capsys):
 def resdyn(words, folder):
     # Whoever runs the tests in the background has SIGINT ignored, and children inherit that: Ctrl-C works again here.
     program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    program += "from resdyn.cli import main; main()"
+    program += "from resdyn_command import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, *words], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -179,6 +180,24 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     assert "interrupted; the same command goes on where it stopped" in err
     assert "Traceback" not in err
     assert out == ""
+
+
+def test_an_interruption_while_torch_is_loaded_is_one_line(tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    starting = resdyn(["--help"], tmp_path)
+    assert starting.communicate(timeout=60) == ("", "resdyn: interrupted\n")
+    assert starting.returncode == 130
+
+
+def test_a_second_interruption_ends_the_first_at_once(tmp_path):
+    running = resdyn(["demo", "--epochs", "100000", "--out", "demo"], tmp_path)
+    assert running.stderr.readline().startswith("training 8 residual blocks")
+    for _ in range(20):
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    err = running.communicate(timeout=60)[1]
+    assert running.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in err
 
 
 def test_a_demonstration_of_other_settings_is_refused_with_the_option_to_give(tmp_path, capsys):

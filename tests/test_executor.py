@@ -52,23 +52,6 @@ def test_a_negative_number_of_workers_is_refused():
         run_tasks(square, [Task(1)], 1, workers=-1)
 
 
-def test_nothing_is_printed_where_standard_error_is_no_terminal(capfd, monkeypatch):
-    monkeypatch.setattr(executor, "SHOWN_AFTER_SECONDS", 0.0)
-    run_tasks(square, [Task(1)], 1)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_terminal_is_shown_a_bar_with_the_time_left(capfd, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr(executor, "SHOWN_AFTER_SECONDS", 0.0)
-    with executor.progress_bars({"samples": 4}) as advance:
-        advance("samples", 3)
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "samples" in err
-    assert "4" in err
-
-
 def test_without_the_cluster_extra_workers_say_what_to_install(monkeypatch):
     def missing(package):
         raise ModuleNotFoundError(f"No module named '{package}'", name=package)

@@ -27,6 +27,7 @@ from resdyn.plan import Plan
 from resdyn.probes import Features, Probe, Trajectory, fit_probes, resolve_probes
 from resdyn.probes.sample import model_device, model_dtype
 from resdyn.probes.trajectory import logits_of
+from resdyn.progress import shown
 from resdyn.selection import LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
 from resdyn.stream import KINDS, Kind, ResidualStream, find_stream
 from resdyn.stream.inputs import check_model
@@ -80,7 +81,8 @@ def capture(
     module = model.model if isinstance(model, LoadedModel) else model
     check_model(module)
     inputs = _inputs(model, module, data)
-    stream = _stream(module, inputs, stream)
+    with shown(quiet):
+        stream = _stream(module, inputs, stream)
     logits = _number_of_logits(stream, inputs)
     n_classes = number_of_classes(inputs, logits)
     asked = fit_probes(asked, stream)

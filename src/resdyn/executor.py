@@ -15,13 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from resdyn.errors import ComputationError, InputError, require
+from resdyn.progress import progress_bars
 
 Tick = Callable[[int], None]
-SHOWN_AFTER_SECONDS = 2.0
 CONNECT_TIMEOUT = "10s"
 # one task at a time in a process: torch uses the cores already, and memory bounds hold for one task
 _one_at_a_time = threading.Lock()
@@ -67,27 +64,6 @@ def run_tasks(
             return [_run_here(task_fn, task, shared, bars) for task in tasks]
         with _client(workers, scheduler) as client:
             return _run_on(client, task_fn, tasks, shared, bars)
-
-
-@contextlib.contextmanager
-def progress_bars(totals: dict[str, int], quiet: bool = False) -> Iterator[Callable[[str, int], None]]:
-    """Bars with the time left, on standard error of a terminal, of work that lasts longer than two seconds.
-
-    Yields `advance(title, n)`.
-    """
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
-    rows = {title: progress.add_task(title, total=total) for title, total in totals.items()}
-    timer = threading.Timer(SHOWN_AFTER_SECONDS, progress.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield lambda title, n: progress.advance(rows[title], n)
-    finally:
-        timer.cancel()
-        timer.join()
-        progress.stop()
 
 
 def _run_here(task_fn: TaskFunction, task: Task, shared: Any, bars: Callable[[str, int], None]) -> Any:

@@ -18,6 +18,7 @@ from resdyn.cli.output import print_json, print_stream, print_summary, results, 
 from resdyn.data import ImageData, load_data
 from resdyn.errors import InputError
 from resdyn.models import LoadedModel, load_model
+from resdyn.progress import stage
 from resdyn.report import write_report
 from resdyn.selection import notes_on_classes
 from resdyn.stream import ResidualStream, find_stream, stream_from_blocks
@@ -75,7 +76,7 @@ def inspect(model: str, /, *, weights: Weights = None, blocks: Blocks = (), data
     data_root
         Folder of datasets (default: RESDYN_DATA).
     """
-    loaded = load_model(model, weights)
+    loaded = _load(model, weights)
     stream = _stream(loaded, blocks, None if data is None else load_data(data, root=data_root))
     if json:
         print_json({"model": loaded.name, "weights_hash": loaded.weights_hash, "notes": list(loaded.notes),
@@ -173,7 +174,7 @@ def analyze(model: str, /, *, out: Path = Path("out/analysis"), measurement: Mea
 
 def _measure(model: str, measurement: Measurement, store: Path) -> xr.Dataset:
     asked = measurement
-    loaded = load_model(model, asked.weights)
+    loaded = _load(model, asked.weights)
     images = load_data(asked.data, asked.split, asked.data_root, asked.classes or None)
     on_classes = notes_on_classes(len(images.class_names), loaded.num_classes)
     for note in (*loaded.notes, *images.notes, *on_classes):
@@ -194,6 +195,11 @@ def _measure(model: str, measurement: Measurement, store: Path) -> xr.Dataset:
     )
 
 
+def _load(model: str, weights: Path | None) -> LoadedModel:
+    with stage("loading the model"):
+        return load_model(model, weights)
+
+
 def _stream(loaded: LoadedModel, blocks: tuple[str, ...], images: ImageData | None) -> ResidualStream:
     """The stream at the model's example input, or at the first image of the data."""
     example = loaded.example_input
@@ -212,7 +218,9 @@ def _stream(loaded: LoadedModel, blocks: tuple[str, ...], images: ImageData | No
 
 
 def _finish(dataset: xr.Dataset, paths: dict[str, Path], as_json: bool, **extra: object) -> None:
+    with stage("computing the metrics"):
+        answer = results(dataset, paths)
     if as_json:
-        print_json(results(dataset, paths) | extra)
+        print_json(answer | extra)
     else:
-        print_summary(dataset, paths, extra)
+        print_summary(answer["metrics"], paths, extra)

@@ -22,6 +22,7 @@ from resdyn.cli import commands
 from resdyn.cli.output import reserved_for_json
 from resdyn.cli.paper import paper
 from resdyn.errors import InputError, ResdynError
+from resdyn.progress import shown
 
 EPILOGUE = (
     "Exit codes: 0 done, 1 a computation failed, 2 bad usage or input, 130 interrupted (the same command goes on "
@@ -67,7 +68,7 @@ def launch(
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     if print_config and function.__module__ in (commands.__name__, paper.__module__):
         return print_resolved(function, bound)
-    with reserved_for_json() if bound.arguments.get("json") else contextlib.nullcontext():
+    with shown(), reserved_for_json() if bound.arguments.get("json") else contextlib.nullcontext():
         return function(*bound.args, **bound.kwargs)
 
 

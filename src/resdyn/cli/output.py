@@ -63,13 +63,13 @@ def say(message: str, quiet: bool = False) -> None:
         Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
 
 
-def print_summary(dataset: xr.Dataset, paths: dict[str, Path], extra: dict[str, Any]) -> None:
+def print_summary(metrics: list[dict[str, Any]], paths: dict[str, Path], extra: dict[str, Any]) -> None:
     """The metrics as a table and where everything was written."""
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("metric", "left"), ("value", "right"), ("where", "left"), ("how to read it", "left")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for row in metrics_table(dataset):
+    for row in metrics:
         table.add_row(row["title"], quantity(row["value"], row["standard_error"]), row["where"] or "", row["reading"])
     console.print(table)
     for name, value in extra.items():

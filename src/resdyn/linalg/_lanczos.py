@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from resdyn.linalg._orthonormal import NEVER, Block, orthonormal_block, random_rows
+from resdyn.linalg._orthonormal import NEVER, Block, orthonormal_block, random_rows, to_small
 from resdyn.linalg._triplets import Triplets, residual_norms
 from resdyn.linalg.operator import LinearOperator
 
@@ -80,16 +81,16 @@ class _Bidiagonalisation:
     def __init__(self, operator: LinearOperator, block_size: int, basis_size: int, generator: torch.Generator) -> None:
         m, n = operator.shape
         self._operator, self._generator = operator, generator
-        self._U = torch.empty(basis_size, m, dtype=operator.dtype, device=operator.device)
-        self._V = torch.empty(basis_size, n, dtype=operator.dtype, device=operator.device)
+        self._U = _memory(basis_size, m, operator)
+        self._V = _memory(basis_size, n, operator)
         self._B = torch.zeros(basis_size, basis_size, dtype=torch.float64)
         self._drift = torch.zeros_like(self._B)
         self.size = self.total = self._start = 0
         start = random_rows(min(block_size, basis_size), n, generator, self._V)
         self.next_block = orthonormal_block(start, self._V[:0], generator).Q
         self._coupling = torch.zeros(len(self.next_block), 0, dtype=torch.float64)
-        self._U_overlaps = _Overlaps(m, generator, self._U)
-        self._V_overlaps = _Overlaps(n, generator, self._V)
+        self._U_overlaps = _Overlaps(self._U, generator)
+        self._V_overlaps = _Overlaps(self._V, generator)
 
     def expand(self) -> None:
         """Take the next block into both bases: one product with A, one with A^T."""
@@ -98,7 +99,7 @@ class _Bidiagonalisation:
         self._V[new] = self.next_block
         Y = self._operator.matmat(self.next_block.T).T
         Y = torch.addmm(Y, self._coupling.to(Y), self._U[coupled], alpha=-1)
-        left = self._U_overlaps.orthonormal(Y, self._U[old])
+        left = self._U_overlaps.orthonormal(Y, self._U[old], self._V_overlaps.lost)
         self._U[new] = left.Q
         self._U_overlaps.add(left.Q)
         self._B[coupled, new] = self._coupling.T
@@ -108,7 +109,7 @@ class _Bidiagonalisation:
         Z = self._operator.rmatmat(left.Q.T).T
         Z = torch.addmm(Z, left.L.T.to(Z), self.next_block, alpha=-1)
         self._V_overlaps.add(self.next_block)
-        right = self._V_overlaps.orthonormal(Z, self._V[: p + b])
+        right = self._V_overlaps.orthonormal(Z, self._V[: p + b], self._U_overlaps.lost)
         self._drift[: p + b, new] = right.coefficients.T
         self.next_block, self._coupling, self._start = right.Q, right.L.T, p
         self.size, self.total = p + b, self.total + b
@@ -147,31 +148,51 @@ class _Overlaps:
     """Orthonormalises new blocks, against all of a basis only where they have lost orthogonality to it.
 
     A sketch tells: a sum of the basis vectors with random signs has with q a product whose mean square is the squared
-    norm of the overlaps of q with the basis.
+    norm of the overlaps of q with the basis. A block that lost it (``lost``) takes the next block of the other basis
+    with it: cleaned alone, it would inherit the loss again from its neighbours in the recurrence (Simon 1984).
     """
 
-    def __init__(self, size: int, generator: torch.Generator, like: Tensor) -> None:
+    def __init__(self, basis: Tensor, generator: torch.Generator, sketches: int = 8) -> None:
+        most, size = basis.shape
         self._generator = generator
-        self._sums = like.new_zeros(8, size)
-        self._allowed = 30 * torch.finfo(like.dtype).eps
+        self._signs = (torch.randint(2, (sketches, most), generator=generator) * 2 - 1).to(basis)
+        self._sums = basis.new_zeros(sketches, size)
+        self._members = 0
+        self._eps = torch.finfo(basis.dtype).eps
+        self.lost = False
 
     def add(self, rows: Tensor) -> None:
         """Count these rows as members of the basis."""
-        signs = torch.randint(2, (len(self._sums), len(rows)), generator=self._generator) * 2 - 1
-        self._sums += signs.to(rows) @ rows
+        first, self._members = self._members, self._members + len(rows)
+        self._sums.addmm_(self._signs[:, first : self._members], rows)
 
     def reset(self, rows: Tensor) -> None:
         """Let the basis be these rows."""
         self._sums.zero_()
+        self._members = 0
         self.add(rows)
 
-    def orthonormal(self, X: Tensor, basis: Tensor) -> Block:
+    def orthonormal(self, X: Tensor, basis: Tensor, neighbour_lost: bool) -> Block:
         """X split as by ``orthonormal_block``; the recurrence makes it orthogonal to the basis up to rounding."""
         block = orthonormal_block(X, basis, self._generator, project_from=NEVER)
-        if float((block.Q @ self._sums.T).norm()) <= self._allowed * len(self._sums) ** 0.5:
+        overlap = float((block.Q @ self._sums.T).norm()) / len(self._sums) ** 0.5
+        self.lost = overlap > 30 * self._eps
+        if not self.lost and not neighbour_lost:
             return block
-        again = orthonormal_block(block.Q, basis, self._generator, first=1)
+        if overlap > 0.1 * self._eps**0.5:
+            again = orthonormal_block(block.Q, basis, self._generator, first=1)
+        else:  # what is taken out leaves the rows orthonormal, up to its square
+            inside = block.Q @ basis.T
+            rest = torch.addmm(block.Q, inside, basis, alpha=-1)
+            again = Block(rest, torch.eye(len(rest), dtype=torch.float64), to_small(inside))
         return Block(again.Q, block.L @ again.L, block.coefficients + block.L @ again.coefficients)
+
+
+def _memory(rows: int, size: int, operator: LinearOperator) -> Tensor:
+    """Room for a basis: on a CPU from NumPy, which asks for large pages, since small ones cost time to touch first."""
+    if operator.device.type != "cpu":
+        return torch.empty(rows, size, dtype=operator.dtype, device=operator.device)
+    return torch.from_numpy(np.empty((rows, size), dtype=torch.empty(0, dtype=operator.dtype).numpy().dtype))
 
 
 def _combine(rows: Tensor, coefficients: Tensor, chunk: int = 4096) -> None:

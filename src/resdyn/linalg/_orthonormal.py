@@ -13,7 +13,6 @@ from torch import Tensor
 from resdyn.errors import ComputationError
 
 _MAX_PASSES = 12
-_CHUNK = 4096
 NEVER = _MAX_PASSES
 
 
@@ -37,7 +36,7 @@ def orthonormal_block(
     """
     b, n = X.shape
     room = n - len(basis)
-    size = float(torch.linalg.vector_norm(X, float("inf")))
+    size = max(abs(float(extreme)) for extreme in X.aminmax())
     if not size < float("inf"):
         raise ComputationError("a product holds NaN or infinite values")
     size = 1.0 if size == 0 or 1e-6 < size < 1e6 else size
@@ -53,15 +52,15 @@ def orthonormal_block(
             X = torch.addmm(X, inside, basis, alpha=-1)
             coefficients += L @ to_small(inside)
         gram = _accurate_gram(X)
-        factor, inverse, void = _factor(gram, torch.finfo(X.dtype).eps, settled=index > 1)
+        factor, inverse, void, sine = _factor(gram, torch.finfo(X.dtype).eps, settled=index > 1)
         X = inverse.to(X) @ X
         L = L @ factor
-        if void.any():
+        if void is not None and void.any():
             X[void.to(X.device)] = random_rows(int(void.sum()), n, generator, X)
             project_from = 0
         elif index > 0 and float((gram - torch.eye(b)).norm()) < 0.5:
             return Block(X, L, coefficients)
-        elif watched and float((factor.diagonal() / factor.norm(dim=1)).min()) > 0.1:
+        elif watched and sine > 0.1:
             return Block(X, L, coefficients)  # a float64 Gram matrix of a good float32 block: one pass is as good
     raise ComputationError(f"could not orthonormalise a block in {_MAX_PASSES} passes")
 
@@ -81,30 +80,58 @@ def _accurate_gram(X: Tensor) -> Tensor:
     """X X^T, summed in float64 where the device has it: rounding here would end up in every singular value."""
     if X.device.type == "mps":
         return to_small(X @ X.T)
-    chunks = (chunk.double() for chunk in X.split(_CHUNK, dim=1))
-    return to_small(torch.stack([chunk @ chunk.T for chunk in chunks]).sum(dim=0))
+    accurate = X.double()
+    return to_small(accurate @ accurate.T)
 
 
-def _factor(gram: Tensor, eps: float, settled: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """``factor`` and ``inverse`` with ``X = factor (inverse X)``, and which rows of inverse X are void.
+class _Factor(NamedTuple):
+    """``X = factor (inverse X)``; rows of inverse X that hold nothing are marked ``void``, if there can be such.
+
+    ``sine`` is the least one between a row of X and the rows before it, 0 where the factor had to be repaired.
+    """
+
+    factor: Tensor
+    inverse: Tensor
+    void: Tensor | None
+    sine: float
+
+
+def _factor(gram: Tensor, eps: float, settled: bool) -> _Factor:
+    """The Cholesky factor of a Gram matrix, where its rows are independent enough for one."""
+    lower, info = torch.linalg.cholesky_ex(gram)
+    vanishing = 1e-3 if settled else 1e-18
+    squares, pivots = gram.diagonal().tolist(), lower.diagonal().tolist()
+    if int(info) == 0 and min(squares) > vanishing**2:
+        sine = min(pivot / square**0.5 for pivot, square in zip(pivots, squares))
+        if sine >= 30 * eps**0.5:
+            return _Factor(lower, _inverse(lower), None, sine)
+    return _repaired(gram, vanishing, eps, settled)
+
+
+def _repaired(gram: Tensor, vanishing: float, eps: float, settled: bool) -> _Factor:
+    """A regular factor all the same: of unit rows, without those that vanish, and shifted if need be.
 
     Void are rows that vanish and, once ``settled``, those that depend on the rest in spite of earlier passes. Such
     a row is rounding noise confined to directions already taken: behind a ReLU, noise has no dead coordinates.
     """
-    unit = torch.eye(len(gram), dtype=gram.dtype)
     scale = gram.diagonal().clamp_min(0).sqrt()
-    void = scale < (1e-3 if settled else 1e-18)
+    void = scale < vanishing
     scale = scale.masked_fill(void, 1.0)
     scaled = gram / torch.outer(scale, scale) + void.diag()
     lower, info = torch.linalg.cholesky_ex(scaled)
     if int(info) or float(lower.diagonal().min()) < 30 * eps**0.5:
         # A shift keeps the factor regular and exact; the next passes finish the work (Fukaya et al. 2020).
         shift = 30 * eps * len(gram)
-        lower = torch.linalg.cholesky(scaled + shift * unit)
+        lower = torch.linalg.cholesky(scaled + shift * torch.eye(len(gram), dtype=gram.dtype))
         void = void | (settled & (lower.diagonal() < 3 * shift**0.5))
     factor = scale[:, None] * lower
-    inverse = torch.linalg.solve_triangular(factor, unit, upper=False)
-    return factor.masked_fill(void, 0.0), inverse, void
+    return _Factor(factor.masked_fill(void, 0.0), _inverse(factor), void, 0.0)
+
+
+def _inverse(lower: Tensor) -> Tensor:
+    unit = torch.eye(len(lower), dtype=lower.dtype)
+    inverse: Tensor = torch.linalg.solve_triangular(lower, unit, upper=False)
+    return inverse
 
 
 def _completed(X: Tensor, size: float, basis: Tensor, room: int, generator: torch.Generator) -> Block:

@@ -12,6 +12,7 @@ import xarray as xr
 from markupsafe import Markup
 
 from ..metrics.alignment import alignment, between_blocks, coupled_rank, expected_diagonal_energy
+from ..progress import track
 from . import figures, sentences
 from .notes import drawn_notes, missing_note
 from .numbers import short, with_error
@@ -60,9 +61,10 @@ class Section:
 
 def build_sections(ds: xr.Dataset, metrics: sentences.Rows, encode: Callable[[go.Figure], Markup]) -> list[Section]:
     """All sections in reading order; a section whose probe is absent holds a note instead of pictures."""
-    built = []
-    for anchor, name, title, probe, plans in _outline(ds):
-        drawn = [d for plan in plans if (d := _drawn(plan, ds, metrics, encode)) is not None]
+    outline, built = _outline(ds), []
+    pictures = {p.name: _drawn(p, ds, metrics, encode) for p in track(_plans(outline), "drawing the page")}
+    for anchor, name, title, probe, plans in outline:
+        drawn = [picture for plan in plans if (picture := pictures[plan.name]) is not None]
         notes = drawn_notes(ds, anchor) if drawn else [missing_note(ds, probe)]
         built.append(Section(anchor, name, title, drawn, notes))
     return built
@@ -70,11 +72,14 @@ def build_sections(ds: xr.Dataset, metrics: sentences.Rows, encode: Callable[[go
 
 def paper_figures(ds: xr.Dataset) -> Iterator[tuple[str, mf.Figure]]:
     """(name, matplotlib figure) of every picture that the dataset allows."""
-    for *_, plans in _outline(ds):
-        for plan in plans:
-            figure = plan.paper(ds)
-            if figure is not None:
-                yield plan.name, figure
+    for plan in track(_plans(_outline(ds)), "drawing the figures"):
+        figure = plan.paper(ds)
+        if figure is not None:
+            yield plan.name, figure
+
+
+def _plans(outline: list[tuple[str, str, str, str, list[Plan]]]) -> list[Plan]:
+    return [plan for *_, plans in outline for plan in plans]
 
 
 def _drawn(plan: Plan, ds: xr.Dataset, metrics: sentences.Rows, encode) -> Drawn | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import fx, nn
 
 from resdyn.errors import InputError
+from resdyn.progress import stage
 from resdyn.stream.cut import reach
 from resdyn.stream.discovery import Join, is_gate, joins_between, stream_sources
 from resdyn.stream.graph import DataGraph, export_graph, tensor_of
@@ -43,7 +44,8 @@ def stream_from_blocks(
     signature = Signature.of(example_args, example_kwargs)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
     check_runs(model, args, kwargs)
-    graph = export_graph(model, args, kwargs)
+    with stage("exporting the model"):
+        graph = export_graph(model, args, kwargs)
     flow = stream_flow(graph)
     spans = [module_span(graph, path, flow) for path in paths]
     _check_order(graph, paths, spans)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from resdyn.errors import ComputationError, InputError
+from resdyn.progress import stage, track
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import Join, find_joins
@@ -204,8 +205,9 @@ def find_stream(model: nn.Module, *example_args: Any, **example_kwargs: Any) -> 
     signature = Signature.of(example_args, example_kwargs)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
     check_runs(model, args, kwargs)
-    graph = export_graph(model, args, kwargs)
-    joins, target = find_joins(graph)
+    with stage("exporting the model"):
+        graph = export_graph(model, args, kwargs)
+        joins, target = find_joins(graph)
     if not joins or target is None:
         raise ComputationError(
             f"{type(model).__name__} has no residual stream: no value that every path to the output passes is the sum "
@@ -230,8 +232,8 @@ def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, An
             "stream with one sample if that is meant"
         )
         _check_output(stream, batch.output, args, kwargs, advice)
-    for block, state, out in zip(stream.blocks, states, states.outputs):
-        verify_block(block, state[0], out[0], states.inputs)
+    for block in track(stream.blocks, "verifying the blocks"):
+        verify_block(block, states[block.index][0], states.outputs[block.index][0], states.inputs)
     return stream
 
 

@@ -1,0 +1,20 @@
+"""The script `resdyn`, outside the package: Ctrl-C is heard from the start, while torch is still being loaded."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the command line; an interruption is one line on standard error and exit code 130."""
+    try:
+        from resdyn.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("resdyn: interrupted", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        # What is left to do is to leave: a second Ctrl-C ends that at once, without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,0 +1,60 @@
+"""Progress: shown on a terminal, after a while, where somebody asked for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from resdyn import find_stream, progress
+from resdyn.executor import Task, run_tasks
+from resdyn.nets import ResidualMLP
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Standard error counts as a terminal, and everything as long work."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(progress, "SHOWN_AFTER_SECONDS", 0.0)
+
+
+def test_nothing_is_printed_where_standard_error_is_no_terminal(capfd, monkeypatch):
+    monkeypatch.setattr(progress, "SHOWN_AFTER_SECONDS", 0.0)
+    run_tasks(lambda shared, payload, tick: None, [Task(1)], 1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_is_shown_a_bar_with_the_time_left(terminal, capfd):
+    with progress.progress_bars({"samples": 4}) as advance:
+        advance("samples", 3)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "samples" in err
+    assert "4" in err
+
+
+def test_work_of_unknown_length_shows_the_time_since_its_start(terminal, capfd):
+    with progress.progress_bars({"exporting": None}):
+        pass
+    err = capfd.readouterr().err
+    assert "exporting" in err
+    assert "0:00:00" in err
+
+
+def test_a_library_is_quiet_unless_it_is_asked_to_show_its_steps(terminal, capfd):
+    model, x = ResidualMLP(in_features=3, width=4, depth=2).eval(), torch.zeros(1, 3)
+    find_stream(model, x)
+    with progress.shown(quiet=True):
+        find_stream(model, x)
+    assert capfd.readouterr().err == ""
+    with progress.shown():
+        find_stream(model, x)
+    err = capfd.readouterr().err
+    assert "exporting the model" in err
+    assert "verifying the blocks" in err
+
+
+def test_a_step_that_fails_leaves_no_bar_behind(terminal, capfd):
+    with pytest.raises(ValueError, match="broken"), progress.shown(), progress.stage("exporting"):
+        raise ValueError("broken")
+    with progress.shown():
+        assert list(progress.track([1, 2], "items")) == [1, 2]
