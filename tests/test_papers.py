@@ -1,5 +1,6 @@
 """The papers' framework: verdicts, results on disk, every experiment at scale tiny, the page, the command."""
 
+import base64
 import json
 from html.parser import HTMLParser
 
@@ -184,6 +185,13 @@ def test_the_page_shows_every_claim_and_fetches_nothing(tmp_path):
     assert page.fetched == []
 
 
+def test_a_table_of_the_paper_is_shown_as_one(tmp_path):
+    compared = [row for row in compare(RA, results_of(RA, tmp_path)) if row.experiment.name == "accuracy"]
+    text = write_page(RA, compared, tmp_path / "page.html").read_text(encoding="utf-8")
+    for name in ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageNette", "Type 1", "Type 2", "Type 3"):
+        assert f"<th>{name}</th>" in text
+
+
 def test_equal_results_make_equal_pages(tmp_path):
     compared = [row for row in compare(RA, results_of(RA, tmp_path)) if row.experiment.name in ("ra4", "skip")]
     first = write_page(RA, compared, tmp_path / "a.html").read_bytes()
@@ -245,10 +253,19 @@ def test_pictures_are_drawn_from_plain_json():
         pictures.lines("t", "w", [row], "x", "y"),
         pictures.paths("t", "w", np.zeros((2, 3, 2)), [0, 1]),
         pictures.grid("t", "w", np.random.default_rng(0).standard_normal((2, 2, 3, 3)), [4, 5]),
+        pictures.row("t", "w", {"C = 2": np.eye(3), "C = 4": np.ones((3, 3))}),
+        pictures.lines("t", "w", [row], "x", "y", log=True),
     ]
     for picture in json.loads(json.dumps(drawn, allow_nan=False)):
         assert pictures.draw(picture).startswith("data:image/svg+xml;base64,")
         assert pictures.draw(picture) == pictures.draw(picture)
+
+
+def test_logarithmic_axes_have_numbers():
+    picture = pictures.lines("t", "w", [pictures.series("a", [1, 2], [1e-3, 10.0])], "x", "y", log=True)
+    drawn = base64.b64decode(pictures.draw(picture).split(",", 1)[1]).decode()
+    assert "0.01" in drawn
+    assert "$" not in drawn
 
 
 def test_vectors_that_line_up_are_counted_between_different_blocks_alone():

@@ -2,6 +2,7 @@
 
 from resdyn import metrics, nets
 from resdyn._version import __version__
+from resdyn.boundary import boundary_points
 from resdyn.capture import capture
 from resdyn.data import load_data
 from resdyn.linalg.svd import SVDResult, svd
@@ -16,6 +17,7 @@ __all__ = [
     "SVDResult",
     "States",
     "__version__",
+    "boundary_points",
     "capture",
     "find_stream",
     "load_data",

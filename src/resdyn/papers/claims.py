@@ -51,20 +51,25 @@ class Rule:
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours."""
+    """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours.
+
+    `cell` (row, column) places it in the paper's table, if it comes from one.
+    """
 
     claim: str
     where: str
     paper: float | str
     number: str
     rule: Rule
+    cell: tuple[str, str] | None = None
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Claim:
         """From an entry of expected.json. Raises InputError when a rule needs a number that the paper lacks."""
         try:
             rule = Rule.of(content["rule"])
-            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule)
+            cell = tuple(content["cell"]) if "cell" in content else None
+            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule, cell)
         except KeyError as error:
             raise InputError(f"the claim {content} has no {error}") from error
         if rule.kind == "within" and not (isinstance(claim.paper, int | float) and math.isfinite(claim.paper)):

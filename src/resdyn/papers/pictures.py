@@ -79,6 +79,8 @@ def _lines(picture: dict[str, Any]) -> Figure:
         axis.errorbar(x, y, error, fmt=row["style"], color=colour, capsize=2, label=row["name"])
     axis.set(xlabel=picture["xlabel"], ylabel=picture["ylabel"], yscale="log" if picture["log"] else "linear")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if picture["log"]:  # matplotlib's own labels are formulae, which the style leaves as text
+        axis.yaxis.set_major_formatter("{x:g}")
     axis.legend()
     return drawn
 

@@ -7,11 +7,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from resdyn import metrics
 from resdyn.papers import pictures
 from resdyn.papers.case import Case
 from resdyn.papers.lab import Lab
 from resdyn.papers.residual_alignment.late import diagonal_energy, late_blocks
 from resdyn.papers.residual_alignment.networks import SEEDS, case, measured, small_data
+from resdyn.papers.residual_alignment.ra3 import late_values
 
 CLASSES = {"tiny": (2, 6, 10), "small": (2, 4, 6, 8, 10), "paper": (2, 4, 6, 8, 10, 100)}
 PICTURED = 10  # singular vectors, as in the figure
@@ -66,6 +68,9 @@ def _record(lab: Lab, classes: int, dimensions: NDArray, found: list[xr.Dataset]
     lab.record(f"c{classes}.dimension", dimensions, "seeds", note)
     lab.record(f"c{classes}.excess", dimensions - classes, "seeds", "dimensions beyond C")
     lab.record(f"c{classes}.sharp_excess", dimensions - (classes - 1), "seeds", "dimensions beyond C - 1")
+    for key, rank in (("gap_before", classes - 1), ("gap", classes)):
+        gaps = [float(np.nanmedian(metrics.singular_gap(late_values(ds), rank))) for ds in found]
+        lab.record(f"c{classes}.{key}", gaps, "seeds", f"s_{rank} / s_{rank + 1}, median over images and late blocks")
     energies = [float(np.nanmean(diagonal_energy(ds))) for ds in found]
     lab.record(f"c{classes}.uv", energies, "seeds", f"K = {found[0].sizes['rank']}")
 

@@ -39,11 +39,15 @@ def late_values(ds: xr.Dataset) -> NDArray[np.float64]:
 
 
 def _picture(label: str, ds: xr.Dataset, classes: int) -> dict:
-    """Top values against depth, the first C and the next C, mean over samples."""
+    """Top values against depth, mean over samples: the first C - 1, the C-th, and the next."""
     values = metrics.converged_singular_values(ds).mean("sample").transpose("block", "rank").values[:, :SHOWN]
     number = np.repeat(ds["block"].values + 1, values.shape[1]).reshape(values.shape)
     rows = [
         pictures.series(name, number[:, part], values[:, part], style=".")
-        for name, part in ((f"top {classes}", slice(classes)), ("next", slice(classes, None)))
+        for name, part in (
+            (f"1 to {classes - 1}", slice(classes - 1)),
+            (f"{classes}, the number of classes", slice(classes - 1, classes)),
+            ("next", slice(classes, None)),
+        )
     ]
     return pictures.lines(f"{label}: top singular values", "figure 4a, C.4", rows, "block", "singular value", log=True)

@@ -18,8 +18,8 @@ IMAGES = 2_500
 
 def run(lab: Lab) -> None:
     """The same networks trained with blocks left out at random, and without: type 3 as in the figure, and type 4a."""
-    for label, kind in (("depth", "type3"), ("depth_type4a", "type4a")):
-        compare_twins(lab, label, {
+    for kind in ("type3", "type4a"):
+        compare_twins(lab, kind, {
             "stochastic": [twin(lab.scale, kind, seed, DROP) for seed in SEEDS[lab.scale]],
             "plain": [twin(lab.scale, kind, seed) for seed in SEEDS[lab.scale]],
         })  # fmt: skip
