@@ -53,7 +53,8 @@ class Rule:
 class Claim:
     """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours.
 
-    `cell` (row, column) places it in the paper's table, if it comes from one.
+    `cell` (row, column) places it in the paper's table, if it comes from one. `experiment` measures the number, if not
+    the one that the claim stands under.
     """
 
     claim: str
@@ -62,6 +63,7 @@ class Claim:
     number: str
     rule: Rule
     cell: tuple[str, str] | None = None
+    experiment: str | None = None
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Claim:
@@ -69,7 +71,8 @@ class Claim:
         try:
             rule = Rule.of(content["rule"])
             cell = tuple(content["cell"]) if "cell" in content else None
-            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule, cell)
+            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule, cell,
+                        content.get("experiment"))  # fmt: skip
         except KeyError as error:
             raise InputError(f"the claim {content} has no {error}") from error
         if rule.kind == "within" and not (isinstance(claim.paper, int | float) and math.isfinite(claim.paper)):

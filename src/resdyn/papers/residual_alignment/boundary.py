@@ -20,7 +20,7 @@ from resdyn import boundary_points, metrics, svd
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab, Trained
 from resdyn.papers.residual_alignment.classes import subset_case
-from resdyn.papers.residual_alignment.networks import main_cases
+from resdyn.papers.residual_alignment.networks import TYPES, main_cases
 
 PAIRS = {"tiny": 3, "small": 20, "paper": 45}
 SEED = 0
@@ -31,7 +31,7 @@ def run(lab: Lab) -> None:
 
     Between two of many classes the top two logits are equal there; with two classes in all, both can be zero.
     """
-    type1 = [(label, chosen) for label, chosen in main_cases(lab.scale) if label.startswith("type1.")]
+    type1 = [(label, chosen) for label, chosen in main_cases(lab.scale) if chosen.network == TYPES["type1"]]
     for label, chosen in [*type1, ("binary", subset_case(lab, 2))]:
         network = lab.trained(chosen)
         pairs = torch.tensor(list(itertools.islice(_pairs(network), PAIRS[lab.scale])))

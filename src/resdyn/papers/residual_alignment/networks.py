@@ -9,6 +9,7 @@ are types 1 and 2 made of such.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import xarray as xr
@@ -25,10 +26,10 @@ WEIGHT_DECAY = {True: 1e-1, False: 5e-2}  # convolutional or not
 
 # scale -> (type, dataset) of the networks that RA1 to RA4 and table 1 look at
 MAIN: dict[Scale, list[tuple[str, str]]] = {
-    "tiny": [("type1", "digits"), ("type3", "digits"), ("type1_pre", "digits")],
-    "small": [("type1", "mnist"), ("type1", "fashion_mnist"), ("type1", "cifar10"), ("type2", "mnist"),
-              ("type2", "fashion_mnist"), ("type3", "mnist"), ("type1_pre", "mnist"), ("type2_pre", "mnist")],
-    "paper": [(kind, data) for kind in ("type1", "type2", "type3", "type1_pre", "type2_pre") for data in DATASETS],
+    "tiny": [("type1", "digits"), ("type2", "digits")],
+    "small": [("type1", "mnist"), ("type1", "fashion_mnist"), ("type2", "mnist"), ("type2", "fashion_mnist"),
+              ("type1", "cifar10")],
+    "paper": [(kind, data) for kind in ("type1", "type2") for data in DATASETS],
 }  # fmt: skip
 SEEDS: dict[Scale, tuple[int, ...]] = {"tiny": (0, 1), "small": (0, 1, 2), "paper": (0, 1, 2)}
 SAMPLES: dict[Scale, int] = {"tiny": 2, "small": 10, "paper": 10}
@@ -55,7 +56,12 @@ def case(scale: Scale, kind: str, data: str, seed: int = 0, classes: int | None 
 
 def main_cases(scale: Scale) -> list[tuple[str, Case]]:
     """Label and case of every network that RA1 to RA4 look at."""
-    return [(f"{kind}.{data}", case(scale, kind, data)) for kind, data in MAIN[scale]]
+    return labelled(scale, MAIN[scale])
+
+
+def labelled(scale: Scale, networks: Sequence[tuple[str, str]]) -> list[tuple[str, Case]]:
+    """Label and case of networks given as (type, dataset)."""
+    return [(f"{kind}.{data}", case(scale, kind, data)) for kind, data in networks]
 
 
 def small_data(scale: Scale) -> str:
