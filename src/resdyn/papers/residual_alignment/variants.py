@@ -19,13 +19,13 @@ Measure = Callable[[Lab, str, Case], None]
 Networks = dict[Scale, list[tuple[str, str]]]
 DOWNSAMPLING: Networks = {
     "tiny": [("type3", "digits")],
-    "small": [("type3", "mnist")],
+    "small": [("type3", "cifar10")],
     "paper": [("type3", data) for data in DATASETS],
 }
 PREACTIVATION: Networks = {
-    "tiny": [("type1_pre", "digits")],
-    "small": [("type1_pre", "mnist")],
-    "paper": [(kind, data) for kind in ("type1_pre", "type2_pre") for data in DATASETS],
+    "tiny": [("type4a_pre", "digits")],
+    "small": [("type4a_pre", "mnist")],
+    "paper": [(kind, data) for kind in ("type1_pre", "type2_pre", "type4a_pre") for data in DATASETS],
 }
 
 
@@ -45,7 +45,7 @@ def run_type3(lab: Lab) -> None:
 
 
 def run_preactivation(lab: Lab) -> None:
-    """Types 1 and 2 of pre-activation blocks."""
+    """Types 1, 2 and 4a of pre-activation blocks."""
     _measure_all(lab, PREACTIVATION)
 
 
