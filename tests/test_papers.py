@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from resdyn.cli.paper import paper as paper_command
 from resdyn.errors import InputError
@@ -25,7 +24,6 @@ from resdyn.papers import (
 )
 from resdyn.papers.case import Case
 from resdyn.papers.residual_alignment.boundary import growth_fits
-from resdyn.papers.residual_alignment.classes import aligned_vectors
 from resdyn.papers.results import Result, load_results, save_result
 from resdyn.training import Recipe
 
@@ -267,15 +265,3 @@ def test_logarithmic_axes_have_numbers():
     drawn = base64.b64decode(pictures.draw(picture).split(",", 1)[1]).decode()
     assert "0.01" in drawn
     assert "$" not in drawn
-
-
-def test_vectors_that_line_up_are_counted_between_different_blocks_alone():
-    """Two directions shared by all blocks, the rest not; blocks are trivially aligned with themselves."""
-    rng = np.random.default_rng(0)
-    matrix = rng.uniform(0.1, 0.2, (1, 4, 4, 5, 5))
-    matrix[..., 0, 0], matrix[..., 1, 1] = 3.0, 2.0
-    matrix[..., 2, 2] = matrix[..., 3, 3] = matrix[..., 4, 4] = 0.0
-    matrix[:, range(4), range(4)] = np.diag([5.0, 4.0, 3.0, 2.0, 1.0])
-    dims = ("sample", "block", "block_j", "rank", "rank_j")
-    ds = xr.Dataset({"coupling_uv": (dims, matrix)}, coords={"block": np.arange(4), "rank": np.arange(5)})
-    assert aligned_vectors(ds).values.tolist() == [[1.0, 1.0, 0.0, 0.0, 0.0]]

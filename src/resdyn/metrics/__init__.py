@@ -6,6 +6,7 @@ Each file measures one phenomenon, with cores on plain arrays and one function o
 """
 
 from resdyn.metrics.alignment import (
+    aligned_vectors,
     alignment,
     between_blocks,
     coupled_rank,
@@ -57,6 +58,7 @@ __all__ = [
     "InverseScalingFit",
     "LineFit",
     "Metric",
+    "aligned_vectors",
     "alignment",
     "between_blocks",
     "centred_means",

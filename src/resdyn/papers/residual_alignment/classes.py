@@ -25,7 +25,7 @@ def run(lab: Lab) -> None:
     profiles, dimensions = [], np.empty((len(counts), len(SEEDS[lab.scale])))
     for row, classes in enumerate(counts):
         found = [measured(lab, lab.trained(subset_case(lab, classes, seed))) for seed in SEEDS[lab.scale]]
-        shares = np.array([aligned_vectors(ds).mean("sample").values for ds in found])  # (seed, rank)
+        shares = np.array([late_shares(ds).mean("sample").values for ds in found])  # (seed, rank)
         dimensions[row] = shares.sum(-1)
         _record(lab, classes, dimensions[row], found)
         error = shares.std(0, ddof=1) / len(shares) ** 0.5
@@ -39,21 +39,10 @@ def run(lab: Lab) -> None:
     lab.picture("profile", pictures.lines(title, "figure 3", profiles, "k", "share of pairs i != j"))
 
 
-def aligned_vectors(ds: xr.Dataset) -> xr.DataArray:
-    """(sample, rank): share of the pairs i != j of the last half in which vector k of j lines up with vector k of i.
-
-    It does where |M_kk| is the largest entry of its row and of its column of M = U_j' J_i V_j, which needs no
-    threshold; for unrelated vectors that happens about once in 2K - 1 times.
-    """
+def late_shares(ds: xr.Dataset) -> xr.DataArray:
+    """(sample, rank): share of the pairs i != j of the last half whose k-th vectors line up."""
     kept = np.flatnonzero(late_blocks(ds))
-    couplings = abs(ds["coupling_uv"].assign_coords(block_j=ds["block"].values).isel(block=kept, block_j=kept))
-    couplings = couplings.transpose("sample", "block", "block_j", "rank", "rank_j").astype(np.float64)
-    entries = couplings.values
-    diagonal = np.diagonal(entries, axis1=-2, axis2=-1)
-    leads = (diagonal >= entries.max(-1)) & (diagonal >= entries.max(-2))
-    shares = couplings.isel(rank_j=0, drop=True).copy(data=np.where(np.isfinite(diagonal), leads, np.nan))
-    other = shares["block"] != shares["block_j"]
-    return shares.where(other).mean(("block", "block_j"), skipna=True)
+    return metrics.between_blocks(metrics.aligned_vectors(ds).isel(block=kept, block_j=kept))
 
 
 def subset_case(lab: Lab, classes: int, seed: int = 0) -> Case:
