@@ -30,6 +30,7 @@ SCRIPTS = {
     "boundary": boundary.run,
     "classes": classes.run,
     "stochastic_depth": stochastic_depth.run,
+    "stochastic_depth_type3": stochastic_depth.run_type3,
     "skip": skip.run,
     "collapse": collapse.run,
     "theory": theorems.run,

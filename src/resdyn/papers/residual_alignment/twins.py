@@ -18,21 +18,24 @@ def compare_twins(lab: Lab, label: str, twins: dict[str, list[Case]]) -> None:
     """Record the diagonal energy of both kinds (names in `twins`, one case a seed) and their difference, by seed."""
     energies = {name: _energies(lab, f"{label}.{name}", cases) for name, cases in twins.items()}
     (first, a), (second, b) = energies.items()
-    lab.record(f"{label}.difference", a - b, "seeds", f"diagonal energy of {first} minus {second}, seed by seed")
+    note = f"diagonal energy of {first} minus {second}"
+    lab.record(f"{label}.difference", np.nanmean(a - b, axis=1), "seeds", f"{note}, seed by seed")
+    lab.record(f"{label}.difference_by_image", (a - b)[0], "training images", f"{note}, the first seed, image by image")
 
 
 def _energies(lab: Lab, key: str, cases: list[Case]) -> NDArray[np.float64]:
-    """Mean diagonal energy over images, one number a seed; the first seed is drawn."""
-    energies: list[float] = []
+    """Diagonal energy (seed, image); the first seed is drawn."""
+    energies: list[NDArray[np.float64]] = []
     for case in cases:
         ds = measured(lab, lab.trained(case))
-        energies.append(float(np.nanmean(diagonal_energy(ds))))
+        energies.append(diagonal_energy(ds))
         accuracy = lab.result.networks[case.name]["test_accuracy"]
         lab.record(f"{key}.s{case.recipe.seed}.accuracy", 100 * accuracy)
         if case is cases[0]:
             draw_couplings(lab, key, ds)
-    lab.record(f"{key}.energy", energies, "seeds", _note(ds))
-    return np.array(energies)
+    found = np.array(energies)
+    lab.record(f"{key}.energy", np.nanmean(found, axis=1), "seeds", _note(ds))
+    return found
 
 
 def _note(ds: xr.Dataset) -> str:
