@@ -64,6 +64,12 @@ def test_what_was_not_measured_or_only_at_scale_tiny_is_not_run():
     assert claim.judge(Number(1.0), "paper")[0] == "agrees"
 
 
+def test_a_single_value_is_no_evidence_where_the_rule_asks_for_errors():
+    claim = Claim("it is so", "figure 1", "positive", "x", Rule.of({"at_least": 0.0, "errors": 2}))
+    assert claim.judge(Number(0.1), "small")[0] == "not run"
+    assert claim.judge(Number(0.1, 0.01, n=3), "small")[0] == "agrees"
+
+
 @pytest.mark.parametrize("rule", [{}, {"at_least": 1, "at_most": 2}, {"near": 1}, {"at_least": 1, "eroors": 2}])
 def test_a_rule_that_is_none_is_refused(rule):
     with pytest.raises(InputError, match="expected one of at_least"):

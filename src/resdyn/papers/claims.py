@@ -17,7 +17,7 @@ RULES = ("at_least", "at_most", "within")
 class Rule:
     """What our number must satisfy: `at_least` or `at_most` a bound, or `within` a distance of the paper's number.
 
-    It must do so by `errors` standard errors of its own, where it has one.
+    It must do so by `errors` standard errors of its own; a number without one is then no evidence.
     """
 
     kind: str
@@ -85,6 +85,8 @@ class Claim:
             return "not run", f"no run has measured {self.number}: run the experiment at scale paper"
         if scale == "tiny":
             return "not run", "scale tiny checks that the experiment runs, and is no evidence"
+        if self.rule.errors and number.error is None:
+            return "not run", f"{quantity(number)} has no standard error, which the rule asks for: run more of them"
         holds = self.rule.holds(number, self.paper)
         why = f"{quantity(number)} is {'' if holds else 'not '}{self.rule}"
         return ("agrees" if holds else "disagrees"), f"{why}; {number.note}" if number.note else why
