@@ -10,5 +10,6 @@ def measure(lab: Lab, label: str, case: Case) -> None:
     """Per cent of the test images; beside each its training images and epochs."""
     lab.trained(case)
     row = lab.result.networks[case.name]
-    note = f"{row['images']} training images, {case.recipe.epochs} epochs, seed {case.recipe.seed}"
+    reduced = "".join(f", {name} {value}" for name, value in case.options)
+    note = f"{row['images']} training images, {case.recipe.epochs} epochs, seed {case.recipe.seed}{reduced}"
     lab.record(f"{label}.accuracy", 100 * row["test_accuracy"], note=note)
