@@ -8,7 +8,7 @@ import torch
 from resdyn import find_stream, metrics
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
-from resdyn.papers.residual_alignment.many_classes import optimise_classes
+from resdyn.papers.residual_alignment.many_classes import ManyClasses, optimise_classes
 from resdyn.papers.residual_alignment.theory import AlignedNet, optimise_model, reduced_optimum
 
 WIDTH, DEPTH = 64, 32  # of theorem 3.1
@@ -56,13 +56,7 @@ def _many_classes(lab: Lab) -> None:
     lab.record("many_classes.last", min(p.last for p in found), note=f"least s_(C-1) / s_1 {over}")
     lab.record("many_classes.imbalance", max(p.imbalance for p in found), note=f"largest {over}; relative")
     lab.record("many_classes.inequality", max(p.inequality for p in found), note=f"largest {over}; relative")
-    rows = []
-    for point, (_, _, classes, lam, _) in zip(found, settings, strict=True):
-        values = np.linalg.svd(point.jacobians, compute_uv=False).mean(0)[: classes + 2]
-        name = f"C = {classes}, lambda = {lam:g}"
-        rows.append(pictures.series(name, np.arange(1, len(values) + 1), np.maximum(values, FLOOR)))
-    title = f"Singular values of the optimal Jacobians for C classes: C - 1 are not zero (drawn: at least {FLOOR:g})"
-    lab.picture("many_classes", pictures.lines(title, "RA3, theorem 3.3", rows, "k", "s_k", log=True))
+    lab.picture("many_classes", _spectra({len(point.classifier): point for point in found}))
 
 
 def aligned_states(width: int, depth: int, seed: int = 0) -> np.ndarray:
@@ -85,3 +79,13 @@ def _picture(found: tuple, setting: tuple) -> dict:
     ]
     d, n, lam, _ = setting
     return pictures.lines(f"Optimum of the model, D={d}, L={n}, lambda={lam:g}", "theorem 3.3", rows, "block", "value")
+
+
+def _spectra(points: dict[int, ManyClasses]) -> dict:
+    rows = []
+    for classes, point in sorted(points.items()):
+        values = np.linalg.svd(point.jacobians, compute_uv=False).mean(0)[: classes + 2]
+        number = np.arange(1, len(values) + 1)
+        rows.append(pictures.series(f"C = {classes}", number, np.maximum(values, FLOOR)))
+    title = f"Singular values of the optimal Jacobians for C classes: C - 1 are not zero (drawn: at least {FLOOR:g})"
+    return pictures.lines(title, "RA3, theorem 3.3", rows, "k", "s_k", log=True)
