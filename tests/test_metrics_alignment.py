@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from resdyn.errors import InputError
 from resdyn.metrics import (
+    aligned_vectors,
     alignment,
     between_blocks,
     coupled_rank,
@@ -197,3 +198,21 @@ def test_triplets_that_were_not_coupled_do_not_enter():
         narrow[name] = ds[name].where((ds["rank"] < 4) & (ds["rank_j"] < 4))
     assert coupled_rank(narrow) == 4
     xr.testing.assert_allclose(alignment(narrow), alignment(ds, rank=4))
+
+
+def test_vectors_that_line_up_are_counted_by_pair_of_blocks():
+    """Two directions shared by all blocks, the rest not; every block is aligned with itself; unequal shapes are NaN."""
+    rng = np.random.default_rng(0)
+    matrix = rng.uniform(0.1, 0.2, (1, 4, 4, 5, 5))
+    matrix[..., 0, 0], matrix[..., 1, 1] = 3.0, 2.0
+    matrix[..., 2, 2] = matrix[..., 3, 3] = matrix[..., 4, 4] = 0.0
+    matrix[:, range(4), range(4)] = np.diag([5.0, 4.0, 3.0, 2.0, 1.0])
+    matrix[:, 3, 0] = np.nan
+    dims = ("sample", "block", "block_j", "rank", "rank_j")
+    coords = {"sample": [0], "block": range(4), "block_j": range(4), "rank": range(5)}
+    found = aligned_vectors(xr.Dataset({"coupling_uv": (dims, matrix)}, coords))
+    assert found.dims == ("sample", "block", "block_j", "rank")
+    assert found[0, 1, 2].values.tolist() == [1, 1, 0, 0, 0]
+    assert found[0, 1, 1].values.tolist() == [1, 1, 1, 1, 1]
+    assert np.isnan(found[0, 3, 0]).all()
+    assert between_blocks(found)[0].values.tolist() == [1, 1, 0, 0, 0]

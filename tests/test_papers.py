@@ -1,11 +1,11 @@
 """The papers' framework: verdicts, results on disk, every experiment at scale tiny, the page, the command."""
 
+import base64
 import json
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from resdyn.cli.paper import paper as paper_command
 from resdyn.errors import InputError
@@ -24,7 +24,6 @@ from resdyn.papers import (
 )
 from resdyn.papers.case import Case
 from resdyn.papers.residual_alignment.boundary import growth_fits
-from resdyn.papers.residual_alignment.classes import aligned_vectors
 from resdyn.papers.results import Result, load_results, save_result
 from resdyn.training import Recipe
 
@@ -63,6 +62,12 @@ def test_what_was_not_measured_or_only_at_scale_tiny_is_not_run():
     assert claim.judge(Number(None, note="all triplets failed"), "small")[0] == "not run"
     assert claim.judge(Number(1.0), "tiny")[0] == "not run"
     assert claim.judge(Number(1.0), "paper")[0] == "agrees"
+
+
+def test_a_single_value_is_no_evidence_where_the_rule_asks_for_errors():
+    claim = Claim("it is so", "figure 1", "positive", "x", Rule.of({"at_least": 0.0, "errors": 2}))
+    assert claim.judge(Number(0.1), "small")[0] == "not run"
+    assert claim.judge(Number(0.1, 0.01, n=3), "small")[0] == "agrees"
 
 
 @pytest.mark.parametrize("rule", [{}, {"at_least": 1, "at_most": 2}, {"near": 1}, {"at_least": 1, "eroors": 2}])
@@ -155,7 +160,8 @@ def test_a_claim_names_a_number_that_its_experiment_makes(folder):
     """Numbers of claims end as those of the tiny run do: other networks and data, the same measures."""
     for result in load_results([folder / "results"], RA.name):
         made = {key.split(".")[-1] for key in result.numbers}
-        wanted = {claim.number.split(".")[-1] for claim in RA.experiments[result.experiment].claims}
+        claims = [(c.experiment or e.name, c) for e in RA.experiments.values() for c in e.claims]
+        wanted = {claim.number.split(".")[-1] for name, claim in claims if name == result.experiment}
         assert wanted <= made, result.experiment
 
 
@@ -182,6 +188,13 @@ def test_the_page_shows_every_claim_and_fetches_nothing(tmp_path):
     assert page.verdicts == sum(len(e.claims) for e in RA.experiments.values())
     assert page.images >= len(RA.experiments) - 1  # table 1 has none
     assert page.fetched == []
+
+
+def test_a_table_of_the_paper_is_shown_as_one(tmp_path):
+    compared = [row for row in compare(RA, results_of(RA, tmp_path)) if row.experiment.name == "accuracy"]
+    text = write_page(RA, compared, tmp_path / "page.html").read_text(encoding="utf-8")
+    for name in ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageNette", "Type 1", "Type 2", "Type 3"):
+        assert f"<th>{name}</th>" in text
 
 
 def test_equal_results_make_equal_pages(tmp_path):
@@ -245,19 +258,16 @@ def test_pictures_are_drawn_from_plain_json():
         pictures.lines("t", "w", [row], "x", "y"),
         pictures.paths("t", "w", np.zeros((2, 3, 2)), [0, 1]),
         pictures.grid("t", "w", np.random.default_rng(0).standard_normal((2, 2, 3, 3)), [4, 5]),
+        pictures.row("t", "w", {"C = 2": np.eye(3), "C = 4": np.ones((3, 3))}),
+        pictures.lines("t", "w", [row], "x", "y", log=True),
     ]
     for picture in json.loads(json.dumps(drawn, allow_nan=False)):
         assert pictures.draw(picture).startswith("data:image/svg+xml;base64,")
         assert pictures.draw(picture) == pictures.draw(picture)
 
 
-def test_vectors_that_line_up_are_counted_between_different_blocks_alone():
-    """Two directions shared by all blocks, the rest not; blocks are trivially aligned with themselves."""
-    rng = np.random.default_rng(0)
-    matrix = rng.uniform(0.1, 0.2, (1, 4, 4, 5, 5))
-    matrix[..., 0, 0], matrix[..., 1, 1] = 3.0, 2.0
-    matrix[..., 2, 2] = matrix[..., 3, 3] = matrix[..., 4, 4] = 0.0
-    matrix[:, range(4), range(4)] = np.diag([5.0, 4.0, 3.0, 2.0, 1.0])
-    dims = ("sample", "block", "block_j", "rank", "rank_j")
-    ds = xr.Dataset({"coupling_uv": (dims, matrix)}, coords={"block": np.arange(4), "rank": np.arange(5)})
-    assert aligned_vectors(ds).values.tolist() == [[1.0, 1.0, 0.0, 0.0, 0.0]]
+def test_logarithmic_axes_have_numbers():
+    picture = pictures.lines("t", "w", [pictures.series("a", [1, 2], [1e-3, 10.0])], "x", "y", log=True)
+    drawn = base64.b64decode(pictures.draw(picture).split(",", 1)[1]).decode()
+    assert "0.01" in drawn
+    assert "$" not in drawn

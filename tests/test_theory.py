@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from resdyn import find_stream, metrics, svd
+from resdyn.papers.residual_alignment.many_classes import optimise_classes
 from resdyn.papers.residual_alignment.theory import (
     AlignedNet,
     model_loss,
@@ -113,3 +114,32 @@ def test_the_aligned_point_attains_the_bound():
     unit = torch.tensor([0.6, 0.0, 0.8], dtype=torch.float64)
     jacobians = best.s * torch.outer(unit, unit).repeat(5, 1, 1)
     assert model_loss(best.omega * unit, jacobians, 2 * unit, 0.02).item() == pytest.approx(best.loss, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "classes", "lam", "per_class"),
+    [(8, 3, 3, 1e-3, 1), (10, 2, 2, 1e-2, 2), (12, 4, 5, 1e-3, 2), (16, 6, 4, 1e-3, 3)],
+)
+def test_with_many_classes_stationary_jacobians_are_symmetric_equal_and_of_rank_below_c(
+    width, depth, classes, lam, per_class
+):
+    """RA2 and a sharper RA3 for any C: J = ((I + 4 W^T W)^(1/2) - I) / 2, whose rank is C - 1 and not C."""
+    found = optimise_classes(width, depth, classes, lam, per_class=per_class)
+    assert found.gradient_norm < 1e-8
+    assert found.imbalance < 1e-5
+    assert found.inequality < 1e-5
+    assert found.beyond < 1e-5
+    assert found.last > 1e-3
+    assert np.abs(found.classifier.sum(0)).max() < 1e-6
+    values, vectors = np.linalg.eigh(found.classifier.T @ found.classifier)
+    closed = (vectors * (np.sqrt(1 + 4 * np.maximum(values, 0)) - 1) / 2) @ vectors.T
+    np.testing.assert_allclose(found.jacobians, np.broadcast_to(closed, found.jacobians.shape), atol=1e-5)
+
+
+def test_with_two_classes_the_rows_of_the_classifier_are_opposite():
+    """W has the rows w/2 and -w/2: the logistic loss of w^T h, with |W|^2 = |w|^2 / 2."""
+    found = optimise_classes(10, 2, 2, 1e-2, per_class=1)
+    np.testing.assert_allclose(found.classifier[0], -found.classifier[1], atol=1e-6)
+    values = np.linalg.svd(found.jacobians, compute_uv=False)
+    omega = np.linalg.norm(found.classifier)
+    np.testing.assert_allclose(values[:, 0] * (1 + values[:, 0]), omega**2, rtol=1e-5)

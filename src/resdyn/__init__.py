@@ -2,6 +2,7 @@
 
 from resdyn import metrics, nets
 from resdyn._version import __version__
+from resdyn.boundary import boundary_points
 from resdyn.capture import capture
 from resdyn.data import load_data
 from resdyn.linalg.eig import EigenResult, eigenvalues
@@ -18,6 +19,7 @@ __all__ = [
     "SVDResult",
     "States",
     "__version__",
+    "boundary_points",
     "capture",
     "eigenvalues",
     "find_stream",

@@ -8,6 +8,7 @@ tests, `jacobian_elements` and `eigenvalue_count` from shapes, `stable_step` fro
 """
 
 from resdyn.metrics.alignment import (
+    aligned_vectors,
     alignment,
     between_blocks,
     coupled_rank,
@@ -64,6 +65,7 @@ __all__ = [
     "InverseScalingFit",
     "LineFit",
     "Metric",
+    "aligned_vectors",
     "alignment",
     "benjamini_hochberg",
     "between_blocks",

@@ -129,6 +129,20 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
     )
 
 
+def aligned_vectors(ds: xr.Dataset) -> xr.DataArray:
+    """Whether the k-th vectors of block j line up with those of block i: 0 or 1, (sample, block, block_j, rank).
+
+    They do where |M_kk| is the largest entry of its row and of its column of M = U_j^T J_i V_j, which needs no
+    threshold; for unrelated vectors that happens about once in 2K - 1 times. Summed over `rank` it counts the
+    dimensions in which two blocks align. NaN where shapes differ. Source: ours, for figure 3 of Li and Papyan (2023).
+    """
+    entries = np.abs(_matrices(ds, "coupling_uv"))
+    diagonal = np.diagonal(entries, axis1=-2, axis2=-1)
+    leads = (diagonal >= entries.max(-1)) & (diagonal >= entries.max(-2))
+    dims = (*PAIR_DIMS, "rank")
+    return xr.DataArray(np.where(np.isfinite(diagonal), leads, np.nan), {name: ds[name] for name in dims}, dims)
+
+
 def between_blocks(pairs: xr.DataArray) -> xr.DataArray:
     """Mean over the pairs i != j that are measured: dims (sample, block, block_j) -> (sample,)."""
     return pairs.where(pairs["block"] != pairs["block_j"]).mean(("block", "block_j"), skipna=True)

@@ -17,7 +17,7 @@ RULES = ("at_least", "at_most", "within")
 class Rule:
     """What our number must satisfy: `at_least` or `at_most` a bound, or `within` a distance of the paper's number.
 
-    It must do so by `errors` standard errors of its own, where it has one.
+    It must do so by `errors` standard errors of its own; a number without one is then no evidence.
     """
 
     kind: str
@@ -53,20 +53,28 @@ class Rule:
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours."""
+    """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours.
+
+    `cell` (row, column) places it in the paper's table, if it comes from one. `experiment` measures the number, if not
+    the one that the claim stands under.
+    """
 
     claim: str
     where: str
     paper: float | str
     number: str
     rule: Rule
+    cell: tuple[str, str] | None = None
+    experiment: str | None = None
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Claim:
         """From an entry of expected.json. Raises InputError when a rule needs a number that the paper lacks."""
         try:
             rule = Rule.of(content["rule"])
-            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule)
+            cell = tuple(content["cell"]) if "cell" in content else None
+            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule, cell,
+                        content.get("experiment"))  # fmt: skip
         except KeyError as error:
             raise InputError(f"the claim {content} has no {error}") from error
         if rule.kind == "within" and not (isinstance(claim.paper, int | float) and math.isfinite(claim.paper)):
@@ -79,6 +87,8 @@ class Claim:
             return "not run", f"no run has measured {self.number}: run the experiment at scale paper"
         if scale == "tiny":
             return "not run", "scale tiny checks that the experiment runs, and is no evidence"
+        if self.rule.errors and number.error is None:
+            return "not run", f"{quantity(number)} has no standard error, which the rule asks for: run more of them"
         holds = self.rule.holds(number, self.paper)
         why = f"{quantity(number)} is {'' if holds else 'not '}{self.rule}"
         return ("agrees" if holds else "disagrees"), f"{why}; {number.note}" if number.note else why

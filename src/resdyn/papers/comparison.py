@@ -54,9 +54,12 @@ def verdict_counts(compared: Sequence[ComparedExperiment]) -> dict[str, int]:
 
 
 def _experiment(experiment: Experiment, results: Sequence[Result]) -> ComparedExperiment:
-    own = [result for result in results if result.experiment == experiment.name]
-    own.sort(key=lambda result: -SCALES.index(result.scale))
-    return ComparedExperiment(experiment, tuple(_claim(c, own) for c in experiment.claims), tuple(own))
+    def of(name: str) -> list[Result]:
+        own = [result for result in results if result.experiment == name]
+        return sorted(own, key=lambda result: -SCALES.index(result.scale))
+
+    claims = tuple(_claim(c, of(c.experiment or experiment.name)) for c in experiment.claims)
+    return ComparedExperiment(experiment, claims, tuple(of(experiment.name)))
 
 
 def _claim(claim: Claim, results: Sequence[Result]) -> ComparedClaim:

@@ -49,9 +49,17 @@ def _experiment(row: ComparedExperiment) -> dict[str, Any]:
         "title": row.experiment.title,
         "judged": [_claim(claim) for claim in row.claims if claim.verdict != "not run"],
         "not_run": [_claim(claim) for claim in row.claims if claim.verdict == "not run"],
+        "table": _cells(row.claims),
         "pictures": [picture | {"image": draw(picture)} for r in shown for picture in r.pictures.values()],
         "results": [_result(result) for result in row.results],
     }
+
+
+def _cells(claims: Sequence[ComparedClaim]) -> dict[str, Any]:
+    """The paper's table: names of its rows and columns, and the claim of each cell that has one."""
+    cells = {claim.claim.cell: _claim(claim) for claim in claims if claim.claim.cell}
+    rows, columns = (list(dict.fromkeys(names)) for names in zip(*cells)) if cells else ([], [])
+    return {"columns": columns, "rows": [(row, [cells.get((row, column)) for column in columns]) for row in rows]}
 
 
 def _claim(row: ComparedClaim) -> dict[str, Any]:
@@ -61,6 +69,7 @@ def _claim(row: ComparedClaim) -> dict[str, Any]:
         "where": row.claim.where,
         "paper": shown(paper) if isinstance(paper, int | float) else paper,
         "ours": "–" if row.number is None else quantity(row.number),
+        "note": "" if row.number is None else row.number.note,
         "scale": row.scale or "–",
         "verdict": row.verdict,
         "css": row.verdict.replace(" ", "-"),

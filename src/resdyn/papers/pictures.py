@@ -1,21 +1,22 @@
 """Pictures of a result, drawn from what the result file holds.
 
 A picture is a dictionary with `kind`, `title`, `where` (figure of the paper) and the data of its kind: `lines`
-(series x, y, error, name; xlabel, ylabel, log), `paths` (points sample x depth x 2, labels) or `grid` (one byte a cell,
-as text: blocks, rank, cells in base64).
+(series x, y, error, name; xlabel, ylabel, log), `paths` (points sample x depth x 2, labels), `grid` (one byte a cell,
+as text: blocks, rank, cells in base64) or `row` (matrices side by side, in bytes likewise: names, rank, cells).
 """
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from resdyn.report.theme import MARKERS, PALETTE, SEQUENTIAL, class_colour, class_symbol, paper_style
 
@@ -46,22 +47,23 @@ def grid(title: str, where: str, matrices: ArrayLike, blocks: ArrayLike) -> dict
     """|matrices| (i, j, K, K), each row i of matrices relative to its largest entry, at one byte an entry."""
     size = np.abs(np.asarray(matrices, dtype=np.float64))
     largest = np.nanmax(size, axis=(1, 2, 3), keepdims=True)
-    known = np.nan_to_num(size / np.where(largest > 0, largest, 1.0))
-    cells = np.rint(255 * known).astype(np.uint8).transpose(0, 2, 1, 3)
-    return {
-        "kind": "grid",
-        "title": title,
-        "where": where,
-        "blocks": np.asarray(blocks).tolist(),
-        "rank": size.shape[-1],
-        "cells": base64.b64encode(cells.tobytes()).decode(),
-    }
+    cells = _bytes(size / np.where(largest > 0, largest, 1.0), (0, 2, 1, 3))
+    return {"kind": "grid", "title": title, "where": where, "blocks": np.asarray(blocks).tolist(),
+            "rank": size.shape[-1], "cells": cells}  # fmt: skip
+
+
+def row(title: str, where: str, matrices: Mapping[str, ArrayLike]) -> dict[str, Any]:
+    """|matrices| (K, K) by name, each relative to its largest entry, at one byte an entry."""
+    size = np.abs(np.array(list(matrices.values()), dtype=np.float64))
+    cells = _bytes(size / np.nanmax(size, axis=(1, 2), keepdims=True), (1, 0, 2))
+    return {"kind": "row", "title": title, "where": where, "names": list(matrices), "rank": size.shape[-1],
+            "cells": cells}  # fmt: skip
 
 
 def draw(picture: dict[str, Any]) -> str:
     """The picture as a data URI of an SVG."""
     with paper_style(), mpl.rc_context({"svg.hashsalt": "resdyn", "svg.fonttype": "none"}):
-        drawn = {"lines": _lines, "paths": _paths, "grid": _grid}[picture["kind"]](picture)
+        drawn = {"lines": _lines, "paths": _paths, "grid": _grid, "row": _row}[picture["kind"]](picture)
         buffer = io.BytesIO()
         drawn.savefig(buffer, format="svg", dpi=DPI, metadata={"Date": None}, facecolor="white")
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -106,11 +108,9 @@ def _paths(picture: dict[str, Any]) -> Figure:
 
 def _grid(picture: dict[str, Any]) -> Figure:
     blocks, rank = picture["blocks"], picture["rank"]
-    side = len(blocks) * rank
-    cells = np.frombuffer(base64.b64decode(picture["cells"]), dtype=np.uint8).reshape(side, side)
     drawn = Figure(figsize=(3.4, 3.4))
     axis = drawn.subplots()
-    axis.imshow(cells, cmap=SEQUENTIAL, norm=mpl.colors.PowerNorm(COLOUR_POWER, 0, 255))
+    axis.imshow(_cells(picture, len(blocks) * rank), cmap=SEQUENTIAL, norm=mpl.colors.PowerNorm(COLOUR_POWER, 0, 255))
     centres = (np.arange(len(blocks)) + 0.5) * rank - 0.5
     axis.set_xticks(centres, [b + 1 for b in blocks])
     axis.set_yticks(centres, [b + 1 for b in blocks])
@@ -119,6 +119,26 @@ def _grid(picture: dict[str, Any]) -> Figure:
         axis.axhline(edge, color="white", linewidth=0.5)
         axis.axvline(edge, color="white", linewidth=0.5)
     return drawn
+
+
+def _row(picture: dict[str, Any]) -> Figure:
+    names, rank = picture["names"], picture["rank"]
+    drawn = Figure(figsize=(1.4 * len(names), 1.7))
+    axes = drawn.subplots(1, len(names), squeeze=False)[0]
+    for axis, name, matrix in zip(axes, names, np.split(_cells(picture, rank), len(names), axis=1)):
+        axis.imshow(matrix, cmap=SEQUENTIAL, norm=mpl.colors.PowerNorm(COLOUR_POWER, 0, 255))
+        axis.set(title=name, xticks=[], yticks=[])
+    return drawn
+
+
+def _bytes(values: NDArray[np.float64], order: tuple[int, ...]) -> str:
+    """Values in [0, 1] as one byte each, in base64; what is not known is 0."""
+    cells = np.rint(255 * np.nan_to_num(values)).astype(np.uint8).transpose(order)
+    return base64.b64encode(cells.tobytes()).decode()
+
+
+def _cells(picture: dict[str, Any], height: int) -> NDArray[np.uint8]:
+    return np.frombuffer(base64.b64decode(picture["cells"]), dtype=np.uint8).reshape(height, -1)
 
 
 def _plain(values: ArrayLike) -> list[float | None]:

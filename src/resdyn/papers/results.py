@@ -70,10 +70,15 @@ def save_result(result: Result) -> None:
     """Write the file as a whole or not at all."""
     content = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name != "path"}
     content["numbers"] = {key: _compact(number) for key, number in result.numbers.items()}
-    result.path.parent.mkdir(parents=True, exist_ok=True)
-    partial = result.path.with_name(f"{result.path.name}.partial")
-    partial.write_text(_text(content), encoding="utf-8")
-    os.replace(partial, result.path)
+    write_whole(result.path, _text(content))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def load_results(folders: Iterable[Path], paper: str) -> list[Result]:

@@ -16,20 +16,24 @@ from resdyn.papers.residual_alignment import (
     skip,
     stochastic_depth,
     theorems,
+    variants,
 )
 
 SCRIPTS = {
-    "ra1": ra1.run,
-    "ra2": ra2.run,
-    "ra3": ra3.run,
-    "ra4": ra4.run,
-    "initialisation": initialisation.run,
+    "ra1": variants.of_main_cases(ra1.measure),
+    "ra2": variants.of_main_cases(ra2.measure),
+    "ra3": variants.of_main_cases(ra3.measure),
+    "ra4": variants.of_main_cases(ra4.measure),
+    "initialisation": variants.of_main_cases(initialisation.measure),
+    "type3": variants.run_type3,
+    "preactivation": variants.run_preactivation,
     "boundary": boundary.run,
     "classes": classes.run,
     "stochastic_depth": stochastic_depth.run,
+    "stochastic_depth_type3": stochastic_depth.run_type3,
     "skip": skip.run,
     "collapse": collapse.run,
     "theory": theorems.run,
-    "accuracy": accuracy.run,
+    "accuracy": variants.of_main_cases(accuracy.measure),
 }
 PAPER = Paper.of(Path(__file__).parent, SCRIPTS)

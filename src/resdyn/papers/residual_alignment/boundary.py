@@ -16,14 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn import metrics, svd
+from resdyn import boundary_points, metrics, svd
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab, Trained
 from resdyn.papers.residual_alignment.classes import subset_case
 from resdyn.papers.residual_alignment.networks import TYPES, main_cases
 
 PAIRS = {"tiny": 3, "small": 20, "paper": 45}
-STEPS = 60  # of the bisection: more than float32 can tell apart
 SEED = 0
 
 
@@ -35,35 +34,17 @@ def run(lab: Lab) -> None:
     type1 = [(label, chosen) for label, chosen in main_cases(lab.scale) if chosen.network == TYPES["type1"]]
     for label, chosen in [*type1, ("binary", subset_case(lab, 2))]:
         network = lab.trained(chosen)
-        pairs = list(itertools.islice(_pairs(network), PAIRS[lab.scale]))
-        points = [boundary_point(network, *pair) for pair in pairs]
-        lab.record(f"{label}.margin", [margin(network, x) for x in points], "boundary points", "gap of the top logits")
-        images = [network.data.inputs([n]) for pair in pairs for n in pair]
-        lab.record(f"{label}.margin_at_images", [margin(network, x) for x in images], "training images")
+        pairs = torch.tensor(list(itertools.islice(_pairs(network), PAIRS[lab.scale])))
+        weight = next(network.model.parameters())
+        start, end = (network.data.inputs(positions).to(weight) for positions in pairs.T)
+        points, margins = boundary_points(network.model, start, end)
+        lab.record(f"{label}.margin", margins.tolist(), "boundary points", "gap of the top logits")
+        images = torch.cat([start, end])
+        lab.record(f"{label}.margin_at_images", _margins(network, images), "training images")
         at = {"boundary": _top_values(network, points), "images": _top_values(network, images)}
         for place, values in at.items():
             _record(lab, f"{label}.{place}", values)
         lab.picture(label, _picture(label, at))
-
-
-def boundary_point(network: Trained, a: int, b: int) -> Tensor:
-    """Where the segment between training images a and b leaves the class predicted at a, by bisection."""
-    start, end = network.data.inputs([a]), network.data.inputs([b])
-    own = _logits(network, start).argmax()
-    low, high = 0.0, 1.0
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        if _logits(network, torch.lerp(start, end, middle)).argmax() == own:
-            low = middle
-        else:
-            high = middle
-    return torch.lerp(start, end, high)
-
-
-def margin(network: Trained, x: Tensor) -> float:
-    """The largest logit less the second largest."""
-    first, second = _logits(network, x).topk(2).values.tolist()
-    return first - second
 
 
 def growth_fits(values: NDArray) -> dict[str, NDArray]:
@@ -102,15 +83,21 @@ def _pairs(network: Trained):
 def _logits(network: Trained, x: Tensor) -> Tensor:
     weight = next(network.model.parameters())
     with torch.no_grad():
-        return network.model(x.to(weight))[0].cpu()
+        logits: Tensor = network.model(x.to(weight))
+    return logits.cpu()
 
 
-def _top_values(network: Trained, inputs: list[Tensor]) -> NDArray:
+def _margins(network: Trained, x: Tensor) -> list[float]:
+    first, second = _logits(network, x).topk(2, dim=1).values.T
+    margins: list[float] = (first - second).tolist()
+    return margins
+
+
+def _top_values(network: Trained, inputs: Tensor) -> NDArray:
     """s_1 of every block at every input, (input, block); NaN where it did not converge."""
-    weight = next(network.model.parameters())
     rows = []
-    for x in inputs:
-        states = network.stream.states(x.to(weight))
+    for x in inputs.split(1):
+        states = network.stream.states(x)
         found = [svd(network.stream.jacobian(i, states), 1) for i in range(len(network.stream))]
         rows.append([float(f.S[0]) if bool(f.converged[0]) else np.nan for f in found])
     return np.array(rows)

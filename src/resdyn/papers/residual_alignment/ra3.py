@@ -8,28 +8,28 @@ from numpy.typing import NDArray
 
 from resdyn import metrics
 from resdyn.papers import pictures
+from resdyn.papers.case import Case
 from resdyn.papers.lab import Lab
 from resdyn.papers.residual_alignment.late import late_blocks
-from resdyn.papers.residual_alignment.networks import main_cases, measured
+from resdyn.papers.residual_alignment.networks import measured
 
 SHOWN = 20
 
 
-def run(lab: Lab) -> None:
+def measure(lab: Lab, label: str, case: Case) -> None:
     """In the last half: the gaps s_C / s_(C+1) and s_(C-1) / s_C, and the share of sum_k s_k^2 of the top C of K."""
-    for label, case in main_cases(lab.scale):
-        ds = measured(lab, lab.trained(case))
-        classes = len(ds.attrs["class_names"])
-        values = late_values(ds)
-        note = f"C = {classes}, last half of the blocks"
-        gap = np.median(metrics.singular_gap(values, classes), axis=1)
-        before = np.median(metrics.singular_gap(values, classes - 1), axis=1)
-        lab.record(f"{label}.gap_before", before, "training images", f"s_(C-1) / s_C, median over blocks, {note}")
-        lab.record(f"{label}.gap", gap, "training images", f"median over blocks, {note}")
-        squares = values**2
-        share = squares[..., :classes].sum(-1) / squares.sum(-1)
-        lab.record(f"{label}.share", share.mean(1), "training images", f"of the top {values.shape[-1]}, {note}")
-        lab.picture(label, _picture(label, ds, classes))
+    ds = measured(lab, lab.trained(case))
+    classes = len(ds.attrs["class_names"])
+    values = late_values(ds)
+    note = f"C = {classes}, last half of the blocks"
+    gap = np.median(metrics.singular_gap(values, classes), axis=1)
+    before = np.median(metrics.singular_gap(values, classes - 1), axis=1)
+    lab.record(f"{label}.gap_before", before, "training images", f"s_(C-1) / s_C, median over blocks, {note}")
+    lab.record(f"{label}.gap", gap, "training images", f"median over blocks, {note}")
+    squares = values**2
+    share = squares[..., :classes].sum(-1) / squares.sum(-1)
+    lab.record(f"{label}.share", share.mean(1), "training images", f"of the top {values.shape[-1]}, {note}")
+    lab.picture(f"{label}.values", _picture(label, ds, classes))
 
 
 def late_values(ds: xr.Dataset) -> NDArray[np.float64]:
@@ -39,11 +39,15 @@ def late_values(ds: xr.Dataset) -> NDArray[np.float64]:
 
 
 def _picture(label: str, ds: xr.Dataset, classes: int) -> dict:
-    """Top values against depth, the first C and the next C, mean over samples."""
+    """Top values against depth, mean over samples: the first C - 1, the C-th, and the next."""
     values = metrics.converged_singular_values(ds).mean("sample").transpose("block", "rank").values[:, :SHOWN]
     number = np.repeat(ds["block"].values + 1, values.shape[1]).reshape(values.shape)
     rows = [
         pictures.series(name, number[:, part], values[:, part], style=".")
-        for name, part in ((f"top {classes}", slice(classes)), ("next", slice(classes, None)))
+        for name, part in (
+            (f"1 to {classes - 1}", slice(classes - 1)),
+            (f"{classes}, the number of classes", slice(classes - 1, classes)),
+            ("next", slice(classes, None)),
+        )
     ]
     return pictures.lines(f"{label}: top singular values", "figure 4a, C.4", rows, "block", "singular value", log=True)

@@ -7,20 +7,20 @@ import xarray as xr
 
 from resdyn import metrics
 from resdyn.papers import pictures
+from resdyn.papers.case import Case
 from resdyn.papers.lab import Lab
-from resdyn.papers.residual_alignment.networks import main_cases, measured
+from resdyn.papers.residual_alignment.networks import measured
 
 
-def run(lab: Lab) -> None:
+def measure(lab: Lab, label: str, case: Case) -> None:
     """Line through the mean of 1/s_1 from where alignment begins; the slope's error is that over images."""
-    for label, case in main_cases(lab.scale):
-        ds = measured(lab, lab.trained(case))
-        fit, own = metrics.inverse_scaling(ds)
-        note = f"blocks {fit.start} to {ds.sizes['block']}; error of the regression {fit.slope_error:.2g}"
-        lab.record(f"{label}.slope", [line.slope for line in own], "training images", note)
-        lab.record(f"{label}.r_squared", fit.r_squared, note=f"blocks {fit.start} to {ds.sizes['block']}")
-        lab.record(f"{label}.start", fit.start, note="block where the line begins, chosen by BIC")
-        lab.picture(label, _picture(label, ds, fit))
+    ds = measured(lab, lab.trained(case))
+    fit, own = metrics.inverse_scaling(ds)
+    note = f"blocks {fit.start} to {ds.sizes['block']}; error of the regression {fit.slope_error:.2g}"
+    lab.record(f"{label}.slope", [line.slope for line in own], "training images", note)
+    lab.record(f"{label}.r_squared", fit.r_squared, note=f"blocks {fit.start} to {ds.sizes['block']}")
+    lab.record(f"{label}.start", fit.start, note="block where the line begins, chosen by BIC")
+    lab.picture(f"{label}.inverse", _picture(label, ds, fit))
 
 
 def _picture(label: str, ds: xr.Dataset, fit: metrics.InverseScalingFit) -> dict:

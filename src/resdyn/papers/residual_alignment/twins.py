@@ -13,26 +13,36 @@ from resdyn.papers.residual_alignment.late import diagonal_energy
 from resdyn.papers.residual_alignment.networks import measured
 from resdyn.papers.residual_alignment.ra2 import draw_couplings
 
+PARTS = {"": "all blocks", "_late": "last half of the blocks"}
+
 
 def compare_twins(lab: Lab, label: str, twins: dict[str, list[Case]]) -> None:
-    """Record the diagonal energy of both kinds (names in `twins`, one case a seed) and their difference, by seed."""
+    """Record the diagonal energy of both kinds (names in `twins`, one case a seed) and their difference.
+
+    The difference is taken seed by seed, and image by image for the first seed, whose images are the same for both.
+    """
     energies = {name: _energies(lab, f"{label}.{name}", cases) for name, cases in twins.items()}
     (first, a), (second, b) = energies.items()
-    lab.record(f"{label}.difference", a - b, "seeds", f"diagonal energy of {first} minus {second}, seed by seed")
+    for (suffix, blocks), gap in zip(PARTS.items(), a - b, strict=True):
+        note = f"diagonal energy of {first} minus {second}, {blocks}"
+        lab.record(f"{label}.difference{suffix}", np.nanmean(gap, axis=1), "seeds", note)
+        lab.record(f"{label}.difference{suffix}_by_image", gap[0], "training images", f"{note}, first seed")
 
 
 def _energies(lab: Lab, key: str, cases: list[Case]) -> NDArray[np.float64]:
-    """Mean diagonal energy over images, one number a seed; the first seed is drawn."""
-    energies: list[float] = []
+    """Diagonal energy (part, seed, image); the first seed is drawn."""
+    energies: list[list[NDArray[np.float64]]] = []
     for case in cases:
         ds = measured(lab, lab.trained(case))
-        energies.append(float(np.nanmean(diagonal_energy(ds))))
+        energies.append([diagonal_energy(ds, late=bool(part)) for part in PARTS])
         accuracy = lab.result.networks[case.name]["test_accuracy"]
         lab.record(f"{key}.s{case.recipe.seed}.accuracy", 100 * accuracy)
         if case is cases[0]:
             draw_couplings(lab, key, ds)
-    lab.record(f"{key}.energy", energies, "seeds", _note(ds))
-    return np.array(energies)
+    found = np.array(energies).swapaxes(0, 1)
+    for (suffix, blocks), part in zip(PARTS.items(), found, strict=True):
+        lab.record(f"{key}.energy{suffix}", np.nanmean(part, axis=1), "seeds", f"{blocks}, {_note(ds)}")
+    return found
 
 
 def _note(ds: xr.Dataset) -> str:
