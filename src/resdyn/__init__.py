@@ -9,6 +9,7 @@ from resdyn.models import load_model
 from resdyn.report import write_report
 from resdyn.store import open
 from resdyn.stream import ResidualBlock, ResidualStream, States, find_stream, stream_from_blocks
+from resdyn.transfer import to_plain, to_residual
 
 __all__ = [
     "ResidualBlock",
@@ -25,5 +26,7 @@ __all__ = [
     "open",
     "stream_from_blocks",
     "svd",
+    "to_plain",
+    "to_residual",
     "write_report",
 ]

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import nn
 
 from resdyn.nets.cifar import CifarResNet
 from resdyn.nets.cnn import ResidualCNN
 from resdyn.nets.mlp import ResidualMLP
+from resdyn.nets.simplified import SimplifiedNet
 
-__all__ = ["NETS", "CifarResNet", "ResidualCNN", "ResidualMLP", "cifar_resnet"]
+__all__ = ["NETS", "CifarResNet", "ResidualCNN", "ResidualMLP", "SimplifiedNet", "cifar_resnet"]
 
 
-def cifar_resnet(layers: int, classes: int = 10) -> CifarResNet:
+def cifar_resnet(layers: int, classes: int = 10, **options: Any) -> CifarResNet:
     """The CIFAR ResNet with `layers` = 6n+2 weight layers (20, 32, 44, 56, ...)."""
     if layers < 8 or (layers - 2) % 6:
         raise ValueError(f"got layers={layers}, expected 6n+2 with n >= 1: 20, 32, 44, 56, ...")
-    return CifarResNet((layers - 2) // 6, classes)
+    return CifarResNet((layers - 2) // 6, classes, **options)
 
 
 _mlp_512 = partial(ResidualMLP, in_features=(3, 32, 32), width=512)
@@ -34,6 +36,10 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet32": partial(cifar_resnet, 32),
     "cifar_resnet44": partial(cifar_resnet, 44),
     "cifar_resnet56": partial(cifar_resnet, 56),
+    "cifar_plain20": partial(cifar_resnet, 20, skip=False),
+    "simplified": SimplifiedNet,
+    **{f"simplified_resnet{n}": partial(SimplifiedNet, n) for n in (20, 32, 44)},
+    **{f"simplified_plain{n}": partial(SimplifiedNet, n, skip=False) for n in (20, 32, 44)},
     "ra_type1": partial(_mlp_512, depth=16),
     "ra_type2": partial(ResidualCNN, depth=16),
     "ra_type3": partial(ResidualCNN, depth=16, downsample=True),
