@@ -49,15 +49,6 @@ def test_weights_are_drawn_as_in_equations_3_and_4(skip, std):
     assert all(not block.branch.bias.any() for block in net.blocks)
 
 
-def test_a_transferred_plain_net_equals_the_residual_net_of_its_seed():
-    nets = []
-    for options in ({"skip": True}, {"skip": False, "init": "transferred"}):
-        torch.manual_seed(3)
-        nets.append(SimplifiedNet(**SMALL, **options).double().eval())
-    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
-    torch.testing.assert_close(nets[0](x), nets[1](x), rtol=1e-7, atol=1e-7)  # drawn in float32
-
-
 @pytest.mark.parametrize("kernels", ["dominant", "half"])
 def test_dominant_kernels_keep_every_channel_on_its_own_path(kernels):
     net = SimplifiedNet(11, width=4, image_size=8, kernels=kernels).double().eval()
@@ -90,9 +81,7 @@ def test_the_plain_twin_of_the_fledged_net_has_its_parameters_and_no_skips():
     torch.testing.assert_close(b(h), (h + branch).relu())
 
 
-@pytest.mark.parametrize(
-    "options", [{"layers": 21}, {"init": "xavier"}, {"init": "transferred"}, {"kernels": "dominant", "skip": False}]
-)
+@pytest.mark.parametrize("options", [{"layers": 21}, {"init": "xavier"}, {"kernels": "dominant", "skip": False}])
 def test_impossible_options_are_refused(options):
     with pytest.raises(InputError, match="expected"):
         SimplifiedNet(**options)

@@ -148,7 +148,7 @@ def test_a_skip_that_is_not_the_layers_own_is_refused():
             return self.head(h.mean((2, 3)))
 
     net = Elsewhere().eval()
-    with pytest.raises(ComputationError, match="not the layer.s unit skip"):
+    with pytest.raises(ComputationError, match="not the layer's unit skip"):
         to_plain(net, torch.randn(2, 3, 8, 8))
 
 

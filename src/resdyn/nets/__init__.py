@@ -20,7 +20,7 @@ from resdyn.nets.simplified import SimplifiedNet
 __all__ = ["NETS", "CifarResNet", "ResidualCNN", "ResidualMLP", "SimplifiedNet", "cifar_resnet"]
 
 
-def cifar_resnet(layers: int, classes: int = 10, **options: Any) -> CifarResNet:
+def cifar_resnet(layers: int = 20, classes: int = 10, **options: Any) -> CifarResNet:
     """The CIFAR ResNet with `layers` = 6n+2 weight layers (20, 32, 44, 56, ...)."""
     if layers < 8 or (layers - 2) % 6:
         raise ValueError(f"got layers={layers}, expected 6n+2 with n >= 1: 20, 32, 44, 56, ...")
@@ -32,6 +32,7 @@ _mlp_512 = partial(ResidualMLP, in_features=(3, 32, 32), width=512)
 NETS: dict[str, Callable[..., nn.Module]] = {
     "mlp": ResidualMLP,
     "cnn": ResidualCNN,
+    "cifar_resnet": cifar_resnet,
     "cifar_resnet20": partial(cifar_resnet, 20),
     "cifar_resnet32": partial(cifar_resnet, 32),
     "cifar_resnet44": partial(cifar_resnet, 44),

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from resdyn.errors import InputError
 from resdyn.nets.block import ResidualBlock
-from resdyn.nets.unit_skip import identity_kernel, unit_skip
+from resdyn.nets.unit_skip import unit_skip
 
-Init = Literal["kaiming", "hardt_ma", "transferred"]
+Init = Literal["kaiming", "hardt_ma"]
 Kernels = Literal["full", "dominant", "half"]
 KERNEL = 3
 
@@ -80,7 +80,7 @@ class SplitKernel(nn.Module):
 
 
 def initialise(net: nn.Module, init: Init) -> None:
-    """Draw the weights of all convolutions from N(0, 2 / S) or N(0, 1 / S^2), zero their biases; T for "transferred".
+    """Draw the weights of all convolutions from N(0, 2 / S) or N(0, 1 / S^2), and zero their biases.
 
     S = C U V with C the input channels of the whole kernel, also where only its diagonal is kept. Source: Yu and
     Tomasi, equations 3 and 4 (He et al. 2015; Hardt and Ma 2017).
@@ -91,11 +91,6 @@ def initialise(net: nn.Module, init: Init) -> None:
             nn.init.normal_(module.weight, std=math.sqrt(2 / fan) if init == "kaiming" else 1 / fan)
             assert module.bias is not None
             nn.init.zeros_(module.bias)
-    if init == "transferred":
-        with torch.no_grad():
-            for name, parameter in net.named_parameters():
-                if name.startswith("blocks.") and parameter.dim() == 4:
-                    parameter.add_(identity_kernel(parameter))
 
 
 def _block(inputs: int, outputs: int, skip: bool, kernels: Kernels) -> ResidualBlock:
@@ -120,7 +115,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1, groups: int = 1) ->
 def _check(layers: int, skip: bool, init: str, kernels: str) -> None:
     if layers < 5 or (layers - 2) % 3:
         raise InputError(f"got layers={layers}, expected 3N+2 with N >= 1: 20, 32, 44, ...")
-    if init not in ("kaiming", "hardt_ma", "transferred") or (init == "transferred" and skip):
-        raise InputError(f"got init='{init}', expected 'kaiming', 'hardt_ma', or, without skips, 'transferred'")
+    if init not in ("kaiming", "hardt_ma"):
+        raise InputError(f"got init='{init}', expected 'kaiming' or 'hardt_ma'")
     if kernels not in ("full", "dominant", "half") or (kernels != "full" and not skip):
         raise InputError(f"got kernels='{kernels}', expected 'full', or, with skips, 'dominant' or 'half'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -70,11 +70,18 @@ class Lab:
         model = model.to(_device())
         return Trained(case, model, data.prepared(preprocessing).in_memory(), [])
 
-    def trained(self, case: Case, callbacks: Sequence[Callback] = ()) -> Trained:
-        """The network of a case after training, which is done once; its figures go into the result."""
+    def trained(
+        self, case: Case, callbacks: Sequence[Callback] = (), prepare: Callable[[nn.Module], None] | None = None
+    ) -> Trained:
+        """The network of a case after training, which is done once; its figures go into the result.
+
+        `prepare` may add to the untrained network what training is to do (hooks); a case has one such or none.
+        """
         if case.name in self._known and not callbacks:
             return self._known[case.name]
         new = self.untrained(case)
+        if prepare is not None:
+            prepare(new.model)
         suffix = f"+{'+'.join(type(c).__name__ for c in callbacks)}" if callbacks else ""
         path = self.folder / "networks" / f"{case.name}{suffix}.safetensors"
         history = train(new.model, new.data, case.recipe, callbacks, path, checkpoint_every=CHECKPOINT_EVERY)

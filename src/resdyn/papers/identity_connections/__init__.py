@@ -1,0 +1,15 @@
+"""Yu and Tomasi, "Identity Connections in Residual Nets Improve Noise Stability"."""
+
+from pathlib import Path
+
+from resdyn.papers.identity_connections import degradation, dominant, equivalence, weights
+from resdyn.papers.paper import Paper
+
+SCRIPTS = {
+    "degradation": degradation.run,
+    "equivalence": equivalence.run,
+    "weights": weights.statistics,
+    "decay": weights.decay,
+    "dominant": dominant.run,
+}
+PAPER = Paper.of(Path(__file__).parent, SCRIPTS)
