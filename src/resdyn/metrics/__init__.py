@@ -27,6 +27,13 @@ from resdyn.metrics.collapse import (
     within_between_ratio,
     within_class_variability,
 )
+from resdyn.metrics.flows import (
+    dominance_ratio,
+    dominant_fraction,
+    expected_dominant_fraction,
+    phi,
+    phi_logistic,
+)
 from resdyn.metrics.line import (
     collinearity,
     equispacing,
@@ -65,10 +72,13 @@ __all__ = [
     "count_unconverged",
     "coupled_rank",
     "diagonal_energy",
+    "dominance_ratio",
+    "dominant_fraction",
     "equiangularity",
     "equinorm",
     "equispacing",
     "expected_diagonal_energy",
+    "expected_dominant_fraction",
     "fit_line",
     "gap_rank",
     "inverse_scaling",
@@ -82,6 +92,8 @@ __all__ = [
     "nearest_mean_disagreement",
     "neural_collapse",
     "numerical_rank",
+    "phi",
+    "phi_logistic",
     "principal_angles",
     "self_duality",
     "singular_gap",

@@ -77,7 +77,8 @@ def expected_dominant_fraction(n: float, epsilon: float, steps: int, p: float, s
     `formula`: "derived", that; "printed", q = sum of p^(2k) as in equations 10 and 11, which square the probability
     that S_jj is open where the mean of the squared indicator, p^k, belongs; "concluded", q = steps as the conclusion
     prints it for any p, which is the case p = 1. `logistic` takes equation 15 for phi. sigma_V drops out.
-    Errors: first order in epsilon; the sum over j is taken as normal (a scale mixture of normals for finite n).
+    Errors: first order in epsilon, so that it is too low where p is small (paths that leave channel i and come back);
+    the sum over j is taken as normal (it is a scale mixture of normals for finite n).
     Source: Yu and Tomasi, appendix D.4.1.
     """
     q = {"derived": open_paths(p, steps), "printed": open_paths(p**2, steps), "concluded": float(steps)}[formula]

@@ -76,7 +76,8 @@ def _lines(picture: dict[str, Any]) -> Figure:
         error = np.nan_to_num(np.array(row["error"], dtype=float)) if "error" in row else None
         axis.errorbar(x, y, error, fmt=row["style"], color=colour, capsize=2, label=row["name"])
     axis.set(xlabel=picture["xlabel"], ylabel=picture["ylabel"], yscale="log" if picture["log"] else "linear")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if all(value is None or float(value).is_integer() for row in picture["series"] for value in row["x"]):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     return drawn
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from resdyn.papers.identity_connections import degradation, dominant, equivalence, weights
+from resdyn.papers.identity_connections import degradation, dominant, equivalence, probability, trivial, weights
 from resdyn.papers.paper import Paper
 
 SCRIPTS = {
@@ -11,5 +11,7 @@ SCRIPTS = {
     "weights": weights.statistics,
     "decay": weights.decay,
     "dominant": dominant.run,
+    "trivial": trivial.run,
+    "probability": probability.run,
 }
 PAPER = Paper.of(Path(__file__).parent, SCRIPTS)
