@@ -24,7 +24,7 @@ from resdyn.jobs import run_task
 from resdyn.lock import locked
 from resdyn.models import LoadedModel
 from resdyn.plan import Plan
-from resdyn.probes import Coupling, Probe, Singular, fit_probes, resolve_probes
+from resdyn.probes import Coupling, Cushion, Probe, Singular, fit_probes, resolve_probes
 from resdyn.probes.sample import model_device, model_dtype
 from resdyn.probes.trajectory import logits_of
 from resdyn.selection import LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
@@ -145,7 +145,7 @@ def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, pro
 
 def _chunk_size(chunk_size: int | None, probes: Sequence[Probe]) -> int:
     if chunk_size is None:
-        dear = any(isinstance(probe, Singular | Coupling) for probe in probes)
+        dear = any(isinstance(probe, Singular | Coupling | Cushion) for probe in probes)
         return 1 if dear else LIGHT_CHUNK
     if chunk_size < 1:
         raise InputError(f"got chunk_size={chunk_size}, expected at least 1")

@@ -1,5 +1,6 @@
 """Numerics on bare operators; knows no model."""
 
+from resdyn.linalg.norm import NormEstimate, frobenius_norm
 from resdyn.linalg.operator import (
     AdjointOperator,
     ComposedOperator,
@@ -19,11 +20,13 @@ __all__ = [
     "DenseOperator",
     "FunctionOperator",
     "LinearOperator",
+    "NormEstimate",
     "RestrictedOperator",
     "SVDResult",
     "ScaledOperator",
     "SumOperator",
     "align",
+    "frobenius_norm",
     "orthonormalise",
     "principal_angles",
     "svd",

@@ -27,6 +27,7 @@ from resdyn.metrics.collapse import (
     within_between_ratio,
     within_class_variability,
 )
+from resdyn.metrics.cushion import cushions, interlayer_cushion, layer_cushion
 from resdyn.metrics.flows import (
     dominance_ratio,
     dominant_fraction,
@@ -71,6 +72,7 @@ __all__ = [
     "converged_singular_values",
     "count_unconverged",
     "coupled_rank",
+    "cushions",
     "diagonal_energy",
     "dominance_ratio",
     "dominant_fraction",
@@ -81,9 +83,11 @@ __all__ = [
     "expected_dominant_fraction",
     "fit_line",
     "gap_rank",
+    "interlayer_cushion",
     "inverse_scaling",
     "inverse_scaling_fit",
     "inverse_top_value",
+    "layer_cushion",
     "line_geometry",
     "line_shape_score",
     "maximal_angle",

@@ -10,13 +10,14 @@ from typing import Any
 
 from resdyn.errors import InputError
 from resdyn.probes.coupling import Coupling
+from resdyn.probes.cushion import Cushion
 from resdyn.probes.features import Features
 from resdyn.probes.singular import Singular
 from resdyn.probes.trajectory import Trajectory
 from resdyn.suggest import did_you_mean
 
-Probe = Trajectory | Singular | Coupling | Features
-PROBES: dict[str, type[Probe]] = {probe.name: probe for probe in (Trajectory, Singular, Coupling, Features)}
+Probe = Trajectory | Singular | Coupling | Cushion | Features
+PROBES: dict[str, type[Probe]] = {probe.name: probe for probe in (Trajectory, Singular, Coupling, Cushion, Features)}
 
 
 def parse_probes(text: str) -> tuple[Probe, ...]:

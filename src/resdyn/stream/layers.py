@@ -1,0 +1,86 @@
+"""The weighted layers inside the branches of a stream: what enters each, and what its weight makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from resdyn.stream.block import ResidualBlock
+from resdyn.stream.cut import Cut, Evaluation
+from resdyn.stream.discovery import without_neutral
+from resdyn.stream.operations import operation
+from resdyn.stream.states import States
+from resdyn.stream.stream import ResidualStream
+
+LAYERS = {"conv1d", "conv2d", "conv3d", "convolution", "linear"}  # operations called as (input, weight, bias, ..)
+
+
+@dataclass(frozen=True)
+class BranchLayer:
+    """One convolution or linear layer of a branch. `whole`: it reads the state itself and is all of the branch."""
+
+    node: fx.Node
+    whole: bool
+
+    @property
+    def weight(self) -> fx.Node:
+        node = self.node.args[1]
+        assert isinstance(node, fx.Node)
+        return node
+
+    @property
+    def input(self) -> fx.Node:
+        node = self.node.args[0]
+        assert isinstance(node, fx.Node)
+        return node
+
+
+def branch_layers(block: ResidualBlock) -> list[BranchLayer]:
+    """The layers of a block's branch in the order of the graph; products of two computed values are none."""
+    inside = set(block.branch_nodes) | {block.join.fork}
+    found = []
+    for node in block.branch_nodes:
+        if operation(node) in LAYERS and node.args[0] in inside and node.args[1] not in inside:
+            reads = without_neutral(node.args[0]) is without_neutral(block.join.fork)  # type: ignore[arg-type]
+            found.append(BranchLayer(node, reads and without_neutral(block.join.branch) is node))
+    return found
+
+
+@dataclass(frozen=True)
+class LayerValue:
+    """A layer at one sample: its input x, its weight, and `applied`, what another weight makes of x (without bias)."""
+
+    x: Tensor
+    weight: Tensor
+    applied: Callable[[Tensor], Tensor]
+
+    @property
+    def product(self) -> Tensor:
+        """A x, without bias."""
+        return self.applied(self.weight)
+
+
+def layer_values(
+    stream: ResidualStream, block: ResidualBlock, layers: list[BranchLayer], states: States
+) -> list[LayerValue]:
+    """Each of a block's layers at one sample."""
+    evaluation = Evaluation(stream._graph, states.inputs)
+    cut = Cut(stream._graph, [block.join.fork], list(dict.fromkeys(layer.input for layer in layers)))
+    state = states[block.index].reshape(block.graph_shape_in)
+    with torch.no_grad():
+        inputs = dict(zip(cut.targets, cut.bind(evaluation)(state), strict=True))
+    return [_value(layer, inputs[layer.input], evaluation) for layer in layers]
+
+
+def _value(layer: BranchLayer, x: Tensor, evaluation: Evaluation) -> LayerValue:
+    rest, operation = layer.node.args[3:], layer.node.target
+
+    def applied(weight: Tensor) -> Tensor:
+        with torch.no_grad():
+            product: Tensor = operation(x, weight, None, *rest)  # type: ignore[operator]
+        return product
+
+    return LayerValue(x, evaluation(layer.weight), applied)
