@@ -6,7 +6,7 @@ import torch
 from torch.autograd.functional import jacobian as dense_jacobian
 
 from cases import operators, with_spectrum
-from resdyn import capture, find_stream, metrics, open, stream_from_blocks
+from resdyn import capture, find_stream, metrics, open, stream_from_blocks, write_report
 from resdyn.errors import InputError
 from resdyn.linalg import DenseOperator, frobenius_norm
 from resdyn.nets import ResidualMLP, SimplifiedNet
@@ -166,6 +166,14 @@ def test_a_store_of_the_probe_gives_all_cushions(net, tmp_path):
     np.testing.assert_allclose(found["block_cushion"][0, 2], found["interlayer_cushion"][0, 2, 2])
     ratio = found["plain_cushion"] / found["residual_cushion"]
     np.testing.assert_allclose(ratio, (ds["layer_weight_norm"][:, :, 0] / ds["skip_weight_norm"]).values, rtol=1e-12)
+    rows = {row["name"]: row for row in metrics.metrics_table(ds)}
+    assert rows["least_layer_cushion"]["value"] == pytest.approx(float(found["layer_cushion"].min()))
+    assert rows["block_cushion"]["n"] == 4
+    page = write_report(ds, tmp_path / "report.html", figures_dir=tmp_path / "figures").read_text(encoding="utf-8")
+    assert "How much noise do the layers pass on?" in page
+    assert {"layer_cushion.pdf", "block_cushion.pdf", "output_cushion.pdf", "cushion_histogram.pdf"} <= {
+        path.name for path in (tmp_path / "figures").iterdir()
+    }
 
 
 @pytest.mark.parametrize("settings", [{"draws": 1}, {"draws": 2.5}, {"exact_limit": -1}])

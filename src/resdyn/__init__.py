@@ -6,12 +6,14 @@ from resdyn.capture import capture
 from resdyn.data import load_data
 from resdyn.linalg.svd import SVDResult, svd
 from resdyn.models import load_model
+from resdyn.noise import NoiseResponse, noise_response
 from resdyn.report import write_report
 from resdyn.store import open
 from resdyn.stream import ResidualBlock, ResidualStream, States, find_stream, stream_from_blocks
 from resdyn.transfer import to_plain, to_residual
 
 __all__ = [
+    "NoiseResponse",
     "ResidualBlock",
     "ResidualStream",
     "SVDResult",
@@ -23,6 +25,7 @@ __all__ = [
     "load_model",
     "metrics",
     "nets",
+    "noise_response",
     "open",
     "stream_from_blocks",
     "svd",

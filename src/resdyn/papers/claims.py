@@ -51,22 +51,30 @@ class Rule:
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours."""
+    """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours.
+
+    `judged_at`: the smallest scale whose number is evidence (paper, for a cell of a table); at smaller ones the
+    number is shown and not judged.
+    """
 
     claim: str
     where: str
     paper: float | str
     number: str
     rule: Rule
+    judged_at: str = "small"
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Claim:
         """From an entry of expected.json. Raises InputError when a rule needs a number that the paper lacks."""
         try:
             rule = Rule.of(content["rule"])
-            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule)
+            judged_at = content.get("judged_at", "small")
+            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule, judged_at)
         except KeyError as error:
             raise InputError(f"the claim {content} has no {error}") from error
+        if claim.judged_at not in ("small", "paper"):
+            raise InputError(f"the claim '{claim.claim}' is judged at {claim.judged_at}, expected small or paper")
         if rule.kind == "within" and not (isinstance(claim.paper, int | float) and math.isfinite(claim.paper)):
             raise InputError(f"the claim '{claim.claim}' has a rule 'within' but no number of the paper")
         return claim
@@ -77,6 +85,8 @@ class Claim:
             return "not run", f"no run has measured {self.number}: run the experiment at scale paper"
         if scale == "tiny":
             return "not run", "scale tiny checks that the experiment runs, and is no evidence"
+        if scale == "small" and self.judged_at == "paper":
+            return "not run", "a number of a smaller run, shown for comparison and judged at scale paper alone"
         holds = self.rule.holds(number, self.paper)
         why = f"{quantity(number)} is {'' if holds else 'not '}{self.rule}"
         return ("agrees" if holds else "disagrees"), f"{why}; {number.note}" if number.note else why

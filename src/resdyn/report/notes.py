@@ -13,6 +13,7 @@ VARIABLES = {
     "trajectory": ("states",),
     "coupling": ("coupling_uv",),
     "singular": ("singular_values",),
+    "cushion": ("span_product_norm",),
     "features": ("class_mean", "class_count"),
 }
 

@@ -30,6 +30,9 @@ SCALING = (
     ("inverse_scaling_r_squared", "R²"),
     ("inverse_scaling_start", "alignment begins at block number"),
 )
+LAYER_CUSHION = (("layer_cushion", "Mean over layers"), ("least_layer_cushion", "least over layers and samples"))
+BLOCK_CUSHION = (("block_cushion", "Mean over blocks"),)
+OUTPUT_CUSHION = (("output_cushion", "Mean over blocks"),)
 NC1 = (("within_class_variability", "NC1"),)
 NC2 = (
     ("equinorm", "Spread of norms"),

@@ -2,12 +2,25 @@
 
 from pathlib import Path
 
-from resdyn.papers.identity_connections import degradation, dominant, equivalence, probability, trivial, weights
+from resdyn.papers.identity_connections import (
+    cushions,
+    degradation,
+    dominant,
+    equivalence,
+    flows,
+    probability,
+    trivial,
+    weights,
+)
 from resdyn.papers.paper import Paper
 
 SCRIPTS = {
     "degradation": degradation.run,
     "equivalence": equivalence.run,
+    "cushions": cushions.layers,
+    "blocks": cushions.blocks,
+    "noise": cushions.noise,
+    "flows": flows.run,
     "weights": weights.statistics,
     "decay": weights.decay,
     "dominant": dominant.run,

@@ -28,6 +28,8 @@ def run(lab: Lab) -> None:
         errors = [lab.result.numbers[f"{kind}.{n}.error"].value for n in (deep, shallow)]
         lab.record(f"{kind}.error_growth", float(errors[0] or 0) - float(errors[1] or 0),
                    note=f"test error at depth {deep} minus that at depth {shallow}")  # fmt: skip
+        late = loss[kind, deep] / loss[kind, DEPTHS[lab.scale][-2]]
+        lab.record(f"{kind}.growth_late", late, note=f"the same, over depth {DEPTHS[lab.scale][-2]}")
     lab.record("growth_ratio", growth["plain"] / growth["residual"], note="plain growth over residual growth")
     for n in DEPTHS[lab.scale]:
         gap = courses["plain", n]["loss"] - courses["residual", n]["loss"]

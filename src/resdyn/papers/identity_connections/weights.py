@@ -59,6 +59,9 @@ def decay(lab: Lab) -> None:
                 lab.record(f"{key}.decay", term, note="(lambda / 2) |w|^2, biases included")
                 lab.record(f"{key}.printed", term / PRINTED, note="(lambda / 2) |w|^2 / 128")
                 lab.record(f"{key}.ratio", loss / term, note="loss over (lambda / 2) |w|^2")
+        if layers == DEPTHS[lab.scale][0]:
+            terms = [float(lab.result.numbers[f"{kind}.{layers}.before.decay"].value or np.nan) for kind in KINDS]
+            lab.record("before.ratio", terms[0] / terms[1], note="decay term of plain over residual, before training")
         wide = squared_norm(_fan_out(before.model).parameters()) * WEIGHT_DECAY / 2 / PRINTED
         lab.record(f"residual.{layers}.before.fan_out", wide, note="(lambda / 2) |w|^2 / 128 of weights drawn with "
                    "standard deviation 1 / (D U V), D the outputs, instead of equation 4's 1 / (C U V)")  # fmt: skip
