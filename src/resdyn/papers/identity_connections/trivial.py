@@ -15,10 +15,10 @@ from resdyn.papers.results import Number
 
 DRAWS: dict[Scale, int] = {"tiny": 300, "small": 10_000, "paper": 100_000}
 PANELS: dict[str, tuple[str, str, list[Any]]] = {
-    "a": ("n", "dimension n", [5, 10, 20, 30, 40, 60, 80]),
+    "a": ("n", "dimension n", [5, 10, 15, 20, 30, 40, 50]),
     "b": ("layer", "layer l", list(range(10))),
     "c": ("sigma_a", "standard deviation of A", [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]),
-    "d": ("sigma_v", "standard deviation of V", [0.01, 0.05, 0.1, 0.2, 0.5, 1.0]),
+    "d": ("sigma_v", "standard deviation of V", [0.01, 0.1, 1.0]),
     "e": ("p", "probability p", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0]),
     "f": ("epsilon", "epsilon", [0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0]),
 }
