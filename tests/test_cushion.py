@@ -136,6 +136,25 @@ def test_blocks_of_several_layers_have_a_cushion_for_each_and_none_with_the_skip
     np.testing.assert_allclose(found["layer_weight_norm"][1, 1], model.blocks[1].branch.map2.weight.detach().norm())
 
 
+def test_layers_written_as_products_are_layers_too():
+    class Products(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = torch.nn.ParameterList(torch.randn(5, 5, dtype=torch.float64) for _ in range(2))
+            self.bias = torch.nn.Parameter(torch.randn(5, dtype=torch.float64))
+
+        def forward(self, x):
+            for weight in self.weights:
+                x = torch.tanh(x + torch.addmm(self.bias, x, weight))
+            return x
+
+    model, x = Products().eval(), torch.randn(1, 5, dtype=torch.float64)
+    found = measured(model, x)
+    np.testing.assert_allclose(found["layer_output_norm"][0, 0], (x @ model.weights[0]).detach().norm())
+    whole = (x @ model.weights[0] + x).detach().norm()
+    np.testing.assert_allclose(found["skip_output_norm"][0], whole)
+
+
 def test_plain_layers_named_by_hand_are_measured_too(x):
     torch.manual_seed(0)
     plain = SimplifiedNet(5, width=2, image_size=8, skip=False).double().eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
@@ -15,7 +15,10 @@ from resdyn.stream.operations import operation
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
 
-LAYERS = {"conv1d", "conv2d", "conv3d", "convolution", "linear"}  # operations called as (input, weight, bias, ..)
+# Operations of a value and a weight: where both stand among the arguments.
+LAYERS = {"conv1d": (0, 1), "conv2d": (0, 1), "conv3d": (0, 1), "convolution": (0, 1), "linear": (0, 1),
+          "addmm": (1, 2), "mm": (0, 1), "matmul": (0, 1)}  # fmt: skip
+PRODUCTS = {"addmm", "mm", "matmul"}  # without further arguments: x W
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,11 @@ class BranchLayer:
 
     @property
     def weight(self) -> fx.Node:
-        node = self.node.args[1]
-        assert isinstance(node, fx.Node)
-        return node
+        return operand(self.node, LAYERS[operation(self.node)][1])
 
     @property
     def input(self) -> fx.Node:
-        node = self.node.args[0]
-        assert isinstance(node, fx.Node)
-        return node
+        return operand(self.node, LAYERS[operation(self.node)][0])
 
 
 def branch_layers(block: ResidualBlock) -> list[BranchLayer]:
@@ -43,9 +42,19 @@ def branch_layers(block: ResidualBlock) -> list[BranchLayer]:
     inside = set(block.branch_nodes) | {block.join.fork}
     found = []
     for node in block.branch_nodes:
-        if operation(node) in LAYERS and node.args[0] in inside and node.args[1] not in inside:
-            reads = without_neutral(node.args[0]) is without_neutral(block.join.fork)  # type: ignore[arg-type]
-            found.append(BranchLayer(node, reads and without_neutral(block.join.branch) is node))
+        if operation(node) not in LAYERS:
+            continue
+        layer = BranchLayer(node, whole=False)
+        if layer.input in inside and layer.weight not in inside:
+            reads = without_neutral(layer.input) is without_neutral(block.join.fork)
+            found.append(replace(layer, whole=reads and without_neutral(block.join.branch) is node))
+    return found
+
+
+def operand(node: fx.Node, position: int) -> fx.Node:
+    """The argument of a node at a position, which is a node."""
+    found = node.args[position]
+    assert isinstance(found, fx.Node)
     return found
 
 
@@ -76,11 +85,12 @@ def layer_values(
 
 
 def _value(layer: BranchLayer, x: Tensor, evaluation: Evaluation) -> LayerValue:
-    rest, operation = layer.node.args[3:], layer.node.target
+    rest, function = layer.node.args[3:], layer.node.target
+    is_product = operation(layer.node) in PRODUCTS
 
     def applied(weight: Tensor) -> Tensor:
         with torch.no_grad():
-            product: Tensor = operation(x, weight, None, *rest)  # type: ignore[operator]
+            product: Tensor = x @ weight if is_product else function(x, weight, None, *rest)  # type: ignore[operator]
         return product
 
     return LayerValue(x, evaluation(layer.weight), applied)

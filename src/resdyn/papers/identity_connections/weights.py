@@ -32,7 +32,9 @@ def statistics(lab: Lab) -> None:
             weights, units = transferred_weights(model, shifted=kind == "residual")
             for name, value in table_row(weights, units).items():
                 lab.record(f"{letter}.{when}.{name}", value)
-            lab.record(f"{letter}.{when}.large", float((np.abs(weights) > 0.7).sum()), note="weights above 0.7")
+            lab.record(
+                f"{letter}.{when}.large", float((np.abs(weights) > 0.7).sum()), note="weights of magnitude above 0.7"
+            )
             _draw(lab, f"{letter}.{when}", weights, units)
             if when == "after":
                 mode = np.histogram(units, 200)

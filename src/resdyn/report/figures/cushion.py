@@ -80,12 +80,8 @@ def cushion_histogram_paper(ds: xr.Dataset) -> mf.Figure | None:
     return drawn
 
 
-def _measured(ds: xr.Dataset) -> bool:
-    return has(ds, "layer_input_norm", "span_product_norm")
-
-
 def _layers(ds: xr.Dataset) -> profile.Profile | None:
-    if not _measured(ds):
+    if not has(ds, "layer_input_norm"):
         return None
     values = _by_layer(ds)
     return profile.Profile(
@@ -105,7 +101,7 @@ def _by_layer(ds: xr.Dataset) -> Array:
 
 
 def _blocks(ds: xr.Dataset, name: str) -> profile.Profile | None:
-    if not _measured(ds):
+    if not has(ds, "span_product_norm"):
         return None
     values = cushions(ds)[name].transpose("sample", "block").values
     title = "interlayer cushion of the block" if name == "block_cushion" else "interlayer cushion to the output"
@@ -114,7 +110,7 @@ def _blocks(ds: xr.Dataset, name: str) -> profile.Profile | None:
 
 def _chosen(ds: xr.Dataset) -> list[tuple[str, Array, Array]]:
     """(name, cushions over samples, common bins) of the first, the middle and the last layer."""
-    if not _measured(ds) or ds.sizes["sample"] < 2:
+    if not has(ds, "layer_input_norm") or ds.sizes["sample"] < 2:
         return []
     values = _by_layer(ds)
     count = values.shape[1]
