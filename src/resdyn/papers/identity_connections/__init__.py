@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from resdyn.papers.identity_connections import (
+    blocks,
     cushions,
     degradation,
     dominant,
@@ -18,7 +19,7 @@ SCRIPTS = {
     "degradation": degradation.run,
     "equivalence": equivalence.run,
     "cushions": cushions.layers,
-    "blocks": cushions.blocks,
+    "blocks": blocks.run,
     "noise": cushions.noise,
     "flows": flows.run,
     "weights": weights.statistics,

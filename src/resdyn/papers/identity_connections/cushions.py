@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,18 +11,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resdyn import find_stream, load_model, metrics, noise_response, stream_from_blocks
-from resdyn.data import ImageData, load_data
-from resdyn.linalg import frobenius_norm
+from resdyn import metrics, noise_response
 from resdyn.nets.unit_skip import identity_kernel
 from resdyn.papers import pictures
-from resdyn.papers.identity_connections.networks import DEPTHS, KINDS, fledged, simplified, watched
-from resdyn.papers.identity_connections.watch import flow_layers
+from resdyn.papers.identity_connections.networks import DEPTHS, KINDS, fledged, pretrained, simplified, watched
 from resdyn.papers.lab import Lab, Scale, Trained
 
 FloatArray = NDArray[np.float64]
 LAYER: dict[Scale, int] = {"tiny": 3, "small": 10, "paper": 10}  # counted from 1, the first convolution included
-IMAGES: dict[Scale, tuple[int, int]] = {"tiny": (20, 2), "small": (500, 10), "paper": (5000, 100)}  # layers, blocks
+IMAGES: dict[Scale, int] = {"tiny": 20, "small": 500, "paper": 5000}
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 LEVEL = 0.1  # of the numbers; the picture shows all
 ABSOLUTE = 0.01
@@ -46,22 +41,6 @@ def layers(lab: Lab) -> None:
         lab.record(f"kept_shift.{depth}", kept - found["plain"]["cushion"][:, chosen], "training images",
                    "residual with the 1 kept in |A|_F, minus plain")  # fmt: skip
         _draw_layers(lab, depth, found, chosen)
-
-
-def blocks(lab: Lab) -> None:
-    """The interlayer cushion of every block of the fully-fledged networks, the paper's fifth of nine among them."""
-    rows, count = {}, IMAGES[lab.scale][1]
-    for kind in KINDS:
-        network, _ = watched(lab, fledged(lab.scale, kind))
-        found = _block_cushions(network, count)
-        middle = found.shape[1] // 2
-        lab.record(f"fledged.{kind}", found[:, middle], "training images", f"block {middle + 1} of {found.shape[1]}")
-        rows[kind] = found
-    ratio = rows["residual"][:, middle] / rows["plain"][:, middle]
-    lab.record("fledged.ratio", ratio, "training images", "residual over plain, the middle block")
-    lines = [pictures.series(kind, np.arange(1, v.shape[1] + 1), v.mean(0), v.std(0)) for kind, v in rows.items()]
-    title = "interlayer cushion of fully-fledged blocks, mean and spread over images"
-    lab.picture("blocks", pictures.lines(title, "section 5", lines, "block", "cushion"))
 
 
 def noise(lab: Lab) -> None:
@@ -88,7 +67,7 @@ def _layer_cushions(lab: Lab, kind: str, depth: int) -> dict[str, FloatArray]:
     """`cushion` and `kept` (image, block): with the skip's 1 left out of |A|_F and in it."""
     network, _ = watched(lab, simplified(lab.scale, kind, depth))
     net: Any = network.model
-    count = min(IMAGES[lab.scale][0], len(network.data))
+    count = min(IMAGES[lab.scale], len(network.data))
     with torch.no_grad():
         h = net.input_map(network.data.inputs(range(count)).to(next(net.parameters())))
         rows = []
@@ -111,26 +90,6 @@ def _norms(block: Any, h: Tensor) -> tuple[FloatArray, FloatArray, float, float]
     return sizes[0], sizes[1], float(conv.weight.double().norm()), float((conv.weight + rho).double().norm())
 
 
-def _block_cushions(network: Trained, count: int) -> FloatArray:
-    """Interlayer cushions (image, block) of a fully-fledged network, skips and gates included."""
-    paths, _ = flow_layers(network.model)
-    example = network.data.inputs([0]).to(next(network.model.parameters()))
-    skips = all(module.skip for module in network.model.modules() if hasattr(module, "skip"))
-    stream = find_stream(network.model, example) if skips else stream_from_blocks(
-        network.model, paths, example, skip="none")  # fmt: skip
-    rows = []
-    for image in range(min(count, len(network.data))):
-        states = stream.states(network.data.inputs([image]).to(example))
-        row = []
-        for i, state in enumerate(states[: len(stream)]):
-            jacobian, h = stream.jacobian(i, states, kind="block"), state.reshape(-1)
-            norm = frobenius_norm(jacobian, seed=image)
-            product = float(jacobian.matvec(h).double().norm())
-            row.append(float(metrics.interlayer_cushion(product, norm.value, float(h.double().norm()), h.numel())))
-        rows.append(row)
-    return np.array(rows)
-
-
 def _networks(lab: Lab) -> Iterator[tuple[str, nn.Module, Tensor]]:
     """Name, network and training images, as it is fed them: simplified, fully-fledged, pretrained."""
     for depth in DEPTHS[lab.scale]:
@@ -138,13 +97,8 @@ def _networks(lab: Lab) -> Iterator[tuple[str, nn.Module, Tensor]]:
             yield f"{kind}.{depth}", *_fed(watched(lab, simplified(lab.scale, kind, depth))[0])
     for kind in KINDS:
         yield f"{kind}.fledged", *_fed(watched(lab, fledged(lab.scale, kind))[0])
-    folder = Path(os.environ.get("RESDYN_MODELS", "")) / "cifar_resnet"
-    for layers_ in (20, 32, 44):
-        path = folder / f"resnet{layers_}.safetensors"
-        if lab.scale != "tiny" and path.is_file():
-            loaded = load_model(f"resdyn:cifar_resnet{layers_}", path)
-            data: ImageData = load_data("cifar10", "test", lab.root).prepared(loaded.preprocessing)
-            yield f"pretrained.{layers_}", loaded.model, data.inputs(range(NOISE_IMAGES))
+    for layers_, model, data in pretrained(lab):
+        yield f"pretrained.{layers_}", model, data.inputs(range(NOISE_IMAGES))
 
 
 def _fed(network: Trained) -> tuple[nn.Module, Tensor]:

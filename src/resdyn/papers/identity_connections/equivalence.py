@@ -19,7 +19,7 @@ from resdyn.training import EpochEnd, Recipe
 from resdyn.transfer import to_plain_state, to_residual_state
 
 OF_DEPTH: dict[Scale, int] = {"tiny": 1, "small": 1, "paper": 3}
-SIZE: dict[Scale, tuple[int, int | None]] = {"tiny": (4, 128), "small": (6, 2000), "paper": (200, None)}
+SIZE: dict[Scale, tuple[int, int | None]] = {"tiny": (4, 128), "small": (10, 640), "paper": (200, None)}
 
 
 class Losses:

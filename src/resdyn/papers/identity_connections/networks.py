@@ -4,13 +4,21 @@ The paper trains on all of CIFAR-10 for 200 epochs (fully-fledged networks 180),
 network of depth 44; 1e-1 fully-fledged), divided by 10 after three and four fifths, weight decay 1e-4. It states
 neither momentum nor augmentation; test errors of 11 % with a training loss of 0.04 are those of augmented training, so
 at scale `paper` images are shifted and mirrored, and momentum is 0.9 everywhere. Batch 128: its figure 10 counts 1564
-iterations in 4 epochs. At scale `small` images are 5,000 and of 16x16, epochs 20, batches 64.
+iterations in 4 epochs. At scale `small` images are 5,000 and of 16x16, batches
+64, epochs 20 (fully-fledged 8), depths 20 and 32.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from resdyn import load_model
+from resdyn.data import ImageData, load_data
 from resdyn.papers.case import Case
 from resdyn.papers.identity_connections.watch import Watch
 from resdyn.papers.lab import Lab, Scale, Trained
@@ -18,7 +26,7 @@ from resdyn.training import Recipe
 
 WEIGHT_DECAY = 1e-4
 BATCH: dict[Scale, int] = {"tiny": 32, "small": 64, "paper": 128}
-DEPTHS: dict[Scale, tuple[int, ...]] = {"tiny": (5, 8), "small": (20, 32, 44), "paper": (20, 32, 44)}
+DEPTHS: dict[Scale, tuple[int, ...]] = {"tiny": (5, 8), "small": (20, 32), "paper": (20, 32, 44)}
 KINDS = ("plain", "residual")
 TINY: dict[str, Any] = {"width": 4, "image_size": 8}
 
@@ -53,7 +61,8 @@ def fledged(scale: Scale, kind: str, seed: int = 0) -> Case:
     own = _smaller(scale) | {"skip": kind == "residual"}
     if scale == "tiny":
         own |= {"in_channels": 1, "layers": 8}
-    return _case(scale, "cifar_resnet", own | {"layers": own.get("layers", 20)}, 180, 1e-1, seed)
+    case = _case(scale, "cifar_resnet", own | {"layers": own.get("layers", 20)}, 180, 1e-1, seed)
+    return replace(case, recipe=replace(case.recipe, epochs=8)) if scale == "small" else case
 
 
 def watched(lab: Lab, case: Case) -> tuple[Trained, dict[str, Any]]:
@@ -63,6 +72,18 @@ def watched(lab: Lab, case: Case) -> tuple[Trained, dict[str, Any]]:
     watch = Watch(test.prepared(case.build(test)[1]), FLOW_IMAGES[lab.scale])
     network = lab.trained(case, [watch])
     return network, network.found[0]
+
+
+def pretrained(lab: Lab) -> list[tuple[int, nn.Module, ImageData]]:
+    """Depth, network and test images of the trained CIFAR ResNets under RESDYN_MODELS; none at scale tiny."""
+    folder, found = Path(os.environ.get("RESDYN_MODELS", "")) / "cifar_resnet", []
+    for layers in (20, 32, 44):
+        path = folder / f"resnet{layers}.safetensors"
+        if lab.scale != "tiny" and path.is_file():
+            loaded = load_model(f"resdyn:cifar_resnet{layers}", path)
+            data = load_data("cifar10", "test", lab.root).prepared(loaded.preprocessing)
+            found.append((layers, loaded.model, data))
+    return found
 
 
 TEST_IMAGES: dict[Scale, int] = {"tiny": 100, "small": 1000, "paper": 10_000}

@@ -49,11 +49,14 @@ def statistics(lab: Lab) -> None:
 
 def decay(lab: Lab) -> None:
     """Table 4: loss and (lambda / 2) |w|^2 before and after training; also over 128, a factor that the paper's lack."""
-    for layers in DEPTHS[lab.scale]:
+    for layers in DEPTHS["tiny" if lab.scale == "tiny" else "paper"]:
         for kind in KINDS:
             case = simplified(lab.scale, kind, layers)
-            before, (after, _) = lab.untrained(case), watched(lab, case)
-            for when, network in (("before", before), ("after", after)):
+            before = lab.untrained(case)
+            networks = {"before": before}
+            if layers in DEPTHS[lab.scale]:
+                networks["after"] = watched(lab, case)[0]
+            for when, network in networks.items():
                 key = f"{kind}.{layers}.{when}"
                 term = WEIGHT_DECAY / 2 * squared_norm(network.model.parameters())
                 loss = risk(network.model, network.data, 5000 if when == "before" else None)
