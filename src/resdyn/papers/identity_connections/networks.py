@@ -4,8 +4,8 @@ The paper trains on all of CIFAR-10 for 200 epochs (fully-fledged networks 180),
 network of depth 44; 1e-1 fully-fledged), divided by 10 after three and four fifths, weight decay 1e-4. It states
 neither momentum nor augmentation; test errors of 11 % with a training loss of 0.04 are those of augmented training, so
 at scale `paper` images are shifted and mirrored, and momentum is 0.9 everywhere. Batch 128: its figure 10 counts 1564
-iterations in 4 epochs. At scale `small` images are 5,000 and of 16x16, batches
-64, epochs 20 (fully-fledged 8), depths 20 and 32.
+iterations in 4 epochs. At scale `small` images are 5,000 and of 16x16, batches 64, epochs 20 (fully-fledged networks
+8), depths 20 and 32.
 """
 
 from __future__ import annotations
