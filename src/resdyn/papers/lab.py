@@ -82,14 +82,17 @@ class Lab:
         new = self.untrained(case)
         if prepare is not None:
             prepare(new.model)
-        suffix = f"+{'+'.join(type(c).__name__ for c in callbacks)}" if callbacks else ""
-        path = self.folder / "networks" / f"{case.name}{suffix}.safetensors"
+        path = self.checkpoint(case, [type(c).__name__ for c in callbacks])
         history = train(new.model, new.data, case.recipe, callbacks, path, checkpoint_every=CHECKPOINT_EVERY)
         test = case.images_of("test", self.root).prepared(case.build(new.data)[1])
         found = dataclasses.replace(new, found=history.results)
         self._known = {case.name: found}  # one at a time: the next case is another network
         self._describe(found, test, history.records[-1])
         return found
+
+    def checkpoint(self, case: Case, callbacks: Sequence[str] = ()) -> Path:
+        """Where a run of a case with callbacks of these classes is kept."""
+        return self.folder / "networks" / f"{'+'.join([case.name, *callbacks])}.safetensors"
 
     def measured(
         self, network: Trained, probes: str, samples: int | Sequence[int], state: str = "trained"

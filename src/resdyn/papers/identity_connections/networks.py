@@ -69,7 +69,8 @@ def watched(lab: Lab, case: Case) -> tuple[Trained, dict[str, Any]]:
     """A network after training, and its course (see `Watch`)."""
     test = case.images_of("test", lab.root)
     test = test.subset(range(min(len(test), TEST_IMAGES[lab.scale])))
-    watch = Watch(test.prepared(case.build(test)[1]), FLOW_IMAGES[lab.scale])
+    begun = lab.checkpoint(case, [Watch.__name__]).exists()
+    watch = Watch(test.prepared(case.build(test)[1]), FLOW_IMAGES[lab.scale], begun)
     network = lab.trained(case, [watch])
     return network, network.found[0]
 
