@@ -21,8 +21,8 @@ class Watch:
     """Risk and test error before training and after each epoch; flows before it, after epochs 1, 2, 4, .. and the last.
 
     `risk` is the mean loss over the epoch's training images, each before the step it took part in; `error` the share of
-    `test` images that is wrong. Flows are of the first `images` training images. `begun`: a checkpoint holds what was seen
-    before training, so that it need not be seen again.
+    `test` images that is wrong. Flows are of the first `images` training images. `begun`: a checkpoint holds what was
+    seen before training, so that it need not be seen again.
     """
 
     def __init__(self, test: ImageData, images: int, begun: bool = False) -> None:
