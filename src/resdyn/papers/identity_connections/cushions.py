@@ -23,7 +23,7 @@ IMAGES: dict[Scale, int] = {"tiny": 20, "small": 500, "paper": 5000}
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 LEVEL = 0.1  # of the numbers; the picture shows all
 ABSOLUTE = 0.01
-NOISE_IMAGES, NOISE_DRAWS = 200, 10
+NOISE_IMAGES, NOISE_DRAWS = 100, 6
 
 
 def layers(lab: Lab) -> None:
