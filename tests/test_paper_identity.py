@@ -8,7 +8,7 @@ from resdyn.data import load_data
 from resdyn.errors import InputError
 from resdyn.nets import SimplifiedNet
 from resdyn.papers import Claim, Number, get_paper, load_results, run_experiment
-from resdyn.papers.identity_connections.degradation import _at, _reached
+from resdyn.papers.identity_connections.degradation import error_at, reached
 from resdyn.papers.identity_connections.equivalence import decay_to_identity, parameter_gap, shifted
 from resdyn.papers.identity_connections.weights import table_row, transferred_weights
 from resdyn.training import Recipe, train
@@ -107,9 +107,9 @@ def test_table_3_of_the_untrained_networks_is_what_their_laws_give():
 
 def test_a_level_is_reached_between_epochs():
     risk, error = np.array([2.0, 1.0, 0.5]), np.array([0.9, 0.5, 0.4])
-    assert _reached(risk, 1.5) == 0.5
-    assert _at(risk, error, 0.75) == pytest.approx(0.45)
-    assert np.isnan(_reached(risk, 0.1))
+    assert reached(risk, 1.5) == 0.5
+    assert error_at(risk, error, 0.75) == pytest.approx(0.45)
+    assert np.isnan(reached(risk, 0.1))
 
 
 def test_augmentation_shifts_and_mirrors_and_keeps_what_it_shows():

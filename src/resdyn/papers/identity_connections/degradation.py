@@ -64,14 +64,14 @@ def _speed(lab: Lab, plain: Course, residual: Course) -> None:
         plain["risk"], plain["error"], residual["risk"], residual["error"], strict=True
     ):
         level = max(p_risk.min(), r_risk.min())
-        epochs.append(_reached(p_risk, level) / _reached(r_risk, level))
-        errors.append(_at(p_risk, p_error, level) - _at(r_risk, r_error, level))
+        epochs.append(reached(p_risk, level) / reached(r_risk, level))
+        errors.append(error_at(p_risk, p_error, level) - error_at(r_risk, r_error, level))
     lab.record("speedup", epochs, "seeds", "epochs that the plain network needs for the higher of both final risks, "
                "over those of the residual one")  # fmt: skip
     lab.record("error_at_equal_risk", errors, "seeds", "test error there, plain minus residual")
 
 
-def _reached(risk: FloatArray, level: float) -> float:
+def reached(risk: FloatArray, level: float) -> float:
     """Epochs until the risk first falls to a level, between epochs by interpolation."""
     first = int(np.argmax(risk <= level))
     if first == 0:
@@ -80,9 +80,9 @@ def _reached(risk: FloatArray, level: float) -> float:
     return first - 1 + float((high - level) / (high - low))
 
 
-def _at(risk: FloatArray, error: FloatArray, level: float) -> float:
+def error_at(risk: FloatArray, error: FloatArray, level: float) -> float:
     """Test error when the risk first falls to a level."""
-    return float(np.interp(_reached(risk, level), np.arange(len(error)), error))
+    return float(np.interp(reached(risk, level), np.arange(len(error)), error))
 
 
 def _draw(lab: Lab, courses: dict[tuple[str, int], Course]) -> None:
