@@ -9,6 +9,7 @@ stage changes the shape. Indices are 0-based unless said otherwise.
   2..C fall linearly to s_1/2, those after the C-th are `gap` times smaller.
 - coupling: inside a stage block i has V_i = Q cos(i angle) + Q' sin(i angle) and U_i = V_i D_i with
   signs D_i, so that U_j^T J_i V_j = cos((i-j) angle)^2 D_j D_i S_i is diagonal for every pair.
+- cushion (only if asked for): layer cushions 1/(block + 2), interlayer cushions 1 + span, to the output 2, exactly.
 - features: the class means form a simplex equiangular tight frame of radius i + 1 at depth i, the
   scatter within each class is isotropic with standard deviation 1/(i + 1); the classifier is a
   multiple of the transposed means.
@@ -63,6 +64,8 @@ def synthetic_dataset(
             ds = ds.assign(frame.singular(values, right, left, vectors))
         if "coupling" in probes:
             ds = ds.assign(frame.coupling(values, right, left))
+    if "cushion" in probes:
+        ds = ds.assign(frame.cushion())
     if "features" in probes:
         ds = ds.assign(frame.features(rng))
     return ds
@@ -178,6 +181,28 @@ class _Frame:
                     arrays["coupling_vu"][:, i, j] = (right[j].T @ left[i] * scaled) @ (right[i].T @ left[j])
                     arrays["overlap_uv"][:, i, j] = left[i].T @ right[j]
         return {n: (("sample", "block", "block_j", "rank", "rank_j"), a) for n, a in arrays.items()}
+
+    def cushion(self) -> dict[str, tuple]:
+        block = np.arange(self.n_blocks)
+        ones = np.ones((self.n_samples, self.n_blocks))
+        size = np.sqrt(self.state_size[:-1])[:, None]
+        span = np.where(block[None] >= block[:, None], 1.0 + block[None] - block[:, None], np.nan)
+        pairs = np.broadcast_to(span / size, (self.n_samples, *span.shape))
+        layer, pair = ("sample", "block", "part"), ("sample", "block", "block_j")
+        return {
+            "layer_input_norm": (layer, 2 * ones[..., None]),
+            "layer_output_norm": (layer, (3 * ones / (block + 2))[..., None]),
+            "layer_weight_norm": (layer, 1.5 * ones[..., None]),
+            "skip_output_norm": (layer[:2], ones),
+            "skip_weight_norm": (layer[:2], ones),
+            "state_norm": (layer[:2], ones),
+            "output_product_norm": (layer[:2], 2 * ones / size[:, 0]),
+            "output_jacobian_norm": (layer[:2], ones),
+            "output_jacobian_error": (layer[:2], 0 * ones),
+            "span_product_norm": (pair, pairs.copy()),
+            "span_jacobian_norm": (pair, np.where(np.isfinite(pairs), 1.0, np.nan)),
+            "span_jacobian_error": (pair, np.where(np.isfinite(pairs), 0.01, np.nan)),
+        }
 
     def features(self, rng: np.random.Generator) -> dict[str, tuple]:
         n_depths, n_classes = self.n_blocks + 1, self.n_classes

@@ -37,8 +37,18 @@ def test_the_summary_of_a_known_network_holds_its_known_numbers():
 
 
 def test_every_metric_is_described_and_measured_when_all_probes_are_present():
-    names = {metric.name for metric in summarize(synthetic_dataset())}
+    names = {metric.name for metric in summarize(synthetic_dataset(probes=(*PROBES, "cushion")))}
     assert names == set(DESCRIPTIONS)
+
+
+def test_cushions_are_averaged_over_layers_and_blocks():
+    ds = synthetic_dataset(probes=["cushion"], n_blocks=4)
+    assert by_name(ds, "layer_cushion")[0].value == pytest.approx(np.mean([1 / 2, 1 / 3, 1 / 4, 1 / 5]))
+    assert by_name(ds, "least_layer_cushion")[0].value == pytest.approx(1 / 5)
+    assert by_name(ds, "block_cushion")[0].value == pytest.approx(1.0)
+    assert "estimated to 1 %" in by_name(ds, "block_cushion")[0].note
+    assert by_name(ds, "output_cushion")[0].value == pytest.approx(2.0)
+    assert "exact" in by_name(ds, "output_cushion")[0].note
 
 
 @pytest.mark.parametrize("probes", [c for r in range(5) for c in itertools.combinations(PROBES, r)], ids="+".join)

@@ -129,7 +129,7 @@ def test_every_paper_is_whole():
         paper = get_paper(name)
         assert paper.experiments
         assert all(experiment.claims for experiment in paper.experiments.values())
-        claims = [c.number + str(c.rule) for e in paper.experiments.values() for c in e.claims]
+        claims = [e.name + c.number + str(c.rule) for e in paper.experiments.values() for c in e.claims]
         assert len(set(claims)) == len(claims)
         committed = load_results([paper.folder / "results"], name)
         assert all(r.experiment in paper.experiments and r.scale != "tiny" for r in committed)

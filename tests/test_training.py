@@ -76,7 +76,7 @@ def test_the_cosine_schedule_starts_at_lr_and_passes_half_of_it_in_the_middle():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("batch_size", 1), ("lr", 0.0), ("lr", math.nan), ("momentum", 1), ("schedule", "step")],
+    [("epochs", 0), ("batch_size", 1), ("lr", 0.0), ("lr", math.nan), ("momentum", 1), ("schedule", "steps")],
 )
 def test_an_impossible_recipe_is_refused(key, value):
     with pytest.raises(InputError, match=f"got .*{key}"):

@@ -8,12 +8,15 @@ from resdyn.data import load_data
 from resdyn.linalg.eig import EigenResult, eigenvalues
 from resdyn.linalg.svd import SVDResult, svd
 from resdyn.models import load_model
+from resdyn.noise import NoiseResponse, noise_response
 from resdyn.report import write_report
 from resdyn.store import open
 from resdyn.stream import ResidualBlock, ResidualStream, States, find_stream, stream_from_blocks
+from resdyn.transfer import to_plain, to_residual
 
 __all__ = [
     "EigenResult",
+    "NoiseResponse",
     "ResidualBlock",
     "ResidualStream",
     "SVDResult",
@@ -27,8 +30,11 @@ __all__ = [
     "load_model",
     "metrics",
     "nets",
+    "noise_response",
     "open",
     "stream_from_blocks",
     "svd",
+    "to_plain",
+    "to_residual",
     "write_report",
 ]

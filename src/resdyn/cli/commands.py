@@ -94,7 +94,7 @@ class Measurement:
     "digits, mnist, fashion_mnist, cifar10, cifar100, imagenette, or a folder of images by class."
     weights: Weights = None
     probes: str = DEFAULT_PROBES
-    "Any of trajectory, singular, coupling, spectrum, features; with settings: singular(k=30)."
+    "Any of trajectory, singular, coupling, spectrum, robustness, cushion, features; with settings: singular(k=30)."
     samples: int = 16
     "Images to measure one by one, spread over the classes."
     split: str = "test"

@@ -4,6 +4,7 @@ from resdyn.linalg.count import NegativeCount, count_negative
 from resdyn.linalg.distribution import SpectralDistribution, spectral_distribution
 from resdyn.linalg.eig import EigenResult, eigenvalues
 from resdyn.linalg.nonnormality import commutator, departure_from_normality, numerical_abscissa
+from resdyn.linalg.norm import NormEstimate, frobenius_norm
 from resdyn.linalg.operator import (
     AdjointOperator,
     ComposedOperator,
@@ -30,6 +31,7 @@ __all__ = [
     "LinearOperator",
     "MatrixSign",
     "NegativeCount",
+    "NormEstimate",
     "PseudoInverse",
     "RestrictedOperator",
     "SVDResult",
@@ -42,6 +44,7 @@ __all__ = [
     "count_negative",
     "departure_from_normality",
     "eigenvalues",
+    "frobenius_norm",
     "inertia",
     "matrix_sign",
     "numerical_abscissa",

@@ -31,6 +31,14 @@ from resdyn.metrics.collapse import (
     within_class_variability,
 )
 from resdyn.metrics.correlation import Correlation, benjamini_hochberg, holm, pearson, spearman
+from resdyn.metrics.cushion import cushions, interlayer_cushion, layer_cushion
+from resdyn.metrics.flows import (
+    dominance_ratio,
+    dominant_fraction,
+    expected_dominant_fraction,
+    phi,
+    phi_logistic,
+)
 from resdyn.metrics.jacobian_size import eigenvalue_count, jacobian_elements
 from resdyn.metrics.line import (
     collinearity,
@@ -74,20 +82,26 @@ __all__ = [
     "converged_singular_values",
     "count_unconverged",
     "coupled_rank",
+    "cushions",
     "diagonal_energy",
+    "dominance_ratio",
+    "dominant_fraction",
     "eigenvalue_count",
     "equiangularity",
     "equinorm",
     "equispacing",
     "expected_diagonal_energy",
+    "expected_dominant_fraction",
     "fit_line",
     "gap_rank",
     "growing_share",
     "holm",
+    "interlayer_cushion",
     "inverse_scaling",
     "inverse_scaling_fit",
     "inverse_top_value",
     "jacobian_elements",
+    "layer_cushion",
     "line_geometry",
     "line_shape_score",
     "maximal_angle",
@@ -98,6 +112,8 @@ __all__ = [
     "numerical_rank",
     "pearson",
     "percent_negative",
+    "phi",
+    "phi_logistic",
     "principal_angles",
     "self_duality",
     "singular_gap",

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from resdyn.errors import InputError
 from resdyn.metrics.alignment import alignment, between_blocks, expected_diagonal_energy
 from resdyn.metrics.collapse import neural_collapse
+from resdyn.metrics.cushion import cushions
 from resdyn.metrics.line import line_geometry
 from resdyn.metrics.rank import count_unconverged, singular_rank
 from resdyn.metrics.scaling import inverse_scaling
@@ -22,6 +23,7 @@ GAI = "Gai and Zhang (2021)"
 LI = "Li and Papyan (2023)"
 AUBRY = "Aubry, Meng, Sugolov and Papyan (2024)"
 STIFF = "Block-level stiffness analysis of residual networks"
+ARORA = "Arora, Ge, Neyshabur and Zhang (2018)"
 PAPYAN = "Papyan, Han and Donoho (2020)"
 
 # name -> title, how to read it, source
@@ -56,6 +58,10 @@ DESCRIPTIONS: dict[str, tuple[str, str, str]] = {
     "jacobian_norm": ("Norm of the Jacobian", "the largest stretch at once; equals the radius if normal", ""),
     "numerical_abscissa": ("Numerical abscissa", "fastest growth at once, at least the largest real part", TREFETHEN),
     "departure_from_normality": ("Departure from normality", "0 when normal, 1 when nilpotent", "Henrici (1962)"),
+    "layer_cushion": ("layer cushion |Ax| / (|A|_F |x|)", "larger: noise in weights matters less", ARORA),
+    "least_layer_cushion": ("least layer cushion", "of all layers and samples", ARORA),
+    "block_cushion": ("interlayer cushion of a block", "1 when the state passes like a random direction", ARORA),
+    "output_cushion": ("interlayer cushion to the output", "1 when the state passes like a random direction", ARORA),
     "within_class_variability": ("NC1 tr(Sigma_W Sigma_B^+) / C", "0 when every class is a point", PAPYAN),
     "within_between_ratio": ("NC1 tr(Sigma_W) / tr(Sigma_B)", "0 when classes are points", "scatter ratio"),
     "equinorm": ("NC2 variation of class-mean norms", "0 when the norms agree", PAPYAN),
@@ -86,7 +92,7 @@ class Metric:
 
 
 def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
-    """All metrics of the probes present in `ds`, in the order RA1-RA4, stiffness, NC1-NC4; nothing for absent probes.
+    """All metrics of the probes in `ds`, in the order RA1-RA4, stiffness, cushions, NC1-NC4; nothing for absent probes.
 
     `rank` limits RA2 to the top triplets. Numbers are averages over samples of per-sample values (means over
     depths or pairs i != j, medians over blocks); singular triplets that did not converge are left out, and
@@ -101,6 +107,8 @@ def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
         found += [*_rank(ds), *_scaling(ds)]
     if "largest_real" in ds:
         found += _stiffness(ds)
+    if "span_product_norm" in ds:
+        found += _cushion(ds)
     if "class_count" in ds:
         found += _collapse(ds)
     return found
@@ -137,6 +145,21 @@ def _alignment(ds: xr.Dataset, rank: int | None) -> Iterator[Metric]:
         note = f"top {used} triplets{_chance(ds, str(name), used)}"
         yield _over_samples(str(name), per_sample.values, where, note, convergence)
     yield _metric("expected_diagonal_energy", expected_diagonal_energy(used), None, 0, None, f"K = {used}")
+
+
+def _cushion(ds: xr.Dataset) -> Iterator[Metric]:
+    measured = cushions(ds)
+    layers = measured["layer_cushion"].transpose("sample", "block", "part").values.reshape(ds.sizes["sample"], -1)
+    yield _over_samples("layer_cushion", _row_means(layers), "layers in branches", "")
+    least = float(np.nanmin(layers)) if np.isfinite(layers).any() else float("nan")
+    yield _metric("least_layer_cushion", least, None, 0, "layers in branches", "a minimum over samples has no error")
+    for name in ("block_cushion", "output_cushion"):
+        values = measured[name].transpose("sample", "block").values
+        estimate = measured[f"{name}_error"].values / values
+        known = estimate[np.isfinite(estimate)]
+        worst = float(known.max()) if known.size else 0.0
+        note = f"|J|_F estimated to {100 * worst:.1g} % at worst" if worst else "|J|_F exact"
+        yield _over_samples(name, _row_means(values), "blocks", note)
 
 
 def _chance(ds: xr.Dataset, name: str, rank: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -15,18 +16,19 @@ from resdyn.nets.cifar import CifarResNet
 from resdyn.nets.cnn import ResidualCNN
 from resdyn.nets.mlp import ResidualMLP
 from resdyn.nets.resnet import ResNet
+from resdyn.nets.simplified import SimplifiedNet
 
-__all__ = ["NETS", "CifarResNet", "ResNet", "ResidualCNN", "ResidualMLP", "cifar_resnet"]
+__all__ = ["NETS", "CifarResNet", "ResNet", "ResidualCNN", "ResidualMLP", "SimplifiedNet", "cifar_resnet"]
 
 
-def cifar_resnet(layers: int, classes: int = 10) -> CifarResNet:
+def cifar_resnet(layers: int = 20, classes: int = 10, **options: Any) -> CifarResNet:
     """The CIFAR ResNet with `layers` = 6n+2 weight layers (20, 32, 44, 56, ...).
 
     The nets that are called ResNet-18, 34 and 50 are of another kind, `ResNet`, also by the name `cifar_resnet50`.
     """
     if layers < 8 or (layers - 2) % 6:
         raise ValueError(f"got layers={layers}, expected 6n+2 with n >= 1: 20, 32, 44, 56, ...")
-    return CifarResNet((layers - 2) // 6, classes)
+    return CifarResNet((layers - 2) // 6, classes, **options)
 
 
 _mlp_512 = partial(ResidualMLP, in_features=(3, 32, 32), width=512)
@@ -34,6 +36,7 @@ _mlp_512 = partial(ResidualMLP, in_features=(3, 32, 32), width=512)
 NETS: dict[str, Callable[..., nn.Module]] = {
     "mlp": ResidualMLP,
     "cnn": ResidualCNN,
+    "cifar_resnet": cifar_resnet,
     "cifar_resnet20": partial(cifar_resnet, 20),
     "cifar_resnet32": partial(cifar_resnet, 32),
     "cifar_resnet44": partial(cifar_resnet, 44),
@@ -41,6 +44,10 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet18": partial(ResNet, (2, 2, 2, 2)),
     "cifar_resnet34": partial(ResNet, (3, 4, 6, 3)),
     "cifar_resnet50": partial(ResNet, (3, 4, 6, 3), bottleneck=True),
+    "cifar_plain20": partial(cifar_resnet, 20, skip=False),
+    "simplified": SimplifiedNet,
+    **{f"simplified_resnet{n}": partial(SimplifiedNet, n) for n in (20, 32, 44)},
+    **{f"simplified_plain{n}": partial(SimplifiedNet, n, skip=False) for n in (20, 32, 44)},
     "ra_type1": partial(_mlp_512, depth=16),
     "ra_type2": partial(ResidualCNN, depth=16),
     "ra_type3": partial(ResidualCNN, depth=16, downsample=True),

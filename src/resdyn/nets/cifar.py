@@ -10,11 +10,13 @@ class CifarBlock(nn.Module):
     """h -> ReLU(shortcut(h) + F(h)), F = Conv-BN-ReLU-Conv-BN.
 
     Where the shape changes the shortcut takes every second pixel and pads the new channels with zeros, half
-    of them before and half after. Source: He et al. (2016), "Deep residual learning", section 4.2, option A.
+    of them before and half after. Without `skip`: ReLU(F(h)).
+    Source: He et al. (2016), "Deep residual learning", section 4.2, option A.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, skip: bool = True) -> None:
         super().__init__()
+        self.skip = skip
         self.stride, self.padding = stride, (outputs - inputs) // 2
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
@@ -23,7 +25,7 @@ class CifarBlock(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         branch = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(h)))))
-        return F.relu(self._shortcut(h) + branch)
+        return F.relu(self._shortcut(h) + branch) if self.skip else F.relu(branch)
 
     def _shortcut(self, h: Tensor) -> Tensor:
         if self.stride == 1:
@@ -34,6 +36,8 @@ class CifarBlock(nn.Module):
 class CifarResNet(nn.Module):
     """ResNet of 6n+2 layers: a convolution, three stages of n blocks with 16, 32, 64 channels, classifier.
 
+    `skip=False` is the plain twin without shortcuts; `image_size` is what inputs are resized to.
+
     Shapes: input (N, 3, 32, 32), normalised per channel with `mean` and `std` (images in [0, 1]); states
     (N, 16, 32, 32), (N, 32, 16, 16), (N, 64, 8, 8); output (N, classes).
     Source: He et al. (2016), "Deep residual learning", section 4.2.
@@ -42,18 +46,21 @@ class CifarResNet(nn.Module):
     3
     """
 
-    input_size = (3, 32, 32)
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
 
-    def __init__(self, blocks_per_stage: int, classes: int = 10) -> None:
+    def __init__(
+        self, blocks_per_stage: int, classes: int = 10, *, skip: bool = True, width: int = 16, image_size: int = 32,
+        in_channels: int = 3,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(16, 16, blocks_per_stage, stride=1)
-        self.layer2 = _stage(16, 32, blocks_per_stage, stride=2)
-        self.layer3 = _stage(32, 64, blocks_per_stage, stride=2)
-        self.linear = nn.Linear(64, classes)
+        self.input_size = (in_channels, image_size, image_size)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(width, width, blocks_per_stage, 1, skip)
+        self.layer2 = _stage(width, 2 * width, blocks_per_stage, 2, skip)
+        self.layer3 = _stage(2 * width, 4 * width, blocks_per_stage, 2, skip)
+        self.linear = nn.Linear(4 * width, classes)
         self.apply(_he_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,9 +68,9 @@ class CifarResNet(nn.Module):
         return self.linear(self.layer3(self.layer2(self.layer1(h))).mean(dim=(2, 3)))
 
 
-def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-    first = CifarBlock(inputs, outputs, stride)
-    return nn.Sequential(first, *(CifarBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
+def _stage(inputs: int, outputs: int, blocks: int, stride: int, skip: bool) -> nn.Sequential:
+    first = CifarBlock(inputs, outputs, stride, skip)
+    return nn.Sequential(first, *(CifarBlock(outputs, outputs, 1, skip) for _ in range(blocks - 1)))
 
 
 def _he_initialise(module: nn.Module) -> None:

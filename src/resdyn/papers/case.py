@@ -27,8 +27,8 @@ SUBSET_SEED = 0  # of the choice of images, the same for every seed of the train
 class Case:
     """`network` of `NETS` with `options`, on `images` images (None: all) of the first `classes` classes (None: all).
 
-    Weights are drawn with `recipe.seed`. Fully connected networks take images at their own size, unless
-    `options` say `in_features`.
+    Weights are drawn with `recipe.seed` in float32 and brought to `precision`. Fully connected networks take images at
+    their own size, unless `options` say `in_features`.
     """
 
     network: str
@@ -37,11 +37,15 @@ class Case:
     images: int | None = None
     classes: int | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    precision: str = "float32"
 
     @property
     def name(self) -> str:
         """A file name that differs whenever anything about the case does."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, default=str)
+        content = dataclasses.asdict(self)
+        if self.precision == "float32":
+            del content["precision"]  # networks of before there was a choice keep their names
+        text = json.dumps(content, sort_keys=True, default=str)
         return f"{self.network}.{self.data}.s{self.recipe.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def images_of(self, split: str, root: str | None = None) -> ImageData:
@@ -59,7 +63,7 @@ class Case:
         options = self._inputs(tuple(data.image(0).shape)) | {"classes": len(data.class_names)} | dict(self.options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
-            model = NETS[self.network](**options)
+            model = NETS[self.network](**options).to(getattr(torch, self.precision))
         return model.eval(), Preprocessing(tuple(model.input_size))  # type: ignore[arg-type]
 
     def _inputs(self, shape: tuple[int, ...]) -> dict[str, Any]:

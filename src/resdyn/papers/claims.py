@@ -56,7 +56,8 @@ class Claim:
     """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours.
 
     `cell` (row, column) places it in the paper's table, if it comes from one. `experiment` measures the number, if not
-    the one that the claim stands under.
+    the one that the claim stands under. `judged_at`: the smallest scale whose number is evidence (paper, for a cell of
+    a table); at smaller ones the number is shown and not judged.
     """
 
     claim: str
@@ -66,6 +67,7 @@ class Claim:
     rule: Rule
     cell: tuple[str, str] | None = None
     experiment: str | None = None
+    judged_at: str = "small"
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Claim:
@@ -74,9 +76,11 @@ class Claim:
             rule = Rule.of(content["rule"])
             cell = tuple(content["cell"]) if "cell" in content else None
             claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule, cell,
-                        content.get("experiment"))  # fmt: skip
+                        content.get("experiment"), content.get("judged_at", "small"))  # fmt: skip
         except KeyError as error:
             raise InputError(f"the claim {content} has no {error}") from error
+        if claim.judged_at not in ("small", "paper"):
+            raise InputError(f"the claim '{claim.claim}' is judged at {claim.judged_at}, expected small or paper")
         if rule.kind == "within" and not (isinstance(claim.paper, int | float) and math.isfinite(claim.paper)):
             raise InputError(f"the claim '{claim.claim}' has a rule 'within' but no number of the paper")
         return claim
@@ -89,6 +93,8 @@ class Claim:
             return "not run", "scale tiny checks that the experiment runs, and is no evidence"
         if self.rule.errors and number.error is None:
             return "not run", f"{quantity(number)} has no standard error, which the rule asks for: run more of them"
+        if scale == "small" and self.judged_at == "paper":
+            return "not run", "a number of a smaller run, shown for comparison and judged at scale paper alone"
         holds = self.rule.holds(number, self.paper)
         why = f"{quantity(number)} is {'' if holds else 'not '}{self.rule}"
         return ("agrees" if holds else "disagrees"), f"{why}; {number.note}" if number.note else why

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -75,13 +75,19 @@ class Lab:
         model = model.to(_device())
         return Trained(case, model, data.prepared(preprocessing).in_memory(), [])
 
-    def trained(self, case: Case, callbacks: Sequence[Callback] = ()) -> Trained:
-        """The network of a case after training, which is done once; its figures go into the result."""
+    def trained(
+        self, case: Case, callbacks: Sequence[Callback] = (), prepare: Callable[[nn.Module], None] | None = None
+    ) -> Trained:
+        """The network of a case after training, which is done once; its figures go into the result.
+
+        `prepare` may add to the untrained network what training is to do (hooks); a case has one such or none.
+        """
         if case.name in self._known and not callbacks:
             return self._known[case.name]
         new = self.untrained(case)
-        suffix = f"+{'+'.join(type(c).__name__ for c in callbacks)}" if callbacks else ""
-        path = self.folder / "networks" / f"{case.name}{suffix}.safetensors"
+        if prepare is not None:
+            prepare(new.model)
+        path = self.checkpoint(case, [type(c).__name__ for c in callbacks])
         history = train(new.model, new.data, case.recipe, callbacks, path, checkpoint_every=CHECKPOINT_EVERY)
         test = case.images_of("test", self.root).prepared(case.build(new.data)[1])
         found = dataclasses.replace(new, found=history.results)
@@ -103,6 +109,10 @@ class Lab:
             return network.data
         preprocessing = network.case.build(network.data)[1]
         return network.case.images_of("test", self.root).prepared(preprocessing).in_memory()
+
+    def checkpoint(self, case: Case, callbacks: Sequence[str] = ()) -> Path:
+        """Where a run of a case with callbacks of these classes is kept."""
+        return self.folder / "networks" / f"{'+'.join([case.name, *callbacks])}.safetensors"
 
     def measured(
         self, network: Trained, probes: str, samples: int | Sequence[int], state: str = "trained",

@@ -8,6 +8,7 @@ arrays: of one `Sample`, or, where `per_sample` is False, of all batches of the 
 from __future__ import annotations
 
 from resdyn.probes.coupling import Coupling
+from resdyn.probes.cushion import Cushion
 from resdyn.probes.features import Features
 from resdyn.probes.parse import PROBES, Probe, fit_probes, parse_probes, resolve_probes
 from resdyn.probes.robustness import Robustness
@@ -19,6 +20,7 @@ from resdyn.probes.trajectory import Trajectory
 __all__ = [
     "PROBES",
     "Coupling",
+    "Cushion",
     "Features",
     "Probe",
     "Robustness",

@@ -10,6 +10,7 @@ from typing import Any
 
 from resdyn.errors import InputError
 from resdyn.probes.coupling import Coupling
+from resdyn.probes.cushion import Cushion
 from resdyn.probes.features import Features
 from resdyn.probes.robustness import Robustness
 from resdyn.probes.singular import Singular
@@ -17,9 +18,9 @@ from resdyn.probes.spectrum import Spectrum
 from resdyn.probes.trajectory import Trajectory
 from resdyn.suggest import did_you_mean
 
-Probe = Trajectory | Singular | Coupling | Spectrum | Robustness | Features
+Probe = Trajectory | Singular | Coupling | Spectrum | Robustness | Cushion | Features
 PROBES: dict[str, type[Probe]] = {
-    probe.name: probe for probe in (Trajectory, Singular, Coupling, Spectrum, Robustness, Features)
+    probe.name: probe for probe in (Trajectory, Singular, Coupling, Spectrum, Robustness, Cushion, Features)
 }
 
 

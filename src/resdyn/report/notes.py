@@ -14,6 +14,7 @@ VARIABLES = {
     "coupling": ("coupling_uv",),
     "singular": ("singular_values",),
     "spectrum": ("largest_real",),
+    "cushion": ("span_product_norm",),
     "features": ("class_mean", "class_count"),
 }
 

@@ -91,6 +91,7 @@ def _drawn(plan: Plan, ds: xr.Dataset, metrics: sentences.Rows, encode) -> Drawn
 
 def _outline(ds: xr.Dataset) -> list[tuple[str, str, str, str, list[Plan]]]:
     """(anchor, short title, title, probe, pictures) of each section."""
+    cushion = [("cushion", "Noise stability", "How much noise do the layers pass on?", "cushion", _cushion())]
     training = [("training", "Training", "As the network trained", "monitor", _training())]
     return [
         ("trajectories", "Trajectories", "Where the states travel", "trajectory", _trajectories()),
@@ -99,6 +100,7 @@ def _outline(ds: xr.Dataset) -> list[tuple[str, str, str, str, list[Plan]]]:
         ("singular", "Singular values", "How strong are the blocks?", "singular", _singular()),
         ("stiffness", "Stiffness", "Eigenvalues: stiff, reversed, nonnormal?", "spectrum", _stiffness()),
         ("collapse", "Neural collapse", "Neural collapse over depth", "features", _collapse()),
+        *(cushion if "span_product_norm" in ds else []),
         *(training if ds.attrs.get("training") else []),
     ]  # fmt: skip
 
@@ -269,6 +271,23 @@ def _training() -> list[Plan]:
             figures.training_collapse_paper,
             partial(sentences.first_to_last, columns=sentences.TRAINED_COLLAPSE),
         ),
+    ]
+
+
+def _cushion() -> list[Plan]:
+    layer = Markup(
+        "|A x| / (|A|<sub>F</sub> |x|) of each convolution or linear layer A at its input x: the larger, the less the "
+        "layer's output moves, relative to its size, when noise is added to its weights."
+    )
+    block = Markup(
+        "√n |J h| / (|J|<sub>F</sub> |h|) with J the derivative at the state h of n entries: 1 where h is passed on "
+        "like a random direction; below it noise in the state grows relative to the state, above it is damped."
+    )
+    return [
+        _plan("layer_cushion", "Layer cushion", layer, sentences.LAYER_CUSHION),
+        _plan("cushion_histogram", "Layer cushion, sample by sample", layer, ()),
+        _plan("block_cushion", "Interlayer cushion of each block", block, sentences.BLOCK_CUSHION),
+        _plan("output_cushion", "Interlayer cushion from each state to the output", block, sentences.OUTPUT_CUSHION),
     ]
 
 

@@ -48,6 +48,9 @@ NONNORMAL = (
     ("numerical_abscissa", "numerical abscissa"),
     ("departure_from_normality", "departure from normality"),
 )
+LAYER_CUSHION = (("layer_cushion", "Mean over layers"), ("least_layer_cushion", "least over layers and samples"))
+BLOCK_CUSHION = (("block_cushion", "Mean over blocks"),)
+OUTPUT_CUSHION = (("output_cushion", "Mean over blocks"),)
 NC1 = (("within_class_variability", "NC1"),)
 NC2 = (
     ("equinorm", "Spread of norms"),

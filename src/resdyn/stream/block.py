@@ -75,6 +75,11 @@ class ResidualBlock:
         seen = [n for n in self._graph.inputs if n in _ancestors(reads)]
         return tuple(node.name for node in seen)
 
+    @property
+    def branch_nodes(self) -> tuple[fx.Node, ...]:
+        """The operations of the branch, in the exported graph."""
+        return tuple(self._branch.nodes)
+
     def skip(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
         """The skipped value: h itself, or its linear projection (zero if the block has no skip)."""
         if self._skip is None:

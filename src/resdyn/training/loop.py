@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from resdyn.data.images import ImageData
 from resdyn.errors import ComputationError, InputError
 from resdyn.executor import progress_bars
+from resdyn.training.augmentation import augmented
 from resdyn.training.callbacks import Callback, CallbackState, EpochEnd
 from resdyn.training.checkpoint import (
     Checkpoint,
@@ -68,7 +69,8 @@ def train(
 
     With `checkpoint`, a safetensors file written every `checkpoint_every` epochs and at the end, the same
     call goes on where an earlier one stopped. On one machine with one number of threads a resumed run equals
-    an undisturbed one bit for bit: all that is random in epoch t (order, dropout) is a function of (seed, t).
+    an undisturbed one bit for bit: all that is random in epoch t (order, augmentation, dropout) is a function of
+    (seed, t).
     Images are fed as `data.inputs`; use `ImageData.prepared` first. Every epoch sees every image once, but
     for a last batch of a single image, which batch norm could not take.
 
@@ -125,7 +127,8 @@ def _epoch(run: _Run, data: ImageData, recipe: Recipe, epoch: int) -> EpochEnd:
     run.model.train()
     loss, right, seen = 0.0, 0, 0
     for positions in _batches(len(data), recipe, epoch):
-        batch_loss, batch_right = _step(run, data.inputs(positions), data.labels[positions])
+        inputs = augmented(data.inputs(positions)) if recipe.augment else data.inputs(positions)
+        batch_loss, batch_right = _step(run, inputs, data.labels[positions])
         if not math.isfinite(batch_loss):
             raise ComputationError(
                 f"the loss became {batch_loss} in epoch {epoch}: lower the learning rate (lr={recipe.lr})"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from resdyn.errors import InputError
 
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "step")
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,9 @@ class Recipe:
     """Stochastic gradient descent on mean cross entropy plus (weight_decay / 2) |w|^2 over all parameters.
 
     The learning rate of epoch t = 0 .. epochs-1 is lr (1 + cos(pi t / epochs)) / 2 with the schedule
-    `cosine` (Loshchilov and Hutter, 2017, equation 5, one cycle), lr with `constant`. `seed` orders the
+    `cosine` (Loshchilov and Hutter, 2017, equation 5, one cycle), lr with `constant`, and with `step` lr, divided by
+    10 after three fifths of the epochs and once more after four fifths (Yu and Tomasi: 120 and 160 of 200). With
+    `augment` every image is shifted by up to 4 pixels and mirrored at random (He et al., 2016). `seed` orders the
     images; the initial weights belong to the model. Source: Li and Papyan (2023), equation 1 and section 2.3.
 
     >>> Recipe(epochs=4, lr=0.1).learning_rate(2)
@@ -23,6 +25,7 @@ class Recipe:
     """
 
     epochs: int = 100
+    augment: bool = False
     lr: float = 0.1
     weight_decay: float = 1e-2
     batch_size: int = 128
@@ -45,4 +48,6 @@ class Recipe:
         """The learning rate of an epoch, counted from 0."""
         if self.schedule == "constant":
             return self.lr
+        if self.schedule == "step":
+            return self.lr / 10 ** sum(5 * epoch >= part * self.epochs for part in (3, 4))
         return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2

@@ -12,6 +12,16 @@ from .collapse import (
     collapse_variability_paper,
 )
 from .coupling_grid import coupling_grid, coupling_grid_paper
+from .cushion import (
+    block_cushion,
+    block_cushion_paper,
+    cushion_histogram,
+    cushion_histogram_paper,
+    layer_cushion,
+    layer_cushion_paper,
+    output_cushion,
+    output_cushion_paper,
+)
 from .diagonal_energy import diagonal_energy, diagonal_energy_paper
 from .inverse_scaling import inverse_scaling, inverse_scaling_paper
 from .singular_values import singular_values, singular_values_paper
@@ -40,6 +50,8 @@ from .trajectories import (
 )
 
 __all__ = [
+    "block_cushion",
+    "block_cushion_paper",
     "collapse_decision",
     "collapse_decision_paper",
     "collapse_simplex",
@@ -50,16 +62,22 @@ __all__ = [
     "collinearity_paper",
     "coupling_grid",
     "coupling_grid_paper",
+    "cushion_histogram",
+    "cushion_histogram_paper",
     "diagonal_energy",
     "diagonal_energy_paper",
     "eigenvalue_plane",
     "eigenvalue_plane_paper",
     "inverse_scaling",
     "inverse_scaling_paper",
+    "layer_cushion",
+    "layer_cushion_paper",
     "negative_share",
     "negative_share_paper",
     "nonnormality",
     "nonnormality_paper",
+    "output_cushion",
+    "output_cushion_paper",
     "principal_trajectories",
     "principal_trajectories_paper",
     "random_trajectories",

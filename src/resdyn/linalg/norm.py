@@ -1,0 +1,79 @@
+"""The Frobenius norm of an operator that is known only by its products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from resdyn.errors import InputError
+from resdyn.linalg.operator import LinearOperator
+
+EXACT_LIMIT = 512
+DRAWS = 32
+MEMORY_LIMIT = 1 << 28
+
+
+@dataclass(frozen=True)
+class NormEstimate:
+    """A norm, its standard error (0 where it is exact), and the products that it took."""
+
+    value: float
+    error: float
+    num_matvecs: int
+    exact: bool
+
+
+def frobenius_norm(
+    A: LinearOperator, *, draws: int = DRAWS, seed: int = 0, exact_limit: int = EXACT_LIMIT
+) -> NormEstimate:
+    """|A|_F of A (m, n), never materialised: exact where the shorter side is small, else by Hutchinson's estimator.
+
+    Exact, up to rounding: the squares of A (or A^T) times unit vectors, min(m, n) products, if min(m, n) is at most
+    `exact_limit`. Otherwise E |A z|^2 = |A|_F^2 for z of independent signs, averaged over `draws` of them; the error is
+    that of the mean, carried over to its square root. Products are of as many columns at a time as fit 256 MiB.
+    Source: Hutchinson (1990), "A stochastic estimator of the trace of the influence matrix", of A^T A.
+
+    >>> from resdyn.linalg import DenseOperator
+    >>> frobenius_norm(DenseOperator(torch.tensor([[3.0, 0.0], [0.0, 4.0]])))
+    NormEstimate(value=5.0, error=0.0, num_matvecs=2, exact=True)
+    """
+    if draws < 2:
+        raise InputError(f"got draws={draws}, expected at least 2: one draw has no standard error")
+    m, n = A.shape
+    width = max(1, MEMORY_LIMIT // ((m + n) * A.dtype.itemsize))
+    if min(m, n) <= exact_limit:
+        size, product = (n, A.matmat) if n <= m else (m, A.rmatmat)
+        units = (unit_columns(size, part, A) for part in _parts(size, width))
+        total = sum(float(product(columns).double().square().sum()) for columns in units)
+        return NormEstimate(total**0.5, 0.0, size, True)
+    signs = random_signs(A, draws, seed)
+    squares = [A.matmat(signs[:, part[0] : part[-1] + 1]).double().square().sum(0) for part in _parts(draws, width)]
+    return NormEstimate(*norm_of_squares(torch.cat(squares)), draws, False)
+
+
+def norm_of_squares(squares: Tensor) -> tuple[float, float]:
+    """(norm, standard error) from independent unbiased estimates (draws,) of the squared norm."""
+    mean = float(squares.mean())
+    if mean <= 0:
+        return 0.0, 0.0
+    return mean**0.5, float(squares.std()) / len(squares) ** 0.5 / (2 * mean**0.5)
+
+
+def random_signs(A: LinearOperator, count: int, seed: int) -> Tensor:
+    """(n, count) of independent -1 and 1, on the device of A; they depend on the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    bits = torch.randint(2, (count, A.shape[1]), generator=generator)
+    return (2 * bits - 1).to(dtype=A.dtype, device=A.device).T
+
+
+def unit_columns(size: int, part: range, like: LinearOperator) -> Tensor:
+    """Unit vectors number `part` of R^size as columns (size, len(part)), in the dtype and on the device of `like`."""
+    units = torch.zeros(len(part), size, dtype=like.dtype, device=like.device)
+    units[torch.arange(len(part)), torch.arange(part.start, part.stop)] = 1
+    return units.T
+
+
+def _parts(size: int, width: int) -> list[range]:
+    return [range(start, min(start + width, size)) for start in range(0, size, width)]

@@ -1,0 +1,114 @@
+"""How much of the noise in weights and states a network passes on: the norms that cushions consist of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resdyn.errors import InputError
+from resdyn.linalg.norm import frobenius_norm, norm_of_squares, random_signs, unit_columns
+from resdyn.nets.unit_skip import identity_kernel
+from resdyn.probes.sample import Layout, Sample, block_seed, float_dtype
+from resdyn.stream.layers import BranchLayer, branch_layers, layer_values
+from resdyn.stream.tail import rows_of, tail_jacobian
+
+LAYER = ("layer_input_norm", "layer_output_norm", "layer_weight_norm")
+SKIP = ("skip_output_norm", "skip_weight_norm", "state_norm", "output_product_norm", "output_jacobian_norm",
+        "output_jacobian_error")  # fmt: skip
+SPAN = ("span_product_norm", "span_jacobian_norm", "span_jacobian_error")
+
+
+@dataclass(frozen=True)
+class Cushion:
+    """Norms behind the layer cushion and the interlayer cushion of every layer, block and pair of blocks.
+
+    Of each convolution or linear layer A in a branch (`block`, `part`, in order): `layer_input_norm` |x|,
+    `layer_output_norm` |A x| (without bias), `layer_weight_norm` |A|_F of its weights. Where the layer is the whole
+    branch and the skip its unit skip (`block`): `skip_output_norm` |skip(x) + A x|, `skip_weight_norm` |A + rho|_F, rho
+    the ID entries. Of blocks i <= j: `span_product_norm` |J_ij h_i|, J_ij the derivative at h_i of what block j
+    returns (skips and gates included), `span_jacobian_norm` |J_ij|_F and its standard error `span_jacobian_error`; of
+    the model's output `output_product_norm`, `output_jacobian_norm`, `output_jacobian_error`; `state_norm` |h_i|.
+
+    |J|_F is exact (error 0) where h_i or the output has at most `exact_limit` elements, else Hutchinson's estimate from
+    `draws` random signs. Cost: for each block one pass of draws + 1 tangents through the rest of the network.
+    Source: Arora et al. (2018), "Stronger generalization bounds"; Yu and Tomasi, section 5.
+    """
+
+    draws: int = 32
+    exact_limit: int = 512
+    name: ClassVar[str] = "cushion"
+    per_sample: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for key, least in (("draws", 2), ("exact_limit", 0)):
+            value = getattr(self, key)
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"cushion: got {key}={value!r}, expected a whole number of at least {least}")
+
+    def layout(self, stream: Any, n_classes: int) -> Layout:
+        blocks, parts = len(stream), max(1, max(len(branch_layers(block)) for block in stream))
+        dtype = float_dtype(stream)
+        layout: Layout = dict.fromkeys(LAYER, (("block", "part"), (blocks, parts), dtype))
+        layout |= dict.fromkeys(SKIP, (("block",), (blocks,), dtype))
+        return layout | dict.fromkeys(SPAN, (("block", "block_j"), (blocks, blocks), dtype))
+
+    def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
+        layout = self.layout(sample.stream, n_classes)
+        arrays = {name: np.full(shape, np.nan, dtype) for name, (_, shape, dtype) in layout.items()}
+        for block in sample.stream:
+            self._layers(sample, block, arrays)
+            self._spans(sample, block.index, arrays)
+        return arrays
+
+    def _layers(self, sample: Sample, block: Any, arrays: dict[str, np.ndarray]) -> None:
+        layers = branch_layers(block)
+        for part, value in enumerate(layer_values(sample.stream, block, layers, sample.states)):
+            for name, tensor in zip(LAYER, (value.x, value.product, value.weight), strict=True):
+                arrays[name][block.index, part] = _norm(tensor)
+            unit = unit_kernel(layers[part], value.weight)
+            if unit is None or block.skip_kind == "none":
+                continue
+            skipped = block.skip(sample.states[block.index], sample.states.inputs).reshape(value.product.shape)
+            if torch.equal(skipped, value.applied(unit)):
+                arrays["skip_output_norm"][block.index] = _norm(value.product + skipped)
+                arrays["skip_weight_norm"][block.index] = _norm(value.weight + unit)
+
+    def _spans(self, sample: Sample, i: int, arrays: dict[str, np.ndarray]) -> None:
+        jacobian, sizes = tail_jacobian(sample.stream, i, sample.states)
+        state = sample.states[i].reshape(-1)
+        exact = len(state) <= self.exact_limit
+        seed = block_seed(sample.seed, sample.index, i)
+        every = range(len(state))
+        directions = unit_columns(len(state), every, jacobian) if exact else random_signs(jacobian, self.draws, seed)
+        products = jacobian.matmat(torch.cat([directions, state[:, None]], 1))
+        arrays["state_norm"][i] = _norm(state)
+        *blocks, output = rows_of(sizes)
+        for j, rows in enumerate(blocks, start=i):
+            found = (_norm(products[rows, -1]), *_frobenius(products[rows, :-1], exact))
+            for name, value in zip(SPAN, found, strict=True):
+                arrays[name][i, j] = value
+        norm, error = _frobenius(products[output, :-1], exact)
+        if not exact and sizes[-1] <= self.exact_limit:
+            norm, error = frobenius_norm(jacobian.restricted(rows=output), exact_limit=self.exact_limit).value, 0.0
+        for name, value in zip(SKIP[3:], (_norm(products[output, -1]), norm, error), strict=True):
+            arrays[name][i] = value
+
+
+def unit_kernel(layer: BranchLayer, weight: Tensor) -> Tensor | None:
+    """rho, if the layer is the whole branch and its kernel has a centre."""
+    odd = weight.dim() >= 2 and all(size % 2 for size in weight.shape[2:])
+    return identity_kernel(weight) if layer.whole and odd else None
+
+
+def _norm(value: Tensor) -> float:
+    return float(value.double().norm())
+
+
+def _frobenius(images: Tensor, exact: bool) -> tuple[float, float]:
+    """(norm, standard error) from the images of all unit vectors, or of random signs."""
+    squares = images.double().square().sum(0)
+    return (float(squares.sum()) ** 0.5, 0.0) if exact else norm_of_squares(squares)

@@ -1,0 +1,121 @@
+"""Noise stability: cushions of layers and blocks, against depth and as histograms."""
+
+from __future__ import annotations
+
+import matplotlib.figure as mf
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from ...metrics.cushion import cushions
+from ..theme import ACCENT, PALETTE, SECOND, figure, paper_style
+from ..view import Array, has, sample_ids
+from . import profile
+
+COLOURS = (ACCENT, SECOND, PALETTE[4])
+BINS = 24
+
+
+def layer_cushion(ds: xr.Dataset) -> go.Figure | None:
+    """Layer cushion of every layer, in order through the branches."""
+    found = _layers(ds)
+    return None if found is None else profile.draw(found, rangemode="tozero")
+
+
+def layer_cushion_paper(ds: xr.Dataset) -> mf.Figure | None:
+    found = _layers(ds)
+    return None if found is None else profile.draw_paper(found)
+
+
+def block_cushion(ds: xr.Dataset) -> go.Figure | None:
+    """Interlayer cushion of every block alone."""
+    found = _blocks(ds, "block_cushion")
+    return None if found is None else profile.draw(found, rangemode="tozero")
+
+
+def block_cushion_paper(ds: xr.Dataset) -> mf.Figure | None:
+    found = _blocks(ds, "block_cushion")
+    return None if found is None else profile.draw_paper(found)
+
+
+def output_cushion(ds: xr.Dataset) -> go.Figure | None:
+    """Interlayer cushion from every state to the model's output."""
+    found = _blocks(ds, "output_cushion")
+    return None if found is None else profile.draw(found, rangemode="tozero")
+
+
+def output_cushion_paper(ds: xr.Dataset) -> mf.Figure | None:
+    found = _blocks(ds, "output_cushion")
+    return None if found is None else profile.draw_paper(found)
+
+
+def cushion_histogram(ds: xr.Dataset) -> go.Figure | None:
+    """Layer cushions over samples, of the first, the middle and the last layer."""
+    rows = _chosen(ds)
+    if not rows:
+        return None
+    bins = {"start": rows[0][2][0], "end": rows[0][2][-1], "size": rows[0][2][1] - rows[0][2][0]}
+    traces = [
+        go.Histogram(x=values, xbins=bins, name=name, opacity=0.65, marker={"color": colour})
+        for (name, values, _), colour in zip(rows, COLOURS, strict=False)
+    ]
+    drawn = figure(traces, height=360)
+    drawn.update_layout(barmode="overlay")
+    drawn.update_xaxes(title_text="layer cushion")
+    drawn.update_yaxes(title_text="samples")
+    return drawn
+
+
+def cushion_histogram_paper(ds: xr.Dataset) -> mf.Figure | None:
+    rows = _chosen(ds)
+    if not rows:
+        return None
+    with paper_style():
+        drawn = mf.Figure(figsize=(3.3, 2.4))
+        axis = drawn.subplots()
+        for (name, values, edges), colour in zip(rows, COLOURS, strict=False):
+            axis.hist(values, list(edges), label=name, color=colour, alpha=0.65)
+        axis.set(xlabel="layer cushion", ylabel="samples")
+        axis.legend()
+    return drawn
+
+
+def _layers(ds: xr.Dataset) -> profile.Profile | None:
+    if not has(ds, "layer_input_norm"):
+        return None
+    values = _by_layer(ds)
+    return profile.Profile(
+        np.arange(1, values.shape[1] + 1),
+        values,
+        sample_ids(ds),
+        "layer, in order through the branches",
+        "layer cushion",
+    )
+
+
+def _by_layer(ds: xr.Dataset) -> Array:
+    """Layer cushions (sample, layer), the padding left out."""
+    values = cushions(ds)["layer_cushion"].transpose("sample", "block", "part").values
+    flat = values.reshape(len(values), -1)
+    return flat[:, np.isfinite(flat).any(axis=0)]
+
+
+def _blocks(ds: xr.Dataset, name: str) -> profile.Profile | None:
+    if not has(ds, "span_product_norm"):
+        return None
+    values = cushions(ds)[name].transpose("sample", "block").values
+    title = "interlayer cushion of the block" if name == "block_cushion" else "interlayer cushion to the output"
+    return profile.Profile(ds["block"].values, values, sample_ids(ds), "block", title)
+
+
+def _chosen(ds: xr.Dataset) -> list[tuple[str, Array, Array]]:
+    """(name, cushions over samples, common bins) of the first, the middle and the last layer."""
+    if not has(ds, "layer_input_norm") or ds.sizes["sample"] < 2:
+        return []
+    values = _by_layer(ds)
+    count = values.shape[1]
+    positions = sorted({0, count // 2, count - 1})
+    known = values[:, positions][np.isfinite(values[:, positions])]
+    low, high = float(known.min()), float(known.max())
+    edges = np.linspace(low, high if high > low else low + 1e-6, BINS + 1)
+    return [(f"layer {p + 1} of {count}", values[:, p], edges) for p in positions]

@@ -1,0 +1,47 @@
+"""The rest of a network behind a state, and its derivative there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from resdyn.errors import InputError
+from resdyn.stream.block import graph_shape, numel
+from resdyn.stream.cut import Cut, Evaluation
+from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator
+from resdyn.stream.states import States
+from resdyn.stream.stream import ResidualStream
+
+
+def tail_jacobian(
+    stream: ResidualStream, i: int, states: States, *, memory_limit: int = MEMORY_LIMIT
+) -> tuple[JacobianOperator, tuple[int, ...]]:
+    """The derivatives, at state h_i, of what blocks i .. L-1 return and of the model's output, one below the other.
+
+    Returns the operator of shape (sum of sizes, numel of h_i) and the sizes: of the output of each block from `i` on,
+    in order, and of the model's output. A product J_{i,j} v for all j costs one pass through the rest of the network.
+    `states` belong to one sample.
+    """
+    if states.num_samples != 1:
+        raise InputError(f"a Jacobian belongs to one sample, got States of {states.num_samples}; pass states.sample(n)")
+    source = stream.blocks[i].join.fork
+    targets = [block.join.out for block in stream.blocks[i:]] + [stream._target]
+    cut = Cut(stream._graph, [source], list(dict.fromkeys(targets)))
+    run = cut.bind(Evaluation(stream._graph, states.inputs))
+    order = [cut.targets.index(target) for target in targets]
+
+    def stacked(h: Tensor) -> Tensor:
+        values = run(h)
+        return torch.cat([values[k].reshape(-1) for k in order])
+
+    state = states[i].reshape(graph_shape(source))
+    operator = JacobianOperator(stacked, state, cut.numel, memory_limit)
+    return operator, tuple(numel(graph_shape(target)) for target in targets)
+
+
+def rows_of(sizes: Sequence[int]) -> list[slice]:
+    """Where each part lies among the rows of `tail_jacobian`."""
+    ends = torch.tensor(list(sizes)).cumsum(0).tolist()
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
