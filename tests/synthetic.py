@@ -9,7 +9,9 @@ stage changes the shape. Indices are 0-based unless said otherwise.
   2..C fall linearly to s_1/2, those after the C-th are `gap` times smaller.
 - coupling: inside a stage block i has V_i = Q cos(i angle) + Q' sin(i angle) and U_i = V_i D_i with
   signs D_i, so that U_j^T J_i V_j = cos((i-j) angle)^2 D_j D_i S_i is diagonal for every pair.
-- cushion (only if asked for): layer cushions 1/(block + 2), interlayer cushions 1 + span, to the output 2, exactly.
+- spectrum: the eigenvalues of block b are -1/(b + 1), 0 and 2, simple and exact, those of its slices -1, 1 and six 0.
+- robustness: noise of size 2 flips every answer, along gradients of size 1/2.
+- cushion: layer cushions 1/(block + 2), interlayer cushions 1 + span, to the output 2, exactly.
 - features: the class means form a simplex equiangular tight frame of radius i + 1 at depth i, the
   scatter within each class is isotropic with standard deviation 1/(i + 1); the classifier is a
   multiple of the transposed means.
@@ -23,7 +25,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-PROBES = ("trajectory", "singular", "coupling", "features")
+PROBES = ("trajectory", "singular", "coupling", "spectrum", "robustness", "cushion", "features")
+_AMPLITUDES = {"noise_amplitude": 2.0, "gradient_amplitude": 0.5}
 
 
 def synthetic_dataset(
@@ -64,6 +67,11 @@ def synthetic_dataset(
             ds = ds.assign(frame.singular(values, right, left, vectors))
         if "coupling" in probes:
             ds = ds.assign(frame.coupling(values, right, left))
+    if "spectrum" in probes:
+        ds = ds.assign(frame.spectrum())
+    if "robustness" in probes:
+        noise = {name: ("sample", np.full(n_samples, size)) for name, size in _AMPLITUDES.items()}
+        ds = ds.assign(noise)
     if "cushion" in probes:
         ds = ds.assign(frame.cushion())
     if "features" in probes:
@@ -181,6 +189,24 @@ class _Frame:
                     arrays["coupling_vu"][:, i, j] = (right[j].T @ left[i] * scaled) @ (right[i].T @ left[j])
                     arrays["overlap_uv"][:, i, j] = left[i].T @ right[j]
         return {n: (("sample", "block", "block_j", "rank", "rank_j"), a) for n, a in arrays.items()}
+
+    def spectrum(self) -> dict[str, tuple]:
+        dims, ones = ("sample", "block"), np.ones((self.n_samples, self.n_blocks))
+        smallest = -1 / (np.arange(self.n_blocks) + 1.0) * ones
+        known = {
+            "largest_real": 2, "smallest_real": smallest, "spectral_radius": 2, "jacobian_norm": 3, "num_live": 2,
+            "numerical_abscissa": 2.5, "numerical_minimum": -1, "departure_from_normality": 0.5, "num_negative": 1,
+            "num_negative_error": 0, "num_undecided": 0, "num_eigenvalues": 3, "eigen_residual": 1e-7,
+            "condition_largest": 2, "condition_smallest": 2, "largest_real_slices": 1, "smallest_real_slices": -1,
+            "num_eigenvalues_slices": 8, "num_negative_slices": 1, "num_undecided_slices": 0,
+        }  # fmt: skip
+        values = np.stack([2 * ones, 0 * ones, smallest], axis=-1)
+        return {
+            **{name: (dims, value * ones) for name, value in known.items()},
+            "eigen_converged": (dims, ones.astype(bool)),
+            "eigenvalues_real": ((*dims, "eigenvalue"), values),
+            "eigenvalues_imag": ((*dims, "eigenvalue"), 0 * values),
+        }
 
     def cushion(self) -> dict[str, tuple]:
         block = np.arange(self.n_blocks)

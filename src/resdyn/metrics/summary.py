@@ -23,6 +23,7 @@ GAI = "Gai and Zhang (2021)"
 LI = "Li and Papyan (2023)"
 AUBRY = "Aubry, Meng, Sugolov and Papyan (2024)"
 STIFF = "Block-level stiffness analysis of residual networks"
+MOOSAVI = "Moosavi-Dezfooli, Fawzi and Frossard (2016)"
 ARORA = "Arora, Ge, Neyshabur and Zhang (2018)"
 PAPYAN = "Papyan, Han and Donoho (2020)"
 
@@ -58,6 +59,8 @@ DESCRIPTIONS: dict[str, tuple[str, str, str]] = {
     "jacobian_norm": ("Norm of the Jacobian", "the largest stretch at once; equals the radius if normal", ""),
     "numerical_abscissa": ("Numerical abscissa", "fastest growth at once, at least the largest real part", TREFETHEN),
     "departure_from_normality": ("Departure from normality", "0 when normal, 1 when nilpotent", "Henrici (1962)"),
+    "noise_amplitude": ("smallest noise that flips the answer", "in random directions, norm of the input's units", ""),
+    "gradient_amplitude": ("the same along gradients", "an upper bound of the distance to the boundary", MOOSAVI),
     "layer_cushion": ("layer cushion |Ax| / (|A|_F |x|)", "larger: noise in weights matters less", ARORA),
     "least_layer_cushion": ("least layer cushion", "of all layers and samples", ARORA),
     "block_cushion": ("interlayer cushion of a block", "1 when the state passes like a random direction", ARORA),
@@ -92,7 +95,7 @@ class Metric:
 
 
 def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
-    """All metrics of the probes in `ds`, in the order RA1-RA4, stiffness, cushions, NC1-NC4; nothing for absent probes.
+    """All metrics of the probes in `ds`, in the order RA1-RA4, stiffness, noise, NC1-NC4; nothing for absent probes.
 
     `rank` limits RA2 to the top triplets. Numbers are averages over samples of per-sample values (means over
     depths or pairs i != j, medians over blocks); singular triplets that did not converge are left out, and
@@ -107,6 +110,9 @@ def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
         found += [*_rank(ds), *_scaling(ds)]
     if "largest_real" in ds:
         found += _stiffness(ds)
+    for name in ("noise_amplitude", "gradient_amplitude"):
+        if name in ds:
+            found.append(_over_samples(name, ds[name].values, None, "mean over samples"))
     if "span_product_norm" in ds:
         found += _cushion(ds)
     if "class_count" in ds:
