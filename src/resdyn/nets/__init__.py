@@ -13,9 +13,10 @@ from torch import nn
 
 from resdyn.nets.cifar import CifarResNet
 from resdyn.nets.cnn import ResidualCNN
+from resdyn.nets.logistic import LogisticResNet
 from resdyn.nets.mlp import ResidualMLP
 
-__all__ = ["NETS", "CifarResNet", "ResidualCNN", "ResidualMLP", "cifar_resnet"]
+__all__ = ["NETS", "CifarResNet", "LogisticResNet", "ResidualCNN", "ResidualMLP", "cifar_resnet"]
 
 
 def cifar_resnet(layers: int, classes: int = 10) -> CifarResNet:
@@ -34,6 +35,9 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet32": partial(cifar_resnet, 32),
     "cifar_resnet44": partial(cifar_resnet, 44),
     "cifar_resnet56": partial(cifar_resnet, 56),
+    "td_shared": partial(LogisticResNet, shared=True),
+    "td_free": LogisticResNet,
+    "td_mlp": partial(LogisticResNet, shared=True, skip=False),
     "ra_type1": partial(_mlp_512, depth=16),
     "ra_type2": partial(ResidualCNN, depth=16),
     "ra_type3": partial(ResidualCNN, depth=16, downsample=True),
