@@ -82,7 +82,7 @@ class LogisticResNet(nn.Module):
     def walk(self, x: Tensor, depth: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """(x(t), y(t)) for t = 1 .. depth from a state x = x(0) of shape (N, width); one layer is kept at a time."""
         for block in self.unrolled(self.depth if depth is None else depth).blocks:
-            y = block.branch(x)
+            y = torch.sigmoid(layer_map(block)(x))
             x = y if block.shortcut is None else x + y
             yield x, y
 

@@ -1,5 +1,6 @@
 """Training that can be watched, killed and resumed."""
 
+from resdyn.training.adaptive import AdaptiveDepth
 from resdyn.training.callbacks import Callback, EpochEnd
 from resdyn.training.demo import DIGITS_RECIPE, TrainedDigits, train_digits
 from resdyn.training.loop import History, accuracy, train
@@ -8,6 +9,7 @@ from resdyn.training.recipe import Recipe
 
 __all__ = [
     "DIGITS_RECIPE",
+    "AdaptiveDepth",
     "Callback",
     "EpochEnd",
     "History",

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from resdyn.papers.lab import Lab
-from resdyn.papers.transient_dynamics.networks import NETWORKS, SEEDS, case
+from resdyn.papers.transient_dynamics.networks import NETWORKS, SEEDS, case, test_errors
 
 
 def run(lab: Lab) -> None:
-    """Per cent of the test images that are misclassified, over seeds."""
+    """Per cent of the test images that are misclassified: over seeds, or over images where there is one seed."""
     for kind in NETWORKS:
-        errors = []
-        for seed in SEEDS[lab.scale]:
-            chosen = case(lab.scale, kind, seed)
-            lab.trained(chosen)
-            row = lab.result.networks[chosen.name]
-            errors.append(100 * (1 - row["test_accuracy"]))
-        images = row["test_images"]
-        p = errors[0] / 100
-        sampling = 100 * math.sqrt(p * (1 - p) / images)
-        note = f"binomial standard error of one network on {images} test images: {sampling:.2g}"
-        lab.record(f"{kind}.error", errors, "seeds", note)
+        errors = [test_errors(lab, lab.trained(case(lab.scale, kind, seed))) for seed in SEEDS[lab.scale]]
+        over = ("test images", errors[0]) if len(errors) == 1 else ("seeds", [e.mean() for e in errors])
+        lab.record(f"{kind}.error", over[1], over[0], f"{len(errors)} seed(s)")

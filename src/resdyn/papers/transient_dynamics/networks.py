@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from resdyn.papers.case import Case
-from resdyn.papers.lab import Scale
+from resdyn.papers.lab import Lab, Scale, Trained
 from resdyn.training import Recipe
 
 NETWORKS = {"shared": "td_shared", "free": "td_free", "mlp": "td_mlp"}
@@ -43,3 +47,14 @@ def _size(scale: Scale) -> tuple[dict[str, Any], int, int | None, str]:
     if scale == "small":
         return {"width": 256}, 10, 10_000, "mnist"
     return {"width": 24, "depth": 6}, 6, 256, "digits"
+
+
+def test_errors(lab: Lab, network: Trained) -> NDArray[np.float64]:
+    """(test images,): 100 where one is misclassified, else 0: the mean is the error in per cent, its standard error
+    the binomial one."""
+    case, model = network.case, network.model
+    data = case.images_of("test", lab.root).prepared(case.build(network.data)[1])
+    weight = next(model.parameters())
+    with torch.no_grad():
+        wrong = [model(batch.inputs.to(weight)).argmax(1).cpu() != batch.labels for batch in data.batches(1000)]
+    return 100.0 * torch.cat(wrong).double().numpy()
