@@ -22,7 +22,7 @@ from resdyn.models import weights_hash
 from resdyn.papers.case import Case
 from resdyn.papers.results import Number, Result, save_result
 from resdyn.stream import ResidualStream, find_stream, stream_from_blocks
-from resdyn.training import Callback, accuracy, train
+from resdyn.training import Callback, Penalty, accuracy, train
 
 Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
@@ -70,18 +70,20 @@ class Lab:
         model = model.to(_device())
         return Trained(case, model, data.prepared(preprocessing).in_memory(), [])
 
-    def trained(self, case: Case, callbacks: Sequence[Callback] = ()) -> Trained:
+    def trained(self, case: Case, callbacks: Sequence[Callback] = (), penalty: Penalty | None = None) -> Trained:
         """The network of a case after training, which is done once; its figures go into the result."""
-        if case.name in self._known and not callbacks:
+        plain = not callbacks and penalty is None
+        if case.name in self._known and plain:
             return self._known[case.name]
         new = self.untrained(case)
-        suffix = f"+{'+'.join(type(c).__name__ for c in callbacks)}" if callbacks else ""
+        suffix = "".join(f"+{type(c).__name__}" for c in callbacks)
+        suffix += "" if penalty is None else f"+{hashlib.sha256(repr(penalty).encode()).hexdigest()[:8]}"
         path = self.folder / "networks" / f"{case.name}{suffix}.safetensors"
-        history = train(new.model, new.data, case.recipe, callbacks, path, checkpoint_every=CHECKPOINT_EVERY)
+        history = train(new.model, new.data, case.recipe, callbacks, path, CHECKPOINT_EVERY, penalty)
         test = case.images_of("test", self.root).prepared(case.build(new.data)[1])
         found = dataclasses.replace(new, found=history.results)
-        self._known = {case.name: found}  # one at a time: the next case is another network
-        self._describe(found, test, history.records[-1])
+        self._known = {case.name: found} if plain else {}  # one at a time: the next case is another network
+        self._describe(found, test, history.records[-1], suffix)
         return found
 
     def measured(
@@ -110,7 +112,7 @@ class Lab:
         self.result.pictures[key] = picture
         save_result(self.result)
 
-    def _describe(self, network: Trained, test: ImageData, last: dict[str, float]) -> None:
+    def _describe(self, network: Trained, test: ImageData, last: dict[str, float], suffix: str) -> None:
         """What was trained, and how well, in the result."""
         case = network.case
         row = dataclasses.asdict(case) | {
@@ -122,7 +124,7 @@ class Lab:
             "test_accuracy": accuracy(network.model, test),
             "test_images": len(test),
         }
-        self.result.networks[case.name] = row
+        self.result.networks[f"{case.name}{suffix}"] = row
         save_result(self.result)
 
 

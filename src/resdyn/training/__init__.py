@@ -3,7 +3,7 @@
 from resdyn.training.adaptive import AdaptiveDepth
 from resdyn.training.callbacks import Callback, EpochEnd
 from resdyn.training.demo import DIGITS_RECIPE, TrainedDigits, train_digits
-from resdyn.training.loop import History, accuracy, train
+from resdyn.training.loop import History, Penalty, accuracy, train
 from resdyn.training.monitor import Monitor
 from resdyn.training.recipe import Recipe
 
@@ -14,6 +14,7 @@ __all__ = [
     "EpochEnd",
     "History",
     "Monitor",
+    "Penalty",
     "Recipe",
     "TrainedDigits",
     "accuracy",

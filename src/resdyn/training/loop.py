@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from resdyn.training.checkpoint import (
 from resdyn.training.recipe import Recipe
 
 IN_MEMORY_BYTES = 2 * 2**30
+Penalty = Callable[[nn.Module, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class _Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     states: list[CallbackState]
+    penalty: Penalty | None = None
     records: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -63,12 +65,14 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
+    penalty: Penalty | None = None,
 ) -> History:
     """Train `model` in place on `data` by `recipe`; it is left in eval mode.
 
     With `checkpoint`, a safetensors file written every `checkpoint_every` epochs and at the end, the same
     call goes on where an earlier one stopped. On one machine with one number of threads a resumed run equals
     an undisturbed one bit for bit: all that is random in epoch t (order, dropout) is a function of (seed, t).
+    `penalty(model, inputs)` is added to the cross entropy of every batch; its repr says which run this is.
     Images are fed as `data.inputs`; use `ImageData.prepared` first. Every epoch sees every image once, but
     for a last batch of a single image, which batch norm could not take.
 
@@ -78,7 +82,8 @@ def train(
     path = Path(checkpoint) if checkpoint is not None else None
     data = _cached(data)
     run = _begin(model, data, recipe, callbacks)
-    settings = _settings(model, data, recipe, callbacks)
+    run.penalty = penalty
+    settings = _settings(model, data, recipe, callbacks) | ({"penalty": repr(penalty)} if penalty else {})
     if path is not None and path.exists():
         _restore(run, load_checkpoint(path, settings), callbacks)
     done = len(run.records)
@@ -171,10 +176,11 @@ def _matmul(recipe: Recipe) -> Iterator[None]:
 def _step(run: _Run, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
     weight = _weight(run.model)
     labels = labels.to(weight.device)
-    logits = run.model(inputs.to(weight))
+    inputs = inputs.to(weight)
+    logits = run.model(inputs)
     loss = F.cross_entropy(logits, labels)
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss if run.penalty is None else loss + run.penalty(run.model, inputs)).backward()
     run.optimizer.step()
     return loss.item(), int((logits.argmax(1) == labels).sum())
 

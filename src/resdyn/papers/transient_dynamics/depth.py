@@ -8,7 +8,7 @@ import numpy as np
 
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
-from resdyn.papers.transient_dynamics.networks import case, test_errors
+from resdyn.papers.transient_dynamics.networks import case, logistic, test_errors
 from resdyn.training import AdaptiveDepth
 
 KINDS = ("free", "shared")
@@ -23,7 +23,7 @@ def run(lab: Lab) -> None:
         courses[kind] = shrunk.found[0]
         errors = test_errors(lab, shrunk)
         note = f"{courses[kind][0]['depths']['blocks']} layers before; threshold {rule.threshold:g}"
-        lab.record(f"{kind}.depth", len(shrunk.model.blocks), note=note)  # type: ignore[arg-type]
+        lab.record(f"{kind}.depth", logistic(shrunk).depth, note=note)
         lab.record(f"{kind}.error", errors, "test images", "adaptive depth")
         whole = test_errors(lab, lab.trained(case(lab.scale, kind)))
         lab.record(f"{kind}.error_whole", whole, "test images", "all layers kept")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from resdyn.nets import LogisticResNet
 from resdyn.papers.case import Case
 from resdyn.papers.lab import Lab, Scale, Trained
 from resdyn.training import Recipe
@@ -29,7 +30,7 @@ SEEDS: dict[Scale, tuple[int, ...]] = {"tiny": (0,), "small": (0, 1, 2), "paper"
 def case(scale: Scale, kind: str, seed: int = 0, **options: Any) -> Case:
     """The network `kind` (shared, free, mlp) at a scale; `options` go to the network."""
     size, epochs, images, data = _size(scale)
-    rate = LEARNING_RATE[kind] if scale == "paper" else 1e-3
+    rate = LEARNING_RATE[kind] if scale == "paper" else 1e-2 if scale == "tiny" else 1e-3
     return Case(
         network=NETWORKS[kind],
         data=data,
@@ -49,6 +50,12 @@ def _size(scale: Scale) -> tuple[dict[str, Any], int, int | None, str]:
     return {"width": 24, "depth": 6}, 6, 256, "digits"
 
 
+def logistic(network: Trained) -> LogisticResNet:
+    """The model of a network of this paper."""
+    assert isinstance(network.model, LogisticResNet)
+    return network.model
+
+
 def test_errors(lab: Lab, network: Trained) -> NDArray[np.float64]:
     """(test images,): 100 where one is misclassified, else 0: the mean is the error in per cent, its standard error
     the binomial one."""
@@ -58,3 +65,15 @@ def test_errors(lab: Lab, network: Trained) -> NDArray[np.float64]:
     with torch.no_grad():
         wrong = [model(batch.inputs.to(weight)).argmax(1).cpu() != batch.labels for batch in data.batches(1000)]
     return 100.0 * torch.cat(wrong).double().numpy()
+
+
+def states_of(lab: Lab, network: Trained, samples: int) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """x(0) of `samples` test images, as many of each class, in float64 (the model too), and their classes."""
+    case, model = network.case, logistic(network).double()
+    data = case.images_of("test", lab.root).prepared(case.build(network.data)[1])
+    labels = data.labels.numpy()
+    each = -(-samples // len(data.class_names))
+    chosen = np.concatenate([np.flatnonzero(labels == c)[:each] for c in range(len(data.class_names))])
+    with torch.no_grad():
+        x = model.input_map(data.inputs(torch.as_tensor(chosen)).to(model.classifier.weight).flatten(1))
+    return x, labels[chosen]

@@ -6,24 +6,28 @@ import numpy as np
 
 from resdyn.nets.logistic import STARTS
 from resdyn.papers import pictures
-from resdyn.papers.lab import Lab
-from resdyn.papers.transient_dynamics.networks import case, test_errors
+from resdyn.papers.lab import Lab, Scale
+from resdyn.papers.transient_dynamics.networks import case, logistic, test_errors
 from resdyn.training import AdaptiveDepth
 
-SCALE = {"tiny": "tiny", "small": "small", "paper": "small"}  # 256 neurons, 10,000 images also at scale paper
+SCALE: dict[Scale, Scale] = {
+    "tiny": "tiny",
+    "small": "small",
+    "paper": "small",
+}  # 256 neurons, 10,000 images also at scale paper
 
 
 def run(lab: Lab) -> None:
     """Free weights from three starts: gap of the last two residuals before training, layers and error after it."""
     rows = []
     for start in STARTS:
-        shrunk = lab.trained(case(SCALE[lab.scale], "free", start=start), [AdaptiveDepth(blocks=["blocks"])])  # type: ignore[arg-type]
+        shrunk = lab.trained(case(SCALE[lab.scale], "free", start=start), [AdaptiveDepth(blocks=["blocks"])])
         course = shrunk.found[0]
         gaps = [row["gaps"]["blocks"] for row in course if "blocks" in row["gaps"]]
-        width = shrunk.model.classifier.in_features  # type: ignore[union-attr]
+        width = logistic(shrunk).classifier.in_features
         note = f"{width} neurons, {len(shrunk.data)} images"
         lab.record(f"{start}.least_gap", min(gaps[1:], default=np.nan), note=f"after any epoch; {note}")
-        lab.record(f"{start}.depth", len(shrunk.model.blocks), note=note)  # type: ignore[arg-type]
+        lab.record(f"{start}.depth", logistic(shrunk).depth, note=note)
         lab.record(f"{start}.error", test_errors(lab, shrunk), "test images", note)
         depths = [row["depths"]["blocks"] for row in course]
         rows.append(pictures.series(f"start {start}", range(len(depths)), depths))
