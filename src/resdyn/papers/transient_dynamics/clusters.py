@@ -58,7 +58,7 @@ def run(lab: Lab) -> None:
 
 
 def embed(points: NDArray[np.float32]) -> tuple[str, NDArray[np.float64]]:
-    """("UMAP" or "PCA ...", points (sample, 2)): UMAP of 50 principal components where umap-learn is there, else PCA."""
+    """("UMAP" or "PCA ...", points (sample, 2)): UMAP of 50 components where umap-learn is there."""
     reduced = PCA(min(COMPONENTS, *points.shape), random_state=0).fit_transform(points)
     try:
         umap = require("umap", "umap")
