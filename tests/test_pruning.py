@@ -129,7 +129,7 @@ def test_what_cannot_be_is_refused(weights, tmp_path):
         prune(loaded, data.of_classes(["0", "1"]), choose_by=20)
     with pytest.raises(InputError, match="holds no pruned model"):
         load_pruned(tmp_path)
-    with pytest.raises(InputError, match="no module 'blocks.9'"):
+    with pytest.raises(InputError, match=r"no module 'blocks\.9'"):
         drop(loaded.model, ["blocks.9"])
     (tmp_path / "pruned.json").write_text('{"format": "other", "model": "m", "dropped": []}')
     with pytest.raises(InputError, match="of the format 'other'"):

@@ -11,7 +11,7 @@ from torch import nn
 from resdyn.data.images import ImageData
 from resdyn.errors import InputError
 from resdyn.training.callbacks import CallbackState, EpochEnd
-from resdyn.training.depth import block_lists, check_lists, depths, remove_last, residual_gaps, shrink
+from resdyn.training.depth import block_lists, check_lists, depths, evaluating, remove_last, residual_gaps, shrink
 
 SAMPLES_SEED = 0
 
@@ -117,15 +117,12 @@ def _removable(model: nn.Module, path: str, optimizer: Any, inputs: tuple[Any, .
     modules = model.get_submodule(path)._modules
     key, block = list(modules.items())[-1]
     modules.pop(key)
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             model(*inputs, **named)
     except (RuntimeError, ValueError, IndexError, KeyError):
         return False
     finally:
-        model.train(was_training)
         modules[key] = block
     remove_last(model, path, optimizer)
     return True

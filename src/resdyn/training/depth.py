@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ def block_lists(model: nn.Module, *example: Any, **named: Any) -> tuple[str, ...
     By dataflow (`find_stream`): of the lists that a block's branch lies in, the innermost with it as one element.
     Errors: those of `find_stream`; InputError where no block stands in a list.
     """
-    paths = [_list_of(model, block.path) for block in find_stream(model, *example, **named)]
+    with evaluating(model):
+        paths = [_list_of(model, block.path) for block in find_stream(model, *example, **named)]
     found = tuple(dict.fromkeys(path for path in paths if path is not None))
     if not found:
         raise InputError(
@@ -108,6 +109,18 @@ def follow_depth_on_load(model: nn.Module) -> None:
     model.register_load_state_dict_pre_hook(_shrink_to)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode; afterwards each in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 def _shrink_to(model: nn.Module, tensors: Mapping[str, Any], prefix: str, *_: Any) -> None:
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     shrink(model, depths_in(model, own))
@@ -147,18 +160,12 @@ def _residuals(
 
         return hook
 
-    was_training = model.training
-    with ExitStack() as stack:
+    with ExitStack() as stack, evaluating(model), torch.no_grad():
         for path in found:
             for block in dict.fromkeys(_modules(model, path).values()):  # one that stands there often is called often
                 handle = block.register_forward_hook(keep(path), with_kwargs=True)
                 stack.callback(handle.remove)
-        model.eval()
-        try:
-            with torch.no_grad():
-                model(*inputs, **named)
-        finally:
-            model.train(was_training)
+        model(*inputs, **named)
     unseen = [path for path, residuals in found.items() if not residuals]
     if unseen:
         raise ComputationError(f"the model does not run the blocks of {', '.join(unseen)} on its way to the output")

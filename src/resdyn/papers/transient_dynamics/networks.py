@@ -22,7 +22,7 @@ NETWORKS = {"shared": "td_shared", "free": "td_free", "mlp": "td_mlp"}
 STARTS: dict[str, dict[str, Any]] = {"shared": {}, "free": {"start": "zero"}, "mlp": {}}
 LEARNING_RATE: dict[str, float] = {"shared": 5e-4, "free": 5e-4, "mlp": 2e-4}  # the perceptron does not learn at 5e-4
 SAMPLES: dict[Scale, int] = {"tiny": 40, "small": 200, "paper": 200}  # of all classes
-PER_CLASS: dict[Scale, int] = {"tiny": 10, "small": 200, "paper": 200}
+NOISE_IMAGES: dict[Scale, int] = {"tiny": 40, "small": 500, "paper": 300}
 LAYERS: dict[Scale, int] = {"tiny": 60, "small": 1000, "paper": 1000}  # of the unrolled network
 SEEDS: dict[Scale, tuple[int, ...]] = {"tiny": (0,), "small": (0, 1, 2), "paper": (0,)}
 

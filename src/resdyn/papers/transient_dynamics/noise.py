@@ -12,7 +12,7 @@ from torch import Tensor
 from resdyn.nets.logistic import LogisticResNet
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
-from resdyn.papers.transient_dynamics.networks import PER_CLASS, case, logistic, states_of
+from resdyn.papers.transient_dynamics.networks import NOISE_IMAGES, case, logistic, states_of
 
 AMPLITUDES = np.geomspace(1e-3, 3.0, 15)
 DRAWS = 10
@@ -35,7 +35,7 @@ def run(lab: Lab) -> None:
     curves: dict[str, NoiseCurves] = {}
     for kind in KINDS:
         network = lab.trained(case(lab.scale, kind))
-        x, labels = states_of(lab, network, PER_CLASS[lab.scale])
+        x, labels = states_of(lab, network, NOISE_IMAGES[lab.scale])
         for reading, note in READINGS.items():
             found = noise_curves(logistic(network), x, torch.as_tensor(labels), positive=bool(reading))
             key, note = f"{kind}{reading}", f"noise {note}; {len(labels)} test images"

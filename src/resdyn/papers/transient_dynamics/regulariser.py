@@ -12,7 +12,7 @@ from resdyn.nets.logistic import LogisticResNet, layer_map
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab, Scale
 from resdyn.papers.transient_dynamics import theory
-from resdyn.papers.transient_dynamics.networks import PER_CLASS, case, logistic, states_of, test_errors
+from resdyn.papers.transient_dynamics.networks import NOISE_IMAGES, case, logistic, states_of, test_errors
 from resdyn.papers.transient_dynamics.noise import AMPLITUDES, noise_curves, onset
 
 STRENGTHS = (0.01, 0.1, 1.0)
@@ -56,7 +56,7 @@ def run(lab: Lab) -> None:
             penalty = NoisePenalty(strength) if strength else None
             network = lab.trained(case(scale, "shared", seed), penalty=penalty)
             errors.append(test_errors(lab, network).mean())
-            x, labels = states_of(lab, network, PER_CLASS[scale])
+            x, labels = states_of(lab, network, NOISE_IMAGES[scale])
             lost.append(noise_curves(logistic(network), x, torch.as_tensor(labels)).lost)
         onsets[strength] = [float(onset(rows).mean()) for rows in lost]
         note = f"strength {strength:g}, {x.shape[1]} neurons, {len(network.data)} images"
