@@ -13,6 +13,7 @@ from resdyn import find_stream
 from resdyn.errors import InputError
 from resdyn.nets import NETS, CifarResNet, ResidualCNN, ResidualMLP, ResNet, cifar_resnet
 from resdyn.nets.block import ResidualBlock
+from resdyn.nets.logistic import LogisticResNet, layer_map
 
 
 def cifar_weights(layers: int) -> Path:
@@ -208,3 +209,51 @@ def test_stochastic_depth_is_found_as_a_residual_stream():
 def test_an_impossible_stochastic_depth_is_refused(options):
     with pytest.raises(InputError, match="expected 0 <= drop < 1"):
         ResidualMLP(width=4, depth=1, **options)
+
+
+def test_a_logistic_resnet_follows_its_equation():
+    net = LogisticResNet(in_features=6, width=5, depth=3, classes=4).double()
+    u = torch.randn(7, 6, dtype=torch.float64)
+    x = net.input_map(u)
+    for layer in map(layer_map, net.blocks):
+        x = x + 1 / (1 + torch.exp(-(x @ layer.weight.T + layer.bias)))
+    torch.testing.assert_close(net(u), x @ net.classifier.weight.T + net.classifier.bias)
+    *_, (last, _) = net.walk(net.input_map(u))
+    torch.testing.assert_close(last, x)
+
+
+def test_the_perceptron_twin_keeps_no_sum():
+    net = LogisticResNet(in_features=6, width=5, depth=2, shared=True, skip=False)
+    for x, y in net.walk(net.input_map(torch.randn(3, 6))):
+        assert torch.equal(x, y)
+
+
+def test_shared_weights_unroll_to_any_depth_and_stay_shared():
+    net = LogisticResNet(in_features=6, width=5, depth=3, shared=True)
+    assert sum(p.numel() for p in net.blocks.parameters()) == 5 * 5 + 5
+    deep = net.unrolled(40)
+    assert (net.depth, deep.depth) == (3, 40)
+    assert layer_map(deep.blocks[39]).weight is layer_map(net.blocks[0]).weight
+    u = torch.randn(2, 6)
+    assert torch.equal(net.unrolled(3)(u), net(u))
+    with pytest.raises(InputError, match="got depth 4, expected 1 to 3"):
+        LogisticResNet(in_features=6, width=5, depth=3).unrolled(4)
+
+
+def test_free_layers_start_independent_equal_or_at_zero():
+    def spread(start):
+        net = LogisticResNet(in_features=6, width=5, depth=3, start=start)
+        return [float(layer_map(block).weight.detach().sum()) for block in net.blocks]
+
+    assert len(set(spread("independent"))) == 3
+    assert len(set(spread("equal"))) == 1
+    assert spread("zero") == [0, 0, 0]
+    with pytest.raises(InputError, match="got start='ones'"):
+        LogisticResNet(start="ones")
+    with pytest.raises(InputError, match="got width=5 and depth=0"):
+        LogisticResNet(width=5, depth=0)
+
+
+def test_the_stream_of_a_logistic_resnet_is_found():
+    stream = find_stream(LogisticResNet(in_features=6, width=5, depth=3, shared=True).eval(), torch.randn(2, 6))
+    assert [block.skip_kind for block in stream] == ["identity"] * 3

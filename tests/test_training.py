@@ -76,7 +76,16 @@ def test_the_cosine_schedule_starts_at_lr_and_passes_half_of_it_in_the_middle():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("batch_size", 1), ("lr", 0.0), ("lr", math.nan), ("momentum", 1), ("schedule", "steps")],
+    [
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("lr", 0.0),
+        ("lr", math.nan),
+        ("momentum", 1),
+        ("schedule", "steps"),
+        ("optimizer", "rprop"),
+        ("matmul_precision", "low"),
+    ],
 )
 def test_an_impossible_recipe_is_refused(key, value):
     with pytest.raises(InputError, match=f"got .*{key}"):
@@ -94,6 +103,29 @@ def test_one_step_is_gradient_descent_on_cross_entropy_with_weight_decay():
     assert history.records[0]["loss"] == pytest.approx(loss.item())
 
 
+def test_adam_takes_its_own_first_step():
+    data, model = blobs(8), nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    before = model[1].weight.detach().clone()
+    loss = nn.functional.cross_entropy(model(data.inputs(range(8))), data.labels)
+    (gradient,) = torch.autograd.grad(loss, model[1].weight)
+    train(model, data, Recipe(epochs=1, lr=0.01, weight_decay=0.0, batch_size=8, optimizer="adam"))
+    torch.testing.assert_close(model[1].weight.detach(), before - 0.01 * gradient / (gradient.abs() + 1e-8))
+
+
+def test_the_precision_of_products_is_the_callers_again_afterwards():
+    seen = []
+
+    class Look(Watch):
+        def update(self, state, end):
+            seen.append(torch.get_float32_matmul_precision())
+            return super().update(state, end)
+
+    before = torch.get_float32_matmul_precision()
+    train(net(), blobs(), dataclasses.replace(RECIPE, epochs=1, matmul_precision="medium"), [Look()])
+    assert seen == ["medium"]
+    assert torch.get_float32_matmul_precision() == before
+
+
 def test_training_is_a_function_of_its_seed_and_leaves_the_callers_random_state():
     models = [net(), net(), net()]
     torch.manual_seed(1)
@@ -106,15 +138,18 @@ def test_training_is_a_function_of_its_seed_and_leaves_the_callers_random_state(
     assert not models[0].training
 
 
-@pytest.mark.parametrize("stop_at", [0, 1, 4])
-def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, stop_at):
+ADAM = dataclasses.replace(RECIPE, optimizer="adam", momentum=0.0, lr=1e-3)
+
+
+@pytest.mark.parametrize(("stop_at", "recipe"), [(0, RECIPE), (1, RECIPE), (4, RECIPE), (3, ADAM)])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, stop_at, recipe):
     undisturbed, resumed = net(), net()
-    expected = train(undisturbed, blobs(), RECIPE, [Watch()])
+    expected = train(undisturbed, blobs(), recipe, [Watch()])
     with pytest.raises(KeyboardInterrupt):
-        train(resumed, blobs(), RECIPE, [Watch(stop_at)], tmp_path / "run" / "c.safetensors")
+        train(resumed, blobs(), recipe, [Watch(stop_at)], tmp_path / "run" / "c.safetensors")
     resumed = net(seed=9) if stop_at else net()  # nothing was saved before the first epoch ended
     torch.manual_seed(77)
-    got = train(resumed, blobs(), RECIPE, [Watch()], tmp_path / "run" / "c.safetensors")
+    got = train(resumed, blobs(), recipe, [Watch()], tmp_path / "run" / "c.safetensors")
     assert same(undisturbed, resumed)
     assert got.records == expected.records
     assert got.results[0]["total"] == expected.results[0]["total"]
@@ -148,7 +183,7 @@ def test_a_checkpoint_holds_tensors_and_json_only(tmp_path):
     path = tmp_path / "c.safetensors"
     train(net(), blobs(), RECIPE, checkpoint=path)
     with safe_open(path, framework="pt") as file:
-        assert {name.split(".")[0] for name in file.keys()} == {"model", "momentum"}  # noqa: SIM118
+        assert {name.split(".")[0] for name in file.keys()} == {"model", "optimizer"}  # noqa: SIM118
         assert file.metadata()["json"].startswith("{")
 
 

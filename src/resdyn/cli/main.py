@@ -21,6 +21,7 @@ from resdyn._version import __version__
 from resdyn.cli import commands
 from resdyn.cli.output import reserved_for_json
 from resdyn.cli.paper import paper
+from resdyn.cli.prune import prune
 from resdyn.errors import InputError, ResdynError
 from resdyn.progress import shown
 
@@ -41,7 +42,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `run` says what an interruption means
 )
 app.meta.suppress_keyboard_interrupt = False
-for command in (commands.demo, commands.inspect, commands.capture, commands.report, commands.analyze, paper):
+for command in (commands.demo, commands.inspect, commands.capture, commands.report, commands.analyze, paper, prune):
     app.command(command)
 
 
@@ -66,7 +67,7 @@ def launch(
         raise InputError(f"there is no configuration file {config}; give a YAML file of options")
     app.config = () if config is None else (Yaml(config, use_commands_as_keys=False, must_exist=True),)
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
-    if print_config and function.__module__ in (commands.__name__, paper.__module__):
+    if print_config and function.__module__ in (commands.__name__, paper.__module__, prune.__module__):
         return print_resolved(function, bound)
     with shown(), reserved_for_json() if bound.arguments.get("json") else contextlib.nullcontext():
         return function(*bound.args, **bound.kwargs)

@@ -14,11 +14,14 @@ from torch import nn
 
 from resdyn.nets.cifar import CifarResNet
 from resdyn.nets.cnn import ResidualCNN
+from resdyn.nets.logistic import LogisticResNet
 from resdyn.nets.mlp import ResidualMLP
 from resdyn.nets.resnet import ResNet
 from resdyn.nets.simplified import SimplifiedNet
 
-__all__ = ["NETS", "CifarResNet", "ResNet", "ResidualCNN", "ResidualMLP", "SimplifiedNet", "cifar_resnet"]
+__all__ = [
+    "NETS", "CifarResNet", "LogisticResNet", "ResNet", "ResidualCNN", "ResidualMLP", "SimplifiedNet", "cifar_resnet",
+]  # fmt: skip
 
 
 def cifar_resnet(layers: int = 20, classes: int = 10, **options: Any) -> CifarResNet:
@@ -48,6 +51,9 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "simplified": SimplifiedNet,
     **{f"simplified_resnet{n}": partial(SimplifiedNet, n) for n in (20, 32, 44)},
     **{f"simplified_plain{n}": partial(SimplifiedNet, n, skip=False) for n in (20, 32, 44)},
+    "td_shared": partial(LogisticResNet, shared=True),
+    "td_free": LogisticResNet,
+    "td_mlp": partial(LogisticResNet, shared=True, skip=False),
     "ra_type1": partial(_mlp_512, depth=16),
     "ra_type2": partial(ResidualCNN, depth=16),
     "ra_type3": partial(ResidualCNN, depth=16, downsample=True),

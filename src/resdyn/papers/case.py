@@ -19,7 +19,7 @@ from resdyn.models import load_weights
 from resdyn.nets import NETS
 from resdyn.training import Recipe
 
-FULLY_CONNECTED = ("mlp", "ra_type1", "ra_type4a", "ra_type4b")
+FULLY_CONNECTED = ("mlp", "ra_type1", "ra_type4a", "ra_type4b", "td_shared", "td_free", "td_mlp")
 SUBSET_SEED = 0  # of the choice of images, the same for every seed of the training
 
 

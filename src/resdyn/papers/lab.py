@@ -24,7 +24,7 @@ from resdyn.nets.block import ResidualBlock
 from resdyn.papers.case import Case, Pretrained
 from resdyn.papers.results import Number, Result, save_result, write_whole
 from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
-from resdyn.training import Callback, accuracy, train
+from resdyn.training import Callback, Penalty, accuracy, train
 
 Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
@@ -76,23 +76,28 @@ class Lab:
         return Trained(case, model, data.prepared(preprocessing).in_memory(), [])
 
     def trained(
-        self, case: Case, callbacks: Sequence[Callback] = (), prepare: Callable[[nn.Module], None] | None = None
-    ) -> Trained:
+        self, case: Case, callbacks: Sequence[Callback] = (), prepare: Callable[[nn.Module], None] | None = None,
+        penalty: Penalty | None = None,
+    ) -> Trained:  # fmt: skip
         """The network of a case after training, which is done once; its figures go into the result.
 
         `prepare` may add to the untrained network what training is to do (hooks); a case has one such or none.
+        `penalty` is added to the loss.
         """
-        if case.name in self._known and not callbacks:
+        plain = not callbacks and penalty is None
+        if case.name in self._known and plain:
             return self._known[case.name]
         new = self.untrained(case)
         if prepare is not None:
             prepare(new.model)
-        path = self.checkpoint(case, [type(c).__name__ for c in callbacks])
-        history = train(new.model, new.data, case.recipe, callbacks, path, checkpoint_every=CHECKPOINT_EVERY)
+        marks = [type(c).__name__ for c in callbacks]
+        marks += [] if penalty is None else [hashlib.sha256(repr(penalty).encode()).hexdigest()[:8]]
+        path = self.checkpoint(case, marks)
+        history = train(new.model, new.data, case.recipe, callbacks, path, CHECKPOINT_EVERY, penalty)
         test = case.images_of("test", self.root).prepared(case.build(new.data)[1])
         found = dataclasses.replace(new, found=history.results)
-        self._known = {case.name: found}  # one at a time: the next case is another network
-        self._describe(found, test, history.records[-1])
+        self._known = {case.name: found} if plain else {}  # one at a time: the next case is another network
+        self._describe(found, test, history.records[-1], path.stem)
         return found
 
     def pretrained(self, entry: Pretrained) -> Trained:
@@ -110,9 +115,9 @@ class Lab:
         preprocessing = network.case.build(network.data)[1]
         return network.case.images_of("test", self.root).prepared(preprocessing).in_memory()
 
-    def checkpoint(self, case: Case, callbacks: Sequence[str] = ()) -> Path:
-        """Where a run of a case with callbacks of these classes is kept."""
-        return self.folder / "networks" / f"{'+'.join([case.name, *callbacks])}.safetensors"
+    def checkpoint(self, case: Case, marks: Sequence[str] = ()) -> Path:
+        """Where a run of a case is kept; `marks` tell runs apart (classes of callbacks, a hash of a penalty)."""
+        return self.folder / "networks" / f"{'+'.join([case.name, *marks])}.safetensors"
 
     def measured(
         self, network: Trained, probes: str, samples: int | Sequence[int], state: str = "trained",
@@ -143,8 +148,8 @@ class Lab:
         self.result.pictures[key] = picture
         save_result(self.result)
 
-    def _describe(self, network: Trained, test: ImageData, last: dict[str, Any]) -> None:
-        """What was trained or loaded, and how good it is, in the result."""
+    def _describe(self, network: Trained, test: ImageData, last: dict[str, Any], name: str = "") -> None:
+        """What was trained or loaded, and how good it is, in the result, by the case's name unless there is another."""
         case = network.case
         if isinstance(case, Case):
             origin = {"options": dict(case.options), "images": len(network.data)}
@@ -157,7 +162,7 @@ class Lab:
             "test_accuracy": self._test_accuracy(network, test),
             "test_images": len(test),
         }  # fmt: skip
-        self.result.networks[case.name] = row
+        self.result.networks[name or case.name] = row
         save_result(self.result)
 
     def _test_accuracy(self, network: Trained, test: ImageData) -> float:

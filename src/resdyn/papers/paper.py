@@ -14,7 +14,7 @@ from resdyn.papers.claims import Claim
 from resdyn.papers.lab import Lab
 from resdyn.suggest import did_you_mean
 
-NAMES = ("residual_alignment", "stiffness", "identity_connections")
+NAMES = ("residual_alignment", "stiffness", "transient_dynamics", "identity_connections")
 
 
 @dataclass(frozen=True)

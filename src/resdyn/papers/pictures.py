@@ -1,8 +1,9 @@
 """Pictures of a result, drawn from what the result file holds.
 
 A picture is a dictionary with `kind`, `title`, `where` (figure of the paper) and the data of its kind: `lines`
-(series x, y, error, name; xlabel, ylabel, log), `paths` (points sample x depth x 2, labels), `grid` (one byte a cell,
-as text: blocks, rank, cells in base64) or `row` (matrices side by side, in bytes likewise: names, rank, cells).
+(series x, y, error, name; xlabel, ylabel, log, logx), `paths` (points sample x depth x 2, labels), `grid` (one byte a
+cell, as text: blocks, rank, cells in base64), `row` (matrices side by side, in bytes likewise: names, rank, cells),
+`heat` (a matrix, likewise, between low and high) or `scatter` (points sample x 2, labels).
 """
 
 from __future__ import annotations
@@ -25,10 +26,18 @@ DPI = 160  # of what is drawn as an image: grids, and trajectories, which have t
 COLOUR_POWER = 0.4  # entries beyond the first few are small: colours grow more slowly than they do
 
 
-def lines(title: str, where: str, series: list[dict[str, Any]], xlabel: str, ylabel: str, log: bool = False) -> dict:
-    """Series of points joined by lines; `log` makes the vertical axis logarithmic."""
+def lines(
+    title: str,
+    where: str,
+    series: list[dict[str, Any]],
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    logx: bool = False,
+) -> dict:
+    """Series of points joined by lines; `log` makes the vertical axis logarithmic, `logx` the horizontal one."""
     return {"kind": "lines", "title": title, "where": where, "series": series, "xlabel": xlabel, "ylabel": ylabel,
-            "log": log}  # fmt: skip
+            "log": log} | ({"logx": True} if logx else {})  # fmt: skip
 
 
 def series(name: str, x: ArrayLike, y: ArrayLike, error: ArrayLike | None = None, style: str = "o-") -> dict[str, Any]:
@@ -60,10 +69,32 @@ def row(title: str, where: str, matrices: Mapping[str, ArrayLike]) -> dict[str, 
             "cells": cells}  # fmt: skip
 
 
+def heat(title: str, where: str, matrix: ArrayLike, xlabel: str, ylabel: str) -> dict[str, Any]:
+    """A matrix (rows, columns) as colours between its least and its largest entry, at one byte an entry."""
+    values = np.asarray(matrix, dtype=np.float64)
+    low, high = float(values.min()), float(values.max())
+    cells = np.rint(255 * (values - low) / (high - low if high > low else 1.0)).astype(np.uint8)
+    return {
+        "kind": "heat", "title": title, "where": where, "xlabel": xlabel, "ylabel": ylabel,
+        "low": float(f"{low:.{DIGITS}g}"), "high": float(f"{high:.{DIGITS}g}"), "rows": len(values),
+        "cells": base64.b64encode(cells.tobytes()).decode(),
+    }  # fmt: skip
+
+
+def scatter(title: str, where: str, points: ArrayLike, labels: ArrayLike, xlabel: str, ylabel: str) -> dict[str, Any]:
+    """Points (sample, 2), coloured by labels (sample,)."""
+    rows = [_plain(point) for point in np.asarray(points)]
+    return {"kind": "scatter", "title": title, "where": where, "points": rows, "labels": np.asarray(labels).tolist(),
+            "xlabel": xlabel, "ylabel": ylabel}  # fmt: skip
+
+
 def draw(picture: dict[str, Any]) -> str:
     """The picture as a data URI of an SVG."""
     with paper_style(), mpl.rc_context({"svg.hashsalt": "resdyn", "svg.fonttype": "none"}):
-        drawn = {"lines": _lines, "paths": _paths, "grid": _grid, "row": _row}[picture["kind"]](picture)
+        kinds = {
+            "lines": _lines, "paths": _paths, "grid": _grid, "row": _row, "heat": _heat, "scatter": _scatter,
+        }  # fmt: skip
+        drawn = kinds[picture["kind"]](picture)
         buffer = io.BytesIO()
         drawn.savefig(buffer, format="svg", dpi=DPI, metadata={"Date": None}, facecolor="white")
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -78,7 +109,9 @@ def _lines(picture: dict[str, Any]) -> Figure:
         error = np.nan_to_num(np.array(row["error"], dtype=float)) if "error" in row else None
         axis.errorbar(x, y, error, fmt=row["style"], color=colour, capsize=2, label=row["name"])
     axis.set(xlabel=picture["xlabel"], ylabel=picture["ylabel"], yscale="log" if picture["log"] else "linear")
-    if all(value is None or float(value).is_integer() for row in picture["series"] for value in row["x"]):
+    if picture.get("logx"):
+        axis.set_xscale("log")
+    elif all(value is None or float(value).is_integer() for row in picture["series"] for value in row["x"]):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if picture["log"]:
         axis.yaxis.set_major_formatter(lambda value, _: _power(value))
@@ -139,6 +172,31 @@ def _bytes(values: NDArray[np.float64], order: tuple[int, ...]) -> str:
 
 def _cells(picture: dict[str, Any], height: int) -> NDArray[np.uint8]:
     return np.frombuffer(base64.b64decode(picture["cells"]), dtype=np.uint8).reshape(height, -1)
+
+
+def _heat(picture: dict[str, Any]) -> Figure:
+    cells = np.frombuffer(base64.b64decode(picture["cells"]), dtype=np.uint8).reshape(picture["rows"], -1)
+    low, high = picture["low"], picture["high"]
+    drawn = Figure(figsize=(3.4, 2.8))
+    axis = drawn.subplots()
+    image = axis.imshow(low + cells / 255 * (high - low), cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
+    axis.set(xlabel=picture["xlabel"], ylabel=picture["ylabel"])
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    drawn.colorbar(image)
+    return drawn
+
+
+def _scatter(picture: dict[str, Any]) -> Figure:
+    drawn = Figure(figsize=(3.4, 3.0))
+    axis = drawn.subplots()
+    points, labels = np.array(picture["points"], dtype=float), np.array(picture["labels"])
+    for label in np.unique(labels):
+        own = points[labels == label].T
+        marker = MARKERS[class_symbol(int(label))]
+        axis.plot(*own, marker, color=class_colour(int(label)), markersize=2, label=str(label), rasterized=True)
+    axis.set(xlabel=picture["xlabel"], ylabel=picture["ylabel"])
+    axis.legend(markerscale=2, fontsize=6, ncols=2)
+    return drawn
 
 
 def _plain(values: ArrayLike) -> list[float | None]:

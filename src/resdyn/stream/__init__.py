@@ -3,6 +3,7 @@
 from resdyn.stream.block import KINDS, Kind, ResidualBlock
 from resdyn.stream.jacobian import JacobianOperator
 from resdyn.stream.named import stream_from_blocks
+from resdyn.stream.sensitivity import LogDeterminants, log_determinants, sensitivity
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream, find_stream
 
@@ -10,9 +11,12 @@ __all__ = [
     "KINDS",
     "JacobianOperator",
     "Kind",
+    "LogDeterminants",
     "ResidualBlock",
     "ResidualStream",
     "States",
     "find_stream",
+    "log_determinants",
+    "sensitivity",
     "stream_from_blocks",
 ]

@@ -1,17 +1,20 @@
 """Training that can be watched, killed and resumed."""
 
+from resdyn.training.adaptive import AdaptiveDepth
 from resdyn.training.callbacks import Callback, EpochEnd
 from resdyn.training.demo import DIGITS_RECIPE, TrainedDigits, train_digits
-from resdyn.training.loop import History, accuracy, train
+from resdyn.training.loop import History, Penalty, accuracy, train
 from resdyn.training.monitor import Monitor
 from resdyn.training.recipe import Recipe
 
 __all__ = [
     "DIGITS_RECIPE",
+    "AdaptiveDepth",
     "Callback",
     "EpochEnd",
     "History",
     "Monitor",
+    "Penalty",
     "Recipe",
     "TrainedDigits",
     "accuracy",

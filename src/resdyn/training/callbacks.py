@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
 from resdyn.data.images import ImageData
@@ -17,7 +18,8 @@ class EpochEnd:
     """What a callback is told after epoch `epoch` (from 0): the model, in eval mode, and the epoch's figures.
 
     loss: mean cross entropy over the epoch's images, each before the step that it took part in; accuracy: the
-    fraction of them that was right then; learning_rate: of the epoch; epochs: of the whole run.
+    fraction of them that was right then; learning_rate: of the epoch; epochs: of the whole run; optimizer: the one
+    that trains the model, for a callback that takes parameters away.
     """
 
     epoch: int
@@ -26,6 +28,7 @@ class EpochEnd:
     loss: float
     accuracy: float
     learning_rate: float
+    optimizer: torch.optim.Optimizer | None = None
 
 
 class Callback(Protocol):
@@ -44,4 +47,13 @@ class Callback(Protocol):
 
     def result(self, state: CallbackState) -> Any:
         """What the run is to return for this callback."""
+        ...
+
+
+@runtime_checkable
+class Reshaping(Protocol):
+    """A callback that changes which parts a model has, and can do so again when a run is resumed."""
+
+    def reshape(self, state: CallbackState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Give a model as it was before the run the parts that it had in `state`."""
         ...

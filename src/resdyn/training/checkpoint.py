@@ -15,7 +15,7 @@ from torch import Tensor
 
 from resdyn.errors import InputError
 
-_FORMAT = "resdyn training checkpoint 1"
+_FORMAT = "resdyn training checkpoint 2"
 
 
 class OtherRunError(InputError):

@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from resdyn.data.images import ImageData
 from resdyn.errors import ComputationError, InputError
-from resdyn.executor import progress_bars
+from resdyn.progress import progress_bars
 from resdyn.training.augmentation import augmented
-from resdyn.training.callbacks import Callback, CallbackState, EpochEnd
+from resdyn.training.callbacks import Callback, CallbackState, EpochEnd, Reshaping
 from resdyn.training.checkpoint import (
     Checkpoint,
     join_states,
@@ -32,6 +32,7 @@ from resdyn.training.checkpoint import (
 from resdyn.training.recipe import Recipe
 
 IN_MEMORY_BYTES = 2 * 2**30
+Penalty = Callable[[nn.Module, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class _Run:
     """Everything that changes while a run goes on."""
 
     model: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     states: list[CallbackState]
+    penalty: Penalty | None = None
     records: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -64,13 +66,14 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
+    penalty: Penalty | None = None,
 ) -> History:
     """Train `model` in place on `data` by `recipe`; it is left in eval mode.
 
     With `checkpoint`, a safetensors file written every `checkpoint_every` epochs and at the end, the same
     call goes on where an earlier one stopped. On one machine with one number of threads a resumed run equals
     an undisturbed one bit for bit: all that is random in epoch t (order, augmentation, dropout) is a function of
-    (seed, t).
+    (seed, t). `penalty(model, inputs)` is added to the cross entropy of every batch; its repr says which run this is.
     Images are fed as `data.inputs`; use `ImageData.prepared` first. Every epoch sees every image once, but
     for a last batch of a single image, which batch norm could not take.
 
@@ -80,11 +83,12 @@ def train(
     path = Path(checkpoint) if checkpoint is not None else None
     data = _cached(data)
     run = _begin(model, data, recipe, callbacks)
-    settings = _settings(model, data, recipe, callbacks)
+    run.penalty = penalty
+    settings = _settings(model, data, recipe, callbacks) | ({"penalty": repr(penalty)} if penalty else {})
     if path is not None and path.exists():
-        _restore(run, load_checkpoint(path, settings))
+        _restore(run, load_checkpoint(path, settings), callbacks)
     done = len(run.records)
-    with progress_bars({"training": recipe.epochs}) as advance, _own_random_state(model):
+    with progress_bars({"training": recipe.epochs}) as advance, _own_random_state(model), _matmul(recipe):
         advance("training", done)
         for epoch in range(done, recipe.epochs):
             torch.manual_seed(_epoch_seed(recipe, epoch))
@@ -113,11 +117,14 @@ def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
 def _begin(model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback]) -> _Run:
     if len(data) < 2:
         raise InputError(f"got {len(data)} image, expected at least two to train on")
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
     model.eval()
-    return _Run(model, optimizer, [c.init(model, data) for c in callbacks])
+    return _Run(model, _optimizer(model, recipe), [c.init(model, data) for c in callbacks])
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    return torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
 
 def _epoch(run: _Run, data: ImageData, recipe: Recipe, epoch: int) -> EpochEnd:
@@ -135,7 +142,7 @@ def _epoch(run: _Run, data: ImageData, recipe: Recipe, epoch: int) -> EpochEnd:
             )
         loss, right, seen = loss + batch_loss * len(positions), right + batch_right, seen + len(positions)
     run.model.eval()
-    end = EpochEnd(epoch, recipe.epochs, run.model, loss / seen, right / seen, rate)
+    end = EpochEnd(epoch, recipe.epochs, run.model, loss / seen, right / seen, rate, run.optimizer)
     run.records.append({"epoch": epoch, "loss": end.loss, "accuracy": end.accuracy, "learning_rate": end.learning_rate})
     return end
 
@@ -157,13 +164,25 @@ def _own_random_state(model: nn.Module) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
+@contextmanager
+def _matmul(recipe: Recipe) -> Iterator[None]:
+    """Products of float32 matrices at the recipe's precision."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(recipe.matmul_precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def _step(run: _Run, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
     weight = _weight(run.model)
     labels = labels.to(weight.device)
-    logits = run.model(inputs.to(weight))
+    inputs = inputs.to(weight)
+    logits = run.model(inputs)
     loss = F.cross_entropy(logits, labels)
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss if run.penalty is None else loss + run.penalty(run.model, inputs)).backward()
     run.optimizer.step()
     return loss.item(), int((logits.argmax(1) == labels).sum())
 
@@ -198,20 +217,29 @@ def _settings(model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequ
 def _snapshot(run: _Run, settings: dict[str, Any]) -> Checkpoint:
     plain, tensors = split_states(run.states)
     tensors |= {f"model.{name}": tensor for name, tensor in run.model.state_dict().items()}
-    tensors |= {f"momentum.{name}": tensor for name, tensor in _momenta(run).items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in _optimizer_state(run).items()}
     return Checkpoint(settings, {"records": run.records, "states": plain}, tensors)
 
 
-def _restore(run: _Run, saved: Checkpoint) -> None:
+def _restore(run: _Run, saved: Checkpoint, callbacks: Sequence[Callback]) -> None:
     run.records = saved.progress["records"]
     run.states = join_states(saved.progress["states"], saved.tensors)
+    for callback, state in zip(callbacks, run.states, strict=True):
+        if isinstance(callback, Reshaping):
+            callback.reshape(state, run.model, run.optimizer)
     run.model.load_state_dict(with_prefix(saved.tensors, "model."))
-    momenta = with_prefix(saved.tensors, "momentum.")
-    for name, parameter in run.model.named_parameters():
-        if name in momenta:
-            run.optimizer.state[parameter]["momentum_buffer"] = momenta[name].to(parameter.device)
+    parameters = dict(run.model.named_parameters())
+    for key, tensor in with_prefix(saved.tensors, "optimizer.").items():
+        entry, name = key.split(".", 1)
+        state = run.optimizer.state[parameters[name]]
+        state[entry] = tensor.to(parameters[name].device)
 
 
-def _momenta(run: _Run) -> dict[str, Tensor]:
-    found = ((n, run.optimizer.state[p].get("momentum_buffer")) for n, p in run.model.named_parameters())
-    return {name: buffer for name, buffer in found if buffer is not None}
+def _optimizer_state(run: _Run) -> dict[str, Tensor]:
+    """What the optimizer keeps of every parameter, as `<entry>.<parameter>`: momenta, counts of steps."""
+    return {
+        f"{entry}.{name}": value
+        for name, parameter in run.model.named_parameters()
+        for entry, value in run.optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from resdyn.errors import InputError
 
 SCHEDULES = ("cosine", "constant", "step")
+OPTIMIZERS = ("sgd", "adam")
+PRECISIONS = ("highest", "high", "medium")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stochastic gradient descent on mean cross entropy plus (weight_decay / 2) |w|^2 over all parameters.
+    """Descent on mean cross entropy plus (weight_decay / 2) |w|^2 over all parameters.
 
+    `optimizer` is `sgd` (with `momentum`) or `adam` (Kingma and Ba, 2015, with its own constants; no `momentum`).
+    `matmul_precision` is that of products of float32 matrices while training, `torch.set_float32_matmul_precision`:
+    `medium` multiplies in bfloat16 where the processor can, several times as fast, and still adds up in float32.
     The learning rate of epoch t = 0 .. epochs-1 is lr (1 + cos(pi t / epochs)) / 2 with the schedule
     `cosine` (Loshchilov and Hutter, 2017, equation 5, one cycle), lr with `constant`, and with `step` lr, divided by
     10 after three fifths of the epochs and once more after four fifths (Yu and Tomasi: 120 and 160 of 200). With
@@ -32,6 +37,8 @@ class Recipe:
     momentum: float = 0.0
     schedule: str = "cosine"
     seed: int = 0
+    optimizer: str = "sgd"
+    matmul_precision: str = "highest"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
@@ -43,6 +50,13 @@ class Recipe:
             )
         if self.schedule not in SCHEDULES:
             raise InputError(f"got schedule '{self.schedule}', expected one of {', '.join(SCHEDULES)}")
+        if self.optimizer not in OPTIMIZERS or (self.optimizer == "adam" and self.momentum):
+            raise InputError(
+                f"got optimizer '{self.optimizer}' with momentum={self.momentum}, expected one of "
+                f"{', '.join(OPTIMIZERS)}, and momentum with sgd alone"
+            )
+        if self.matmul_precision not in PRECISIONS:
+            raise InputError(f"got matmul_precision '{self.matmul_precision}', expected one of {', '.join(PRECISIONS)}")
 
     def learning_rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""

@@ -1,0 +1,41 @@
+"""Section 7: adaptive depth while training; beside it the same network at full depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from resdyn.papers import pictures
+from resdyn.papers.lab import Lab
+from resdyn.papers.transient_dynamics.networks import case, logistic, test_errors
+from resdyn.training import AdaptiveDepth
+
+KINDS = ("free", "shared")
+
+
+def run(lab: Lab) -> None:
+    """Layers left, test error, and the difference to the network that kept all layers, image by image."""
+    courses = {}
+    for kind in KINDS:
+        rule = AdaptiveDepth(blocks=["blocks"])
+        shrunk = lab.trained(case(lab.scale, kind), [rule])
+        courses[kind] = shrunk.found[0]
+        errors = test_errors(lab, shrunk)
+        note = f"{courses[kind][0]['depths']['blocks']} layers before; threshold {rule.threshold:g}"
+        lab.record(f"{kind}.depth", logistic(shrunk).depth, note=note)
+        lab.record(f"{kind}.error", errors, "test images", "adaptive depth")
+        whole = test_errors(lab, lab.trained(case(lab.scale, kind)))
+        lab.record(f"{kind}.error_whole", whole, "test images", "all layers kept")
+        note = "error with adaptive depth less error with all layers, image by image"
+        lab.record(f"{kind}.loss", errors - whole, "test images", note)
+    lab.picture("depth", _picture(courses, "layers", lambda row: row["depths"]["blocks"]))
+    lab.picture("gap", _picture(courses, "gap of the last two residuals", lambda row: row["gaps"].get("blocks"), True))
+
+
+def _picture(courses: dict[str, list[dict[str, Any]]], what: str, value: Any, log: bool = False) -> dict[str, Any]:
+    rows = []
+    for kind, course in courses.items():
+        y = np.array([value(row) for row in course], dtype=float)
+        rows.append(pictures.series(f"{kind} weights", [r["epoch"] for r in course], np.where(y > 0, y, np.nan)))
+    return pictures.lines(f"Adaptive depth: {what}, after each epoch", "section 7", rows, "epoch", what, log=log)

@@ -1,0 +1,84 @@
+"""How the output depends on the state at every depth: products of Jacobians in the order of the layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from resdyn.errors import InputError
+from resdyn.stream.cut import Cut, Evaluation
+from resdyn.stream.jacobian import JacobianOperator
+from resdyn.stream.states import States
+from resdyn.stream.stream import ResidualStream
+
+DENSE_LIMIT = 4096  # elements of a state up to which its Jacobian is written out
+
+
+@dataclass(frozen=True)
+class LogDeterminants:
+    """log |det d h_L / d h_s| for s = 0..L (`values`, natural logarithm, (L+1,)) and the signs of the determinants.
+
+    -inf and sign 0 where a step is singular; NaN from the last state down whose step changes the number of elements.
+    """
+
+    values: Tensor
+    signs: Tensor
+
+
+def step_jacobian(stream: ResidualStream, i: int, states: States) -> JacobianOperator:
+    """d h_{i+1} / d h_i at one sample's states, the transition behind block i included; i = L: d output / d h_L."""
+    if states.num_samples != 1:
+        raise InputError(f"a Jacobian belongs to one sample, got States of {states.num_samples}; pass states.sample(n)")
+    if not 0 <= i <= len(stream):
+        raise InputError(
+            f"there is no step {i}: the stream has steps 0 to {len(stream)}, the last from h_L to the output"
+        )
+    forks = [block.join.fork for block in stream.blocks]
+    nodes = [*forks, stream.blocks[-1].join.out, stream._target]
+    cut = Cut(stream._graph, [nodes[i]], [nodes[i + 1]])
+    function = cut.bind(Evaluation(stream._graph, states.inputs))
+    at = states[i].reshape(nodes[i].meta["val"].shape)
+    return JacobianOperator(lambda h: function(h)[0], at, cut.numel)
+
+
+def sensitivity(stream: ResidualStream, states: States) -> list[Tensor]:
+    """S_s = d output / d h_s = K J_{L-1} ... J_s for s = 0..L at one sample: (numel of output, numel of h_s) each.
+
+    K = d output / d h_L (for logits K x + c of a flat last state the classifier's weight), J_t the Jacobian of step t.
+    Works from the output back, so that only products with the transposed Jacobians are needed: numel(output) of
+    them a step, in all (L + 1) numel(output). Source: Lagzi (2021), equations 9 and 10, S = K prod (I + M(t)). The
+    product printed there ends with I + M(s); as d x(s) / d y(s) = I the last factor of the derivative with respect
+    to y(s) is I + M(s+1), which is what is computed here.
+    """
+    head = step_jacobian(stream, len(stream), states)
+    found = [head.rmatmat(torch.eye(head.shape[0], dtype=head.dtype, device=head.device)).T]
+    for i in reversed(range(len(stream))):
+        found.append(step_jacobian(stream, i, states).rmatmat(found[-1].T.contiguous()).T)
+    return found[::-1]
+
+
+def log_determinants(stream: ResidualStream, states: States) -> LogDeterminants:
+    """log |det M'(s)|, M'(s) = d h_L / d h_s, at one sample: sums of the logarithms of every step's determinant.
+
+    Cost: numel(h) products and numel(h)^3 operations a step, in float64. Errors: InputError where a state has more
+    than 4096 elements. Source: Lagzi (2021), appendix A.
+    """
+    logs, signs = [], []
+    for i in range(len(stream)):
+        jacobian = step_jacobian(stream, i, states)
+        if max(jacobian.shape) > DENSE_LIMIT:
+            raise InputError(
+                f"the Jacobian of step {i} is {jacobian.shape[0]} x {jacobian.shape[1]}, expected at most "
+                f"{DENSE_LIMIT}: determinants are computed densely; `sensitivity` works at any size"
+            )
+        sign, log = torch.tensor(0.0), torch.tensor(torch.nan)
+        if jacobian.shape[0] == jacobian.shape[1]:
+            eye = torch.eye(jacobian.shape[1], dtype=jacobian.dtype, device=jacobian.device)
+            sign, log = torch.linalg.slogdet(jacobian.matmat(eye).double())
+        logs.append(log.double().cpu())
+        signs.append(sign.double().cpu())
+    one = torch.zeros(1, dtype=torch.float64)
+    values = torch.cat([torch.stack(logs).flip(0).cumsum(0).flip(0), one])
+    return LogDeterminants(values, torch.cat([torch.stack(signs).flip(0).cumprod(0).flip(0), one + 1]))
