@@ -2,7 +2,7 @@
 
 The paper says of its networks that they "have been pre-trained on CIFAR10", and no more: the recipes here are ours.
 Scale `small` measures two other networks with published weights, `resnet20` and `resnet32`. The CIFAR-10 images at hand
-may have been re-encoded as JPEG; each result says so where they were, and accuracies are then lower than published ones.
+may have been re-encoded as JPEG; each result says so where they were; accuracies are then lower than published ones.
 """
 
 from __future__ import annotations
