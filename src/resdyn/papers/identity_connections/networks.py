@@ -68,9 +68,10 @@ def fledged(scale: Scale, kind: str, seed: int = 0) -> Case:
 def watched(lab: Lab, case: Case) -> tuple[Trained, dict[str, Any]]:
     """A network after training, and its course (see `Watch`)."""
     test = case.images_of("test", lab.root)
-    test = test.subset(range(min(len(test), TEST_IMAGES[lab.scale])))
+    test = lab.inputs(case, "test", test.prepared(case.build(test)[1]))
     begun = lab.checkpoint(case, [Watch.__name__]).exists()
-    watch = Watch(test.prepared(case.build(test)[1]), FLOW_IMAGES[lab.scale], begun)
+    shown = test.subset(range(min(len(test), TEST_IMAGES[lab.scale])))
+    watch = Watch(shown, FLOW_IMAGES[lab.scale], begun)
     network = lab.trained(case, [watch])
     return network, network.found[0]
 
