@@ -63,6 +63,7 @@ class Lab:
     root: str | None = None
     quiet: bool = False
     _known: dict[str, Trained] = field(default_factory=dict)
+    _read: dict[Any, ImageData] = field(default_factory=dict)
 
     @property
     def scale(self) -> Scale:
@@ -73,7 +74,15 @@ class Lab:
         data = case.images_of("train", self.root)
         model, preprocessing = case.build(data)
         model = model.to(_device())
-        return Trained(case, model, data.prepared(preprocessing).in_memory(), [])
+        return Trained(case, model, self.inputs(case, "train", data.prepared(preprocessing)), [])
+
+    def inputs(self, case: Case, split: str, data: ImageData) -> ImageData:
+        """The prepared images of a split of a case, read once: the next network has often the same."""
+        key = (case.data, case.images if split == "train" else None, case.classes, split, data.preprocessing)
+        if key not in self._read:
+            self._read = {known: images for known, images in self._read.items() if known[3] != split}
+            self._read[key] = data.in_memory()
+        return self._read[key]
 
     def trained(
         self, case: Case, callbacks: Sequence[Callback] = (), prepare: Callable[[nn.Module], None] | None = None,
@@ -95,6 +104,7 @@ class Lab:
         path = self.checkpoint(case, marks)
         history = train(new.model, new.data, case.recipe, callbacks, path, CHECKPOINT_EVERY, penalty)
         test = case.images_of("test", self.root).prepared(case.build(new.data)[1])
+        test = self.inputs(case, "test", test)
         found = dataclasses.replace(new, found=history.results)
         self._known = {case.name: found} if plain else {}  # one at a time: the next case is another network
         self._describe(found, test, history.records[-1], path.stem)

@@ -20,22 +20,31 @@ Course = dict[str, FloatArray]
 def run(lab: Lab) -> None:
     """Loss, cost and test error after training of both kinds at three depths; risk and error over training."""
     courses = {(kind, n): _courses(lab, kind, n) for n in DEPTHS[lab.scale] for kind in KINDS}
-    shallow, *_, deep = DEPTHS[lab.scale]
-    loss = {key: float(lab.result.numbers[f"{key[0]}.{key[1]}.loss"].value or np.nan) for key in courses}
-    growth = {kind: loss[kind, deep] / loss[kind, shallow] for kind in KINDS}
-    for kind in KINDS:
-        lab.record(f"{kind}.growth", growth[kind], note=f"training loss at depth {deep} over that at depth {shallow}")
-        errors = [lab.result.numbers[f"{kind}.{n}.error"].value for n in (deep, shallow)]
-        lab.record(f"{kind}.error_growth", float(errors[0] or 0) - float(errors[1] or 0),
-                   note=f"test error at depth {deep} minus that at depth {shallow}")  # fmt: skip
-        late = loss[kind, deep] / loss[kind, DEPTHS[lab.scale][-2]]
-        lab.record(f"{kind}.growth_late", late, note=f"the same, over depth {DEPTHS[lab.scale][-2]}")
-    lab.record("growth_ratio", growth["plain"] / growth["residual"], note="plain growth over residual growth")
+    shallow = DEPTHS[lab.scale][0]
+    if len(DEPTHS[lab.scale]) > 1:
+        _growth(lab)
     for n in DEPTHS[lab.scale]:
         gap = courses["plain", n]["loss"] - courses["residual", n]["loss"]
         lab.record(f"gap.{n}", gap, "seeds", "training loss, plain minus residual, by seed")
     _speed(lab, courses["plain", shallow], courses["residual", shallow])
     _draw(lab, courses)
+
+
+def _growth(lab: Lab) -> None:
+    """How loss and error of both kinds change from the shallowest to the deepest networks."""
+    numbers, growth = lab.result.numbers, {}
+    shallow, *_, late, deep = (DEPTHS[lab.scale][0], *DEPTHS[lab.scale])
+    for kind in KINDS:
+        loss, error = (
+            {n: float(numbers[f"{kind}.{n}.{what}"].value or np.nan) for n in (shallow, late, deep)}
+            for what in ("loss", "error")
+        )
+        growth[kind] = loss[deep] / loss[shallow]
+        lab.record(f"{kind}.growth", growth[kind], note=f"training loss at depth {deep} over that at depth {shallow}")
+        lab.record(f"{kind}.growth_late", loss[deep] / loss[late], note=f"the same, over depth {late}")
+        lab.record(f"{kind}.error_growth", error[deep] - error[shallow],
+                   note=f"test error at depth {deep} minus that at depth {shallow}")  # fmt: skip
+    lab.record("growth_ratio", growth["plain"] / growth["residual"], note="plain growth over residual growth")
 
 
 def _courses(lab: Lab, kind: str, layers: int) -> Course:
@@ -92,9 +101,10 @@ def _draw(lab: Lab, courses: dict[tuple[str, int], Course]) -> None:
         title = f"depth {shallow}: {'training risk' if name == 'risk' else 'test error'}, mean and spread over seeds"
         lab.picture(name, pictures.lines(title, where, rows, "epoch", name, log=name == "risk"))
     deeper = [_line(f"{kind}, depth {n}", courses[kind, n], "risk") for n in DEPTHS[lab.scale][1:] for kind in KINDS]
-    lab.picture(
-        "deeper", pictures.lines("training risk as networks deepen", "figure 9 (a)", deeper, "epoch", "risk", True)
-    )
+    if deeper:
+        lab.picture(
+            "deeper", pictures.lines("training risk as networks deepen", "figure 9 (a)", deeper, "epoch", "risk", True)
+        )
     gaps = []
     for n in DEPTHS[lab.scale]:
         plain, residual = courses["plain", n]["risk"], courses["residual", n]["risk"]

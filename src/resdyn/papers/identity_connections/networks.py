@@ -5,7 +5,7 @@ network of depth 44; 1e-1 fully-fledged), divided by 10 after three and four fif
 neither momentum nor augmentation; test errors of 11 % with a training loss of 0.04 are those of augmented training, so
 at scale `paper` images are shifted and mirrored, and momentum is 0.9 everywhere. Batch 128: its figure 10 counts 1564
 iterations in 4 epochs. At scale `small` images are 5,000 and of 16x16, batches 64, epochs 20 (fully-fledged networks
-8), depths 20 and 32.
+8), and depth 20 alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from resdyn.training import Recipe
 
 WEIGHT_DECAY = 1e-4
 BATCH: dict[Scale, int] = {"tiny": 32, "small": 64, "paper": 128}
-DEPTHS: dict[Scale, tuple[int, ...]] = {"tiny": (5, 8), "small": (20, 32), "paper": (20, 32, 44)}
+DEPTHS: dict[Scale, tuple[int, ...]] = {"tiny": (5, 8), "small": (20,), "paper": (20, 32, 44)}
 KINDS = ("plain", "residual")
 TINY: dict[str, Any] = {"width": 4, "image_size": 8}
 
@@ -68,9 +68,10 @@ def fledged(scale: Scale, kind: str, seed: int = 0) -> Case:
 def watched(lab: Lab, case: Case) -> tuple[Trained, dict[str, Any]]:
     """A network after training, and its course (see `Watch`)."""
     test = case.images_of("test", lab.root)
-    test = test.subset(range(min(len(test), TEST_IMAGES[lab.scale])))
+    test = lab.inputs(case, "test", test.prepared(case.build(test)[1]))
     begun = lab.checkpoint(case, [Watch.__name__]).exists()
-    watch = Watch(test.prepared(case.build(test)[1]), FLOW_IMAGES[lab.scale], begun)
+    shown = test.subset(range(min(len(test), TEST_IMAGES[lab.scale])))
+    watch = Watch(shown, FLOW_IMAGES[lab.scale], begun)
     network = lab.trained(case, [watch])
     return network, network.found[0]
 

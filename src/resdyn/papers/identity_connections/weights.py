@@ -13,38 +13,39 @@ from torch import Tensor, nn
 from resdyn.nets import SimplifiedNet
 from resdyn.nets.unit_skip import identity_kernel
 from resdyn.papers import pictures
-from resdyn.papers.identity_connections.networks import DEPTHS, KINDS, WEIGHT_DECAY, simplified, watched
+from resdyn.papers.identity_connections.networks import DEPTHS, KINDS, WEIGHT_DECAY, depth, simplified, watched
 from resdyn.papers.identity_connections.watch import risk
-from resdyn.papers.lab import Lab
+from resdyn.papers.lab import Lab, Scale
 
 FloatArray = NDArray[np.float64]
-LARGE = 0.25
+LARGE, LARGEST = 0.25, 0.7
+MIDDLE: dict[Scale, int] = {"tiny": 8, "small": 32, "paper": 32}
+NOTES = {
+    "large": "weights of magnitude above 0.7",
+    "id_mode": "mode of the ID entries",
+    "share": "mass of the ID entries over that of weights of at least 0.25",
+}
 PRINTED = 128  # the paper's decay terms are (lambda / 2) |w|^2 over its batch size
 
 
 def statistics(lab: Lab) -> None:
     """Table 3 at the middle depth: p before and after training, t = T(r) before and after."""
-    layers = DEPTHS[lab.scale][1]
+    before = MIDDLE[lab.scale]
+    after = before if before in DEPTHS[lab.scale] else depth(lab.scale)
     for kind, letter in (("plain", "p"), ("residual", "t")):
-        case = simplified(lab.scale, kind, layers)
-        networks = {"before": lab.untrained(case).model, "after": watched(lab, case)[0].model}
-        for when, model in networks.items():
+        networks = {
+            ("before", before): lab.untrained(simplified(lab.scale, kind, before)).model,
+            ("after", after): watched(lab, simplified(lab.scale, kind, after))[0].model,
+        }
+        for (when, layers), model in networks.items():
             weights, units = transferred_weights(model, shifted=kind == "residual")
-            for name, value in table_row(weights, units).items():
-                lab.record(f"{letter}.{when}.{name}", value)
-            lab.record(
-                f"{letter}.{when}.large", float((np.abs(weights) > 0.7).sum()), note="weights of magnitude above 0.7"
-            )
-            _draw(lab, f"{letter}.{when}", weights, units)
+            row = table_row(weights, units) | {"large": float((np.abs(weights) > LARGEST).sum())}
             if when == "after":
-                mode = np.histogram(units, 200)
-                lab.record(f"{letter}.after.id_mode", float(mode[1][mode[0].argmax()]), note="mode of the ID entries")
-    numbers = lab.result.numbers
-    for letter in ("p", "t"):
-        share = float(numbers[f"{letter}.after.id_mass"].value or 0) / float(
-            numbers[f"{letter}.after.large_mass"].value or 1
-        )
-        lab.record(f"{letter}.share", share, note="mass of the ID entries over that of weights of at least 0.25, after")
+                counts, edges = np.histogram(units, 200)
+                row |= {"id_mode": float(edges[counts.argmax()]), "share": row["id_mass"] / row["large_mass"]}
+            for name, value in row.items():
+                lab.record(f"{letter}.{when}.{name}", value, note=f"depth {layers}; {NOTES.get(name, '')}".strip("; "))
+            _draw(lab, f"{letter}.{when}", weights, units)
 
 
 def decay(lab: Lab) -> None:
