@@ -208,6 +208,17 @@ def test_a_demonstration_of_other_settings_is_refused_with_the_option_to_give(tm
     assert "--out" in message
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--samples", "0"], "got 0 samples"), (["--out", "taken/demo"], "cannot make the folder taken/demo")],
+)
+def test_a_demonstration_is_checked_before_it_trains(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("taken").write_text("a file")
+    assert run(["demo", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_classes_that_the_model_does_not_know_are_refused(tmp_path, capsys):
     words = ["capture", "resdyn:mlp,in_features=64,width=8,depth=2", "--data", "digits", "--classes", "3", "4"]
     assert run([*words, "--out", str(tmp_path / "a.zarr")]) == 2

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from resdyn.capture import capture
 from resdyn.cli.output import say
+from resdyn.data import load_data
 from resdyn.errors import InputError, StoreError
 from resdyn.training import DIGITS_RECIPE, Monitor, TrainedDigits, train_digits
 from resdyn.training.checkpoint import OtherRunError
@@ -44,7 +45,13 @@ def run_demo(out: Path, *, epochs: int, seed: int, samples: int) -> Outcome:
 
 def _run(out: Path, epochs: int, seed: int, samples: int) -> Outcome:
     started = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
+    most = len(load_data("digits", "train"))
+    if not 1 <= samples <= most:
+        raise InputError(f"got {samples} samples, expected between 1 and the {most} of digits (train)")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another by --out") from error
     recipe = replace(DIGITS_RECIPE, epochs=epochs, seed=seed)
     say(f"training 8 residual blocks of width 64 on 1500 handwritten digits for {epochs} epochs")
     monitor = Monitor(every=max(1, epochs // 12), samples=5)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from resdyn.errors import InputError
@@ -66,5 +66,6 @@ class EncodedSource:
             with Image.open(io.BytesIO(self.encoded(index))) as picture:
                 pixels = np.array(picture.convert("L" if picture.mode in _GREY_MODES else "RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"cannot decode {self._describe(index)}: {error}. Remove or replace this image") from error
+            why = "it is no image file" if isinstance(error, UnidentifiedImageError) else str(error)
+            raise InputError(f"cannot decode {self._describe(index)}: {why}. Remove or replace this image") from error
         return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())

@@ -50,7 +50,7 @@ def write_report(
         if figures_dir is not None:
             write_paper_figures(ds, Path(figures_dir))
     except OSError as error:
-        place = error.filename or path
+        place = error.filename2 or error.filename or path
         raise InputError(f"cannot write {place}: {error.strerror}; choose another path") from error
     return path
 
@@ -58,8 +58,11 @@ def write_report(
 def _write_whole(path: Path, text: str) -> None:
     """Under another name first: whoever opens the page finds the old one or the new one, never a half."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def render_page(ds: xr.Dataset, title: str | None = None) -> str:
