@@ -42,6 +42,12 @@ class Trained:
     model: nn.Module
     data: ImageData
     found: list[Any]
+    run: str = ""  # what tells this run from others of the case
+
+    @property
+    def name(self) -> str:
+        """Its name among the networks of a result."""
+        return self.run or self.case.name
 
     @cached_property
     def stream(self) -> ResidualStream:
@@ -105,9 +111,9 @@ class Lab:
         history = train(new.model, new.data, case.recipe, callbacks, path, CHECKPOINT_EVERY, penalty)
         test = case.images_of("test", self.root).prepared(case.build(new.data)[1])
         test = self.inputs(case, "test", test)
-        found = dataclasses.replace(new, found=history.results)
+        found = dataclasses.replace(new, found=history.results, run=path.stem)
         self._known = {case.name: found} if plain else {}  # one at a time: the next case is another network
-        self._describe(found, test, history.records[-1], path.stem)
+        self._describe(found, test, history.records[-1])
         return found
 
     def pretrained(self, entry: Pretrained) -> Trained:
@@ -158,8 +164,8 @@ class Lab:
         self.result.pictures[key] = picture
         save_result(self.result)
 
-    def _describe(self, network: Trained, test: ImageData, last: dict[str, Any], name: str = "") -> None:
-        """What was trained or loaded, and how good it is, in the result, by the case's name unless there is another."""
+    def _describe(self, network: Trained, test: ImageData, last: dict[str, Any]) -> None:
+        """What was trained or loaded, and how good it is, in the result."""
         case = network.case
         if isinstance(case, Case):
             origin = {"options": dict(case.options), "images": len(network.data)}
@@ -172,12 +178,12 @@ class Lab:
             "test_accuracy": self._test_accuracy(network, test),
             "test_images": len(test),
         }  # fmt: skip
-        self.result.networks[name or case.name] = row
+        self.result.networks[network.name] = row
         save_result(self.result)
 
     def _test_accuracy(self, network: Trained, test: ImageData) -> float:
         """Found once for the network's weights, in a file beside them."""
-        path = self.folder / "networks" / f"{network.case.name}.test.json"
+        path = self.folder / "networks" / f"{network.name}.test.json"
         weights = weights_hash(network.model)
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if known.get("weights_hash") != weights:

@@ -53,7 +53,7 @@ def _courses(lab: Lab, kind: str, layers: int) -> Course:
     for seed in seeds(lab.scale, layers):
         network, course = watched(lab, simplified(lab.scale, kind, layers, seed))
         decay = WEIGHT_DECAY / 2 * squared_norm(network.model.parameters())
-        error = 1 - lab.result.networks[network.case.name]["test_accuracy"]
+        error = 1 - lab.result.networks[network.name]["test_accuracy"]
         found.append({**course, "loss": risk(network.model, network.data), "decay": decay, "test": error})
     rows = {
         name: np.array([row[name] for row in found]) for name in ("epoch", "risk", "error", "loss", "decay", "test")

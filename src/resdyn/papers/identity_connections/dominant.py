@@ -21,7 +21,7 @@ def run(lab: Lab) -> None:
                 continue
             options: dict[str, Any] = {} if kernels == "full" else {"kernels": kernels}
             network, course = watched(lab, simplified(lab.scale, "residual", layers, **options))
-            accuracy = lab.result.networks[network.case.name]["test_accuracy"]
+            accuracy = lab.result.networks[network.name]["test_accuracy"]
             lab.record(f"{name}.{layers}.loss", risk(network.model, network.data))
             lab.record(f"{name}.{layers}.error", 1 - accuracy)
             right[name] = accuracy, course

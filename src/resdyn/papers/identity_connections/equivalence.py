@@ -112,7 +112,7 @@ def _table(lab: Lab, key: str, network: Trained, transferred: bool) -> None:
     term = WEIGHT_DECAY / 2 * squared_norm(state.values())
     lab.record(f"{key}.loss", loss)
     lab.record(f"{key}.cost", loss + term, note="loss + (lambda / 2) |T^-1(p)|^2")
-    lab.record(f"{key}.error", 1 - lab.result.networks[network.case.name]["test_accuracy"])
+    lab.record(f"{key}.error", 1 - lab.result.networks[network.name]["test_accuracy"])
 
 
 def _output_gap(plain: Trained, residual: Trained) -> float:
