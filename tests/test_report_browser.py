@@ -102,7 +102,7 @@ def visit(tmp_path_factory) -> tuple[str, str]:
 def test_every_figure_is_drawn_and_the_console_is_silent(visit):
     dom, console = visit
     figures = re.findall(r'<figure id="(\w+)"[^>]*>', dom)
-    assert len(figures) == 12
+    assert len(figures) == 20
     assert dom.count('data-drawn="true"') == len(figures)
     assert "data-errors" not in re.findall(r"<html[^>]*>", dom)[0]
     assert console == ""
