@@ -103,6 +103,16 @@ def test_shares_below_thresholds_lie_within_their_errors(nonnormal):
     assert (found.standard_error < 0.06).all()
 
 
+def test_zeros_of_dead_coordinates_are_put_where_they_are():
+    matrix = torch.zeros(300, 300, dtype=torch.float64)
+    matrix[::3, ::3] = torch.diag(torch.linspace(1, 2, 100).double())
+    found = spectral_distribution(DenseOperator(matrix), (0.0, 0.5, 3.0))
+    np.testing.assert_allclose(found.below, [0, 2 / 3, 1], atol=1e-9)
+    assert found.mean == pytest.approx(0.5, abs=1e-9)
+    nothing = spectral_distribution(DenseOperator(torch.zeros(5, 5)), (0.0, 0.1))
+    np.testing.assert_array_equal(nothing.below, [0, 1])
+
+
 def test_the_numerical_abscissa_is_the_top_of_the_symmetric_part_and_above_every_eigenvalue():
     matrix = grcar(120)
     found = numerical_abscissa(DenseOperator(matrix))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from resdyn.errors import InputError
+from resdyn.linalg._compression import live_coordinates
 from resdyn.linalg._krylov_schur import Complex, arnoldi
 from resdyn.linalg.operator import LinearOperator
 
@@ -51,11 +52,15 @@ def spectral_distribution(
 ) -> SpectralDistribution:
     """Shares of eigenvalues with real part below thresholds, by stochastic trace estimation on Krylov spaces.
 
+    Coordinates with a zero row or column are taken out first and counted as the exact zeros that they are: behind a
+    ReLU they are half of the spectrum, and no Krylov space tells on which side of t = 0 they lie. For the rest,
     #{Re lambda < t} / n = tr(P_t) / n with the spectral projector P_t, the mean over random signs g of
     g^T P_t g / n; and g^T P_t g is taken from an Arnoldi decomposition of ``degree`` steps started at g, as the (1, 1)
     entry of the projector of its Hessenberg matrix. Two errors: the spread over probes (``standard_error``), and the
-    degree (``truncation``: eigenvalues nearer to t than the Krylov space resolves). On strongly nonnormal operators
-    projectors are large and both errors grow. Costs ``num_probes`` x ``degree`` matvecs.
+    degree (``truncation``: eigenvalues nearer to t than the Krylov space resolves; half the degree tells no more than
+    its order). On strongly nonnormal operators projectors are large and both errors grow. Use it where a good part of
+    the spectrum is on either side; a few eigenvalues in a tail are counted by `count_negative`. Costs ``num_probes`` x
+    ``degree`` matvecs.
 
     Sources: Hutchinson (1990); Bai, Fahey and Golub (1996) for Krylov quadrature; for nonsymmetric A the quadrature
     is exact for polynomials up to degree - 1 (2 degree - 1 in the symmetric case).
@@ -72,22 +77,31 @@ def spectral_distribution(
         raise InputError(f"got num_probes={num_probes}, degree={degree}; expected 2 or more of each")
     generator = torch.Generator().manual_seed(seed)
     before = operator.num_matvecs
-    degree = min(degree, n)
+    live = live_coordinates(operator, generator)
+    share_live = len(live) / n
+    zeros_below = np.asarray((1 - share_live) * (points > 0), dtype=np.float64)
+    if not len(live):
+        nothing = np.zeros(len(points))
+        return SpectralDistribution(
+            points, zeros_below, nothing, nothing, 0.0, 0.0, 0.0, 0.0, operator.num_matvecs - before
+        )
+    inner = operator if len(live) == n else operator.restricted(live, live)
+    degree = min(degree, len(live))
     coarse_degree = max(1, degree // 2)
     fine, coarse, moments = [], [], []
     for _ in range(num_probes):
-        signs = torch.randint(2, (n,), generator=generator) * 2 - 1
-        H = arnoldi(operator, signs.to(operator.device, operator.dtype), degree, generator)
+        signs = torch.randint(2, (len(live),), generator=generator) * 2 - 1
+        H = arnoldi(inner, signs.to(operator.device, operator.dtype), degree, generator)
         fine.append(_shares_below(H, points))
         coarse.append(_shares_below(H[:coarse_degree, :coarse_degree], points))
         moments.append([H[0, 0], (H @ H)[0, 0]])
     shares, halves, raw = np.array(fine), np.array(coarse), np.array(moments)
-    means, errors = raw.mean(axis=0), raw.std(axis=0, ddof=1) / num_probes**0.5
+    means, errors = share_live * raw.mean(axis=0), share_live * raw.std(axis=0, ddof=1) / num_probes**0.5
     return SpectralDistribution(
         thresholds=points,
-        below=shares.mean(axis=0),
-        standard_error=shares.std(axis=0, ddof=1) / num_probes**0.5,
-        truncation=np.abs(shares.mean(axis=0) - halves.mean(axis=0)),
+        below=zeros_below + share_live * shares.mean(axis=0),
+        standard_error=share_live * shares.std(axis=0, ddof=1) / num_probes**0.5,
+        truncation=share_live * np.abs(shares.mean(axis=0) - halves.mean(axis=0)),
         mean=float(means[0]),
         mean_error=float(errors[0]),
         mean_square=float(means[1]),
