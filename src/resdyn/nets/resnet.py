@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from resdyn.errors import InputError
 EXPANSION = 4  # of a bottleneck: output channels over inner channels
 
 
-class _Block(nn.Module):
+class _Block(nn.Module, ABC):
     """h -> ReLU(shortcut(h) + F(h)); the shortcut is a strided 1x1 convolution with BN where the shape changes.
 
     Source: He et al. (2016), "Deep residual learning", equations 1 and 2, option B.
@@ -26,8 +27,9 @@ class _Block(nn.Module):
             conv = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
             self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
+    @abstractmethod
     def branch(self, h: Tensor) -> Tensor:
-        raise NotImplementedError
+        """F(h)."""
 
     def forward(self, h: Tensor) -> Tensor:
         return F.relu((h if self.downsample is None else self.downsample(h)) + self.branch(h))
