@@ -23,6 +23,7 @@ from resdyn.report.theme import MARKERS, PALETTE, SEQUENTIAL, class_colour, clas
 
 DIGITS = 4
 DPI = 160  # of what is drawn as an image: grids, and trajectories, which have thousands of marks
+CROWDED = 5  # series, beyond which the legend stands beside the axes
 COLOUR_POWER = 0.4  # entries beyond the first few are small: colours grow more slowly than they do
 
 
@@ -101,7 +102,8 @@ def draw(picture: dict[str, Any]) -> str:
 
 
 def _lines(picture: dict[str, Any]) -> Figure:
-    drawn = Figure(figsize=(3.4, 2.6))
+    crowded = len(picture["series"]) > CROWDED
+    drawn = Figure(figsize=(5.4, 2.8) if crowded else (3.4, 2.6))
     axis = drawn.subplots()
     for number, row in enumerate(picture["series"]):
         x, y = np.array(row["x"], dtype=float), np.array(row["y"], dtype=float)
@@ -111,12 +113,14 @@ def _lines(picture: dict[str, Any]) -> Figure:
     axis.set(xlabel=picture["xlabel"], ylabel=picture["ylabel"], yscale="log" if picture["log"] else "linear")
     if picture.get("logx"):
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(lambda value, _: _power(value))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     elif all(value is None or float(value).is_integer() for row in picture["series"] for value in row["x"]):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if picture["log"]:
         axis.yaxis.set_major_formatter(lambda value, _: _power(value))
         axis.yaxis.set_minor_formatter(NullFormatter())
-    axis.legend()
+    axis.legend(**({"loc": "center left", "bbox_to_anchor": (1.02, 0.5)} if crowded else {}))
     return drawn
 
 
