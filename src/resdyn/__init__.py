@@ -4,14 +4,14 @@ from resdyn import metrics, nets
 from resdyn._version import __version__
 from resdyn.boundary import boundary_points
 from resdyn.capture import capture
-from resdyn.data import load_data
+from resdyn.data import load_data, load_text
 from resdyn.linalg.eig import EigenResult, eigenvalues
 from resdyn.linalg.svd import SVDResult, svd
 from resdyn.models import load_model
 from resdyn.noise import NoiseResponse, noise_response
 from resdyn.report import write_report
 from resdyn.store import open
-from resdyn.stream import ResidualBlock, ResidualStream, States, find_stream, stream_from_blocks
+from resdyn.stream import ResidualBlock, ResidualStream, States, TokenStream, find_stream, stream_from_blocks
 from resdyn.transfer import to_plain, to_residual
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ResidualStream",
     "SVDResult",
     "States",
+    "TokenStream",
     "__version__",
     "boundary_points",
     "capture",
@@ -28,6 +29,7 @@ __all__ = [
     "find_stream",
     "load_data",
     "load_model",
+    "load_text",
     "metrics",
     "nets",
     "noise_response",

@@ -17,39 +17,42 @@ from torch import Tensor, nn
 
 from resdyn import store as stores
 from resdyn._version import __version__
-from resdyn.data import ImageData
+from resdyn.data import ImageData, TokenData
 from resdyn.errors import InputError
 from resdyn.executor import run_tasks
 from resdyn.jobs import run_task
 from resdyn.lock import locked
 from resdyn.models import LoadedModel
 from resdyn.plan import Plan
-from resdyn.probes import Features, Probe, Trajectory, fit_probes, resolve_probes
+from resdyn.probes import Cushion, Features, Probe, Robustness, Trajectory, fit_probes, resolve_probes
 from resdyn.probes.sample import model_device, model_dtype
 from resdyn.probes.trajectory import logits_of
 from resdyn.progress import shown
 from resdyn.selection import LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
-from resdyn.stream import KINDS, Kind, ResidualStream, find_stream
+from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.inputs import check_model
 
 DEFAULT_PROBES = "trajectory,singular,coupling,spectrum,features"
+PROBES_WITHOUT_CLASSES = "trajectory,singular,coupling,spectrum"
 LIGHT_CHUNK = 64
 
 
 def capture(
     model: nn.Module | LoadedModel,
-    data: ImageData | tuple[Tensor, Tensor],
-    probes: str | Sequence[str | Probe] = DEFAULT_PROBES,
+    data: ImageData | TokenData | Tensor | tuple[Tensor, Tensor],
+    probes: str | Sequence[str | Probe] | None = None,
     store: str | Path = "resdyn.zarr",
     *,
     samples: int | Sequence[int] = 16,
     seed: int = 0,
     kind: Kind = "gated",
+    position: Position | None = None,
+    granularity: Granularity = "join",
     chunk_size: int | None = None,
     feature_samples: int | None = None,
     workers: int = 0,
     scheduler: str | None = None,
-    stream: ResidualStream | None = None,
+    stream: ResidualStream | TokenStream | None = None,
     quiet: bool = False,
     command: str | None = None,
     notes: Sequence[str] = (),
@@ -57,8 +60,13 @@ def capture(
 ) -> xr.Dataset:
     """Measure a model on data and keep the answers in a store, which is returned opened.
 
+    data: images (`load_data`), windows of text (`load_text`), a tuple (inputs, labels) of tensors, or inputs alone;
+    without labels nothing is said about classes, and the `features` probe is refused. probes: as text or objects;
+    None: trajectory, singular, coupling, spectrum, and features for classes and the whole state.
     samples: how many to draw, balanced over classes with `seed`, or their indices in the data split.
-    kind: the reading of a block's Jacobian, "gated", "branch" or "block". feature_samples: how many samples
+    kind: the reading of a block's Jacobian, "gated", "branch" or "block". position: measure one token of states of
+    shape (tokens, width) instead of the whole (see `ResidualStream.at`). granularity: "join" or "layer" (see
+    `find_stream`). feature_samples: how many samples
     the `features` probe reads (None: all). chunk_size: samples for each task (None: one if Jacobians or
     robustness are asked for, else 64). stream: the model's stream, where it is at hand or was named by hand.
     workers, scheduler: see `run_tasks` (a script that asks for workers needs the usual
@@ -77,12 +85,12 @@ def capture(
     """
     if kind not in KINDS or not isinstance(seed, int) or seed < 0:
         raise InputError(f"got kind={kind!r} and seed={seed!r}, expected one of {', '.join(KINDS)} and 0 or more")
-    asked = resolve_probes(probes)
     module = model.model if isinstance(model, LoadedModel) else model
     check_model(module)
     inputs = _inputs(model, module, data)
+    asked = _probes(probes, data, position)
     with shown(quiet):
-        stream = _stream(module, inputs, stream)
+        stream = _stream(module, inputs, stream, position, granularity)
     logits = _number_of_logits(stream, inputs)
     n_classes = number_of_classes(inputs, logits)
     asked = fit_probes(asked, stream)
@@ -121,17 +129,41 @@ def _inputs(model: nn.Module | LoadedModel, module: nn.Module, data: Any) -> Lab
     return labelled_inputs(data, model_dtype(module))
 
 
-def _stream(module: nn.Module, inputs: LabelledInputs, stream: ResidualStream | None) -> ResidualStream:
-    if stream is not None and stream.model is not module:
+def _probes(probes: str | Sequence[str | Probe] | None, data: Any, position: Position | None) -> tuple[Probe, ...]:
+    if probes is None:
+        classes = isinstance(data, ImageData | tuple) and position is None
+        return resolve_probes(DEFAULT_PROBES if classes else PROBES_WITHOUT_CLASSES)
+    asked = resolve_probes(probes)
+    if isinstance(data, Tensor) and any(isinstance(probe, Features) for probe in asked):
+        raise InputError("the features probe needs labels: pass data as (inputs, labels), or leave it out")
+    if position is not None and (wrong := [p.name for p in asked if isinstance(p, Cushion | Features | Robustness)]):
+        raise InputError(f"{', '.join(wrong)}: measured for the whole state only; leave out the probe or position")
+    return asked
+
+
+def _stream(
+    module: nn.Module,
+    inputs: LabelledInputs,
+    stream: ResidualStream | TokenStream | None,
+    position: Position | None,
+    granularity: Granularity,
+) -> ResidualStream | TokenStream:
+    if stream is None:
+        # Two samples, so that a model which mixes the samples of a batch is noticed.
+        two = inputs.read(torch.arange(min(2, len(inputs)))).to(model_device(module))
+        stream = find_stream(module, two, granularity=granularity)
+    elif stream.model is not module:
         raise InputError("got a stream of another model; find it in the model that is captured")
-    if stream is not None:
+    elif granularity not in ("join", stream.granularity):
+        raise InputError(f"got granularity={granularity!r} and a stream of granularity {stream.granularity!r}")
+    if position is None:
         return stream
-    # Two samples, so that a model which mixes the samples of a batch is noticed.
-    two = inputs.read(torch.arange(min(2, len(inputs)))).to(model_device(module))
-    return find_stream(module, two)
+    if isinstance(stream, TokenStream):
+        raise InputError(f"got position={position!r} and a stream at position {stream.position!r}; give one of them")
+    return stream.at(position)
 
 
-def _number_of_logits(stream: ResidualStream, inputs: LabelledInputs) -> int | None:
+def _number_of_logits(stream: ResidualStream | TokenStream, inputs: LabelledInputs) -> int | None:
     first = inputs.read(torch.tensor([0])).to(model_device(stream.model))
     logits = logits_of(stream.states(first).output)
     return None if logits is None else logits.shape[1]

@@ -21,7 +21,7 @@ from resdyn.probes import Features, Probe, Sample, Singular
 from resdyn.probes.sample import model_device
 from resdyn.selection import LabelledInputs
 from resdyn.store import Region
-from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
+from resdyn.stream import Granularity, Kind, Position, ResidualStream, TokenStream, find_stream, stream_from_blocks
 from resdyn.stream.named import Skip
 
 
@@ -86,6 +86,8 @@ class Job:
     source: ModelSource
     example: Tensor
     named: tuple[tuple[str, ...], str] | None
+    granularity: Granularity
+    position: Position | None
     description: list[dict[str, Any]]
     probes: tuple[Probe, ...]
     kind: Kind
@@ -94,14 +96,15 @@ class Job:
     data: LabelledInputs | None
 
     @cached_property
-    def stream(self) -> ResidualStream:
+    def stream(self) -> ResidualStream | TokenStream:
         model = self.source.build().eval()
         example = self.example.to(model_device(model))
         if self.named is None:
-            stream = find_stream(model, example)
+            whole = find_stream(model, example, granularity=self.granularity)
         else:
             paths, skip = self.named
-            stream = stream_from_blocks(model, paths, example, skip=cast("Skip", skip))
+            whole = stream_from_blocks(model, paths, example, skip=cast("Skip", skip))
+        stream: ResidualStream | TokenStream = whole if self.position is None else whole.at(self.position)
         if stream.describe() != self.description:
             raise ComputationError("a worker found another stream in the model; capture in one process (workers=0)")
         return stream

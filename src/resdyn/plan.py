@@ -18,8 +18,9 @@ from resdyn.probes.sample import Layout as ProbeLayout
 from resdyn.probes.sample import float_dtype, state_sizes
 from resdyn.selection import LabelledInputs, fingerprint
 from resdyn.store import Layout, Region, Variable
-from resdyn.stream import Kind, ResidualStream
+from resdyn.stream import Kind, ResidualStream, TokenStream
 
+MANY_CLASSES = 1000
 Coords = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 
@@ -28,7 +29,7 @@ class Plan:
     """`samples` are positions in `data`, measured one by one; `read` is what the features probe reads."""
 
     model: nn.Module | LoadedModel
-    stream: ResidualStream
+    stream: ResidualStream | TokenStream
     data: LabelledInputs
     probes: tuple[Probe, ...]
     samples: Tensor
@@ -56,17 +57,26 @@ class Plan:
             "data": self.data.name,
             "split": self.data.split,
             "data_hash": fingerprint(self.data, self.samples, self.read if self._reads_all else None),
-            "class_names": list(self.data.class_names or map(str, range(self.n_classes))),
+            "class_names": self._class_names(),
             "samples": self.data.index[self.samples].tolist(),
             "feature_samples": len(self.read) if self._reads_all else None,
             "probes": {probe.name: dataclasses.asdict(probe) for probe in self.probes},
             "kind": self.kind,
+            "position": self.stream.position,
+            "granularity": self.stream.granularity,
             "dtype": float_dtype(self.stream),
             "batch_norm": "eval",
             "nonsquare": "skip",
             "seed": self.seed,
             "chunk_size": self.chunk_size,
         }
+
+    def _class_names(self) -> list[str]:
+        """Names of the data's classes, else numbers; none for a vocabulary, or where no label is known."""
+        if self.data.class_names is not None:
+            return list(self.data.class_names)
+        nameless = not self.data.labelled or self.n_classes > MANY_CLASSES
+        return [] if nameless else [str(c) for c in range(self.n_classes)]
 
     @cached_property
     def layout(self) -> Layout:
@@ -97,6 +107,8 @@ class Plan:
             source=ModelSource.of(self.model),
             example=self.data.read(self.samples[:1]),
             named=self.stream.named,
+            granularity=self.stream.granularity,
+            position=self.stream.position,
             description=self.stream.describe(),
             probes=self.probes,
             kind=self.kind,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdyn.data import ImageData
+from resdyn.data import ImageData, TokenData
 from resdyn.errors import InputError
 
 SPREAD = 256
@@ -18,7 +18,7 @@ SPREAD = 256
 
 @dataclass(frozen=True)
 class LabelledInputs:
-    """Model inputs that are read on demand, int64 labels, and each one's index in the data split.
+    """Model inputs that are read on demand, int64 labels (-1: none is known), and each one's index in the data split.
 
     relabelled: the classes are some of the dataset's, numbered anew.
     """
@@ -34,6 +34,11 @@ class LabelledInputs:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is known about classes."""
+        return bool((self.labels >= 0).any())
 
     def subset(self, positions: Tensor) -> LabelledInputs:
         read = _Subset(self.read, positions)
@@ -56,8 +61,8 @@ class LabelledInputs:
         return torch.tensor([place[index] for index in indices])
 
 
-def labelled_inputs(data: ImageData | tuple[Tensor, Tensor], dtype: torch.dtype) -> LabelledInputs:
-    """Images are read in the model's dtype; tensors must come in it.
+def labelled_inputs(data: ImageData | TokenData | Tensor | tuple[Tensor, Tensor], dtype: torch.dtype) -> LabelledInputs:
+    """Images are read in the model's dtype; tensors must come in it; inputs alone have no labels.
 
     Raises `InputError` for empty data, and for tensors that do not fit each other or the model's dtype.
     """
@@ -65,18 +70,28 @@ def labelled_inputs(data: ImageData | tuple[Tensor, Tensor], dtype: torch.dtype)
         read = _Cast(data.inputs, dtype)
         common = (data.name, data.split, tuple(data.class_names), data.labels, data.sample_index)
         return LabelledInputs(*common, read, tuple(data.notes), data.relabelled)
+    if isinstance(data, TokenData):
+        index = torch.arange(len(data))
+        return LabelledInputs(data.name, "windows", None, data.following, index, _Rows(data.tokens), data.notes)
+    if isinstance(data, Tensor):
+        data = (data, torch.full((len(data) if data.dim() else 0,), -1))
     if not (isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
-        raise InputError(f"got data of type {type(data).__name__}, expected ImageData or a tuple of tensors (x, y)")
+        raise InputError(
+            f"got data of type {type(data).__name__}, expected ImageData, TokenData, a tensor of inputs, or a tuple of "
+            "tensors (inputs, labels)"
+        )
     inputs, labels = data
     _check_tensors(inputs, labels, dtype)
     return LabelledInputs("tensors", "given", None, labels.cpu(), torch.arange(len(labels)), _Rows(inputs))
 
 
 def number_of_classes(data: LabelledInputs, logits: int | None) -> int:
-    """As many as there are class names, else logits, else labels.
+    """As many as there are class names, else logits, else labels; at least one.
 
     Raises `InputError` for a label beyond, and for classes numbered anew that are not the model's logits.
     """
+    if not data.labelled:
+        return logits or 1
     lowest, highest = int(data.labels.min()), int(data.labels.max())
     classes = len(data.class_names) if data.class_names is not None else logits or highest + 1
     if lowest < 0 or highest >= classes:
@@ -107,7 +122,7 @@ def choose(data: LabelledInputs, count: int, seed: int) -> Tensor:
     if not 1 <= count <= len(data):
         raise InputError(f"got {count} samples, expected between 1 and the {len(data)} of {data.name} ({data.split})")
     rng = np.random.default_rng(seed)
-    labels = data.labels.numpy()
+    labels = data.labels.clamp_min(0).numpy()  # without labels all are of one class
     order = rng.permutation(len(labels))
     turn = np.empty(len(labels), dtype=np.int64)  # the how-manieth of its class a sample is in the drawn order
     for label in np.unique(labels):

@@ -26,6 +26,7 @@ from resdyn.errors import StoreError
 
 SCHEMA = 1
 MAX_CHUNK_BYTES = 128 * 2**20
+LATER_SETTINGS = {"position": None, "granularity": "join"}  # what stores from before these settings were made with
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def exists(path: str | Path) -> bool:
 
 def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
     """Raise a `StoreError` that names each difference unless the store at `path` has the same settings."""
-    stored = _record(_group(path), path)["settings"]
+    stored = LATER_SETTINGS | _record(_group(path), path)["settings"]
     differences = list(_differences(stored, json.loads(json.dumps(settings))))
     if differences:
         raise StoreError(

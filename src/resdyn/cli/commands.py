@@ -12,16 +12,15 @@ import xarray as xr
 from cyclopts import Group, Parameter
 
 from resdyn import store as stores
-from resdyn.capture import DEFAULT_PROBES
 from resdyn.capture import capture as run_capture
 from resdyn.cli.output import print_json, print_stream, print_summary, results, say
-from resdyn.data import ImageData, load_data
+from resdyn.data import ImageData, TokenData, load_data, load_text
 from resdyn.errors import InputError
-from resdyn.models import LoadedModel, load_model
+from resdyn.models import LoadedModel, load_model, text_encoder
 from resdyn.progress import stage
 from resdyn.report import write_report
 from resdyn.selection import notes_on_classes
-from resdyn.stream import ResidualStream, find_stream, stream_from_blocks
+from resdyn.stream import Granularity, ResidualStream, find_stream, stream_from_blocks
 
 Kind = Literal["gated", "branch", "block"]
 Weights = Annotated[Path | None, Parameter(help="Weights: safetensors, or a torch file of tensors only.")]
@@ -64,7 +63,7 @@ def demo(
 
 
 def inspect(model: str, /, *, weights: Weights = None, blocks: Blocks = (), data: str | None = None,
-            data_root: Path | None = None, json: Json = False) -> None:  # fmt: skip
+            data_root: Path | None = None, granularity: Granularity = "join", json: Json = False) -> None:  # fmt: skip
     """Show the residual stream of a model: its blocks, shapes, skips and gates, each verified.
 
     Parameters
@@ -75,9 +74,11 @@ def inspect(model: str, /, *, weights: Weights = None, blocks: Blocks = (), data
         A dataset to take the example input from, where the model does not tell its input.
     data_root
         Folder of datasets (default: RESDYN_DATA).
+    granularity
+        Blocks are residual sums (join), or layers: attention and feed-forward as one (layer).
     """
     loaded = _load(model, weights)
-    stream = _stream(loaded, blocks, None if data is None else load_data(data, root=data_root))
+    stream = _stream(loaded, blocks, None if data is None else load_data(data, root=data_root), granularity)
     if json:
         print_json({"model": loaded.name, "weights_hash": loaded.weights_hash, "notes": list(loaded.notes),
                     "num_parameters": stream.num_parameters, "blocks": stream.describe()})  # fmt: skip
@@ -91,18 +92,25 @@ class Measurement:
     """What to measure, on what."""
 
     data: str
-    "digits, mnist, fashion_mnist, cifar10, cifar100, imagenette, or a folder of images by class."
+    "digits, mnist, fashion_mnist, cifar10, cifar100, imagenette, a folder of images by class, or a text file (.txt)."
     weights: Weights = None
-    probes: str = DEFAULT_PROBES
-    "Any of trajectory, singular, coupling, spectrum, robustness, cushion, features; with settings: singular(k=30)."
+    probes: str | None = None
+    """Any of trajectory, singular, coupling, spectrum, robustness, cushion, features; with settings: singular(k=30).
+    Without: trajectory, singular, coupling, spectrum and, for classes and the whole state, features."""
     samples: int = 16
-    "Images to measure one by one, spread over the classes."
+    "Images or windows of text to measure one by one, images spread over the classes."
+    tokens: int = 64
+    "Tokens in a window of text."
     split: str = "test"
     "Split of the data."
     classes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
     "Only these classes, by name."
     kind: Kind = "gated"
     "Reading of a block's Jacobian: gated (skip excluded), branch, or the whole block."
+    position: int | None = None
+    "Measure one token of states of shape (tokens, width), -1 the last (default: the whole state)."
+    granularity: Granularity = "join"
+    "Blocks are residual sums (join), or layers: attention and feed-forward as one (layer)."
     seed: int = 0
     "Seed of the choice of samples and of the solvers."
     feature_samples: int | None = None
@@ -175,24 +183,33 @@ def analyze(model: str, /, *, out: Path = Path("out/analysis"), measurement: Mea
 def _measure(model: str, measurement: Measurement, store: Path) -> xr.Dataset:
     asked = measurement
     loaded = _load(model, asked.weights)
-    images = load_data(asked.data, asked.split, asked.data_root, asked.classes or None)
-    on_classes = notes_on_classes(len(images.class_names), loaded.num_classes)
-    for note in (*loaded.notes, *images.notes, *on_classes):
+    data = _data(loaded, asked)
+    on_classes = notes_on_classes(len(data.class_names), loaded.num_classes) if isinstance(data, ImageData) else ()
+    for note in (*loaded.notes, *data.notes, *on_classes):
         say(f"note: {note}")
     return run_capture(
         loaded,
-        images,
+        data,
         asked.probes,
         store,
         samples=asked.samples,
         seed=asked.seed,
         kind=asked.kind,
+        position=asked.position,
+        granularity=asked.granularity,
         feature_samples=asked.feature_samples,
         workers=asked.workers,
         scheduler=asked.scheduler,
-        stream=_stream(loaded, asked.blocks, images) if asked.blocks else None,
+        stream=_stream(loaded, asked.blocks, data) if asked.blocks else None,
         command=shlex.join(["resdyn", *sys.argv[1:]]),
     )
+
+
+def _data(loaded: LoadedModel, asked: Measurement) -> ImageData | TokenData:
+    """Images by name, or windows of a text file in the tokens of the model."""
+    if Path(asked.data).suffix == ".txt":
+        return load_text(asked.data, text_encoder(loaded), asked.tokens)
+    return load_data(asked.data, asked.split, asked.data_root, asked.classes or None)
 
 
 def _load(model: str, weights: Path | None) -> LoadedModel:
@@ -200,11 +217,18 @@ def _load(model: str, weights: Path | None) -> LoadedModel:
         return load_model(model, weights)
 
 
-def _stream(loaded: LoadedModel, blocks: tuple[str, ...], images: ImageData | None) -> ResidualStream:
-    """The stream at the model's example input, or at the first image of the data."""
+def _stream(
+    loaded: LoadedModel,
+    blocks: tuple[str, ...],
+    data: ImageData | TokenData | None,
+    granularity: Granularity = "join",
+) -> ResidualStream:
+    """The stream at the model's example input, or at the first sample of the data."""
     example = loaded.example_input
-    if images is not None:
-        prepared = images if images.preprocessing is not None else images.prepared(loaded.preprocessing)
+    if isinstance(data, TokenData):
+        example = data.tokens[:1]
+    elif data is not None:
+        prepared = data if data.preprocessing is not None else data.prepared(loaded.preprocessing)
         example = prepared.inputs([0])
     if example is None:
         raise InputError(
@@ -214,7 +238,9 @@ def _stream(loaded: LoadedModel, blocks: tuple[str, ...], images: ImageData | No
     weight = next((p for p in loaded.model.parameters() if p.is_floating_point()), None)
     if weight is not None and example.is_floating_point():
         example = example.to(weight)
-    return stream_from_blocks(loaded.model, blocks, example) if blocks else find_stream(loaded.model, example)
+    if blocks:
+        return stream_from_blocks(loaded.model, blocks, example)
+    return find_stream(loaded.model, example, granularity=granularity)
 
 
 def _finish(dataset: xr.Dataset, paths: dict[str, Path], as_json: bool, **extra: object) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def load(name: str, weights: Path | None) -> tuple[TensorOutput, Preprocessing, 
             raise _cannot_load(name, error) from error
         _check_complete(weights or name, info)
         return TensorOutput(model), *_inputs(transformers, name, config, model)
+
+
+def encoder(name: str) -> Callable[[str], list[int]]:
+    """Text -> token ids by the tokenizer that belongs to a model, without special tokens."""
+    transformers = require("transformers", extra="hf")
+    with _quiet(transformers):
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        except Exception as error:
+            raise InputError(f"transformers finds no tokenizer for '{name}': {str(error).strip()}") from error
+    return partial(tokenizer.encode, add_special_tokens=False)
 
 
 def _cannot_load(name: str, error: Exception) -> InputError:

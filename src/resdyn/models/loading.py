@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from resdyn.data.preprocessing import Preprocessing
 from resdyn.errors import InputError
-from resdyn.models import origins
+from resdyn.models import huggingface, origins
 from resdyn.models.spec import ModelSpec, parse_spec
 from resdyn.models.weights import check_finite, load_weights, weights_hash
 
@@ -77,6 +77,23 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
         num_classes=None if example is None else _num_classes(model, example, spec),
         notes=origin.notes,
     )
+
+
+def text_encoder(loaded: LoadedModel) -> Callable[[str], Sequence[int]]:
+    """Text -> token ids of a model: its own method `encode`, or the tokenizer that lies beside an `hf:` model.
+
+    Errors: InputError for a model that has neither.
+    """
+    own = getattr(loaded.model, "encode", None)
+    if callable(own):
+        return own
+    parsed = parse_spec(loaded.name)
+    if parsed.scheme != "hf":
+        raise InputError(
+            f"{loaded.name} does not tell how text becomes tokens; give the module a method encode(text) -> token ids, "
+            "or pass a tensor of token ids to resdyn.capture"
+        )
+    return huggingface.encoder(parsed.name)
 
 
 def _example(preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor | None:

@@ -18,7 +18,7 @@ class Trajectory:
 
     `states` (depth, coord), flattened, padded with NaN, in the stream's dtype; `prediction` the largest
     logit's class, -1 if the output is not one row of logits; `loss` in nats, NaN if the logits are not for
-    the data's classes. Cost: one forward pass. Steps are differences h_{i+1} - h_i of stored states.
+    the data's classes, or no label is known. Cost: one forward pass. Steps are differences h_{i+1} - h_i of stored states.
     """
 
     name: ClassVar[str] = "trajectory"
@@ -51,6 +51,6 @@ def logits_of(output: Any) -> torch.Tensor | None:
 
 
 def _loss(logits: torch.Tensor | None, label: int, n_classes: int) -> float:
-    if logits is None or logits.shape[1] != n_classes:
+    if logits is None or logits.shape[1] != n_classes or label < 0:
         return float("nan")
     return float(cross_entropy(logits.double().cpu(), torch.tensor([label])))

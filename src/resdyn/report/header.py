@@ -71,6 +71,8 @@ def facts(ds: xr.Dataset) -> list[tuple[str, str]]:
         ("Mean loss", _loss(ds)),
         ("Classes", num_classes(ds)),
         ("Jacobian", ds.attrs.get("kind")),
+        ("Token", ds.attrs.get("position")),
+        ("Blocks are", {"layer": "layers"}.get(ds.attrs.get("granularity", ""))),
         ("Triplets a block", ds.sizes.get("rank")),
         ("Images behind class means", _images(ds)),
         ("Precision", ds.attrs.get("dtype")),

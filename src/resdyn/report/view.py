@@ -43,7 +43,7 @@ def sample_title(ds: xr.Dataset, position: int) -> str:
 def num_classes(ds: xr.Dataset) -> int | None:
     """C: number of classes that the data name, else of class entries in the dataset."""
     names = ds.attrs.get("class_names")
-    return len(names) if names else ds.sizes.get("class")
+    return ds.sizes.get("class") if names is None else len(names) or None
 
 
 def stages(ds: xr.Dataset) -> list[tuple[int, Array]]:

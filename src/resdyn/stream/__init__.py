@@ -1,20 +1,26 @@
 """What a residual network is: finding the stream in a model, its blocks as functions, their Jacobians."""
 
 from resdyn.stream.block import KINDS, Kind, ResidualBlock
+from resdyn.stream.granularity import Granularity
 from resdyn.stream.jacobian import JacobianOperator
 from resdyn.stream.named import stream_from_blocks
+from resdyn.stream.position import Position, TokenStates, TokenStream
 from resdyn.stream.sensitivity import LogDeterminants, log_determinants, sensitivity
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream, find_stream
 
 __all__ = [
     "KINDS",
+    "Granularity",
     "JacobianOperator",
     "Kind",
     "LogDeterminants",
+    "Position",
     "ResidualBlock",
     "ResidualStream",
     "States",
+    "TokenStates",
+    "TokenStream",
     "find_stream",
     "log_determinants",
     "sensitivity",

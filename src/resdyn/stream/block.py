@@ -58,7 +58,7 @@ class ResidualBlock:
         self._whole = Cut(graph, [join.fork], [join.out])
         self._transition = None if join.following is None else Cut(graph, [join.out], [join.following])
         self._tangents: dict[Callable[..., Tensor], TangentMap | None] = {}
-        self.path = module_path(self._branch.nodes) if path is None else path
+        self.path = path or join.path or module_path(self._branch.nodes)
         self.branch_modules = child_modules(self._branch.nodes, self.path)
         self.shape_in = sample_shape(join.fork)
         self.shape_out = sample_shape(join.out)

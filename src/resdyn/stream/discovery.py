@@ -28,7 +28,8 @@ class Join:
     """One residual block in the graph, as nodes: fork -> (skip, branch) -> sum -> out.
 
     `fork` carries the state h_i, `skip` the skipped value, `branch` the value of F_i(h_i), `total` their sum
-    and `out` the value behind the gate. `following` is the next fork when a transition lies in between.
+    and `out` the value behind the gate. `following` is the next fork when a transition lies in between. `path` names
+    the module that the block is, where that is known better than by its branch.
     """
 
     fork: fx.Node
@@ -38,6 +39,7 @@ class Join:
     out: fx.Node
     skip_kind: str
     following: fx.Node | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ class States(Sequence[Tensor]):
 
     h_i is the input of block i; h_L is the output of the last block. `outputs[i]` is what block i returns
     (equal to h_{i+1} unless a transition between stages stands in between), `output` what the model returns,
-    `features` the input of the final linear map (None if there is none), `inputs` the flat model inputs.
+    `features` the input of the final linear map (None if there is none), `inputs` the flat model inputs,
+    `batched` which of them hold one entry a sample.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class States(Sequence[Tensor]):
         self.output = output
         self.features = features
         self.inputs = tuple(inputs)
-        self._batched = tuple(batched)
+        self.batched = tuple(batched)
 
     def __len__(self) -> int:
         return len(self._tensors)
@@ -46,9 +47,9 @@ class States(Sequence[Tensor]):
     def sample(self, n: int) -> States:
         """The states of sample `n` alone (N = 1)."""
         pick = slice(n, n + 1)
-        inputs = [value[pick] if many and len(value) > 1 else value for value, many in zip(self.inputs, self._batched)]
+        inputs = [value[pick] if many and len(value) > 1 else value for value, many in zip(self.inputs, self.batched)]
         features = None if self.features is None else self.features[pick]
         return States(
             [t[pick] for t in self._tensors], [t[pick] for t in self.outputs], self.output[pick], features, inputs,
-            self._batched,
+            self.batched,
         )  # fmt: skip

@@ -13,10 +13,12 @@ from resdyn.progress import stage, track
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import Join, find_joins
+from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
 from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, sdpa_math, tensor_of, unchanged
 from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, copies
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.operations import is_neutral, operation
+from resdyn.stream.position import Position, TokenStream
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_table
 from resdyn.stream.verify import relative_error, tolerance, verify_block
@@ -26,15 +28,25 @@ class ResidualStream:
     """The residual blocks of a model in order, h_{i+1} = gate_i(skip_i(h_i) + F_i(h_i)), i = 0..L-1.
 
     Made by `find_stream` or `stream_from_blocks` (then `named` holds the paths and the kind of skip that were
-    given, else None). `len(stream)` is L, `stream[i]` and `stream.blocks[i]`
-    the blocks, `print(stream)` a table.
+    given, else None). `granularity`: "join" or "layer" (see `find_stream`). `len(stream)` is L, `stream[i]` and
+    `stream.blocks[i]` the blocks, `print(stream)` a table.
     """
 
-    def __init__(self, graph: DataGraph, joins: list[Join], target: fx.Node, signature: Signature,
-                 named: tuple[tuple[str, ...], str] | None = None) -> None:  # fmt: skip
+    position: None = None  # of all tokens; see `at`
+
+    def __init__(
+        self,
+        graph: DataGraph,
+        joins: list[Join],
+        target: fx.Node,
+        signature: Signature,
+        named: tuple[tuple[str, ...], str] | None = None,
+        granularity: Granularity = "join",
+    ) -> None:
         self.model: nn.Module = graph.model
         self.signature = signature
         self.named = named
+        self.granularity: Granularity = granularity
         self._graph = graph
         self._target = target
         self._stages = state_stages(joins)
@@ -88,6 +100,13 @@ class ResidualStream:
         _, weight, bias = self._classifier
         evaluation = Evaluation(self._graph, None)
         return evaluation(weight), None if bias is None else evaluation(bias)
+
+    def at(self, position: Position) -> TokenStream:
+        """The stream of one token: `position` p, of token p onto itself, or (q, p), of token p onto token q.
+
+        For states of shape (tokens, width): transformers, Mamba, patches of an image. Errors: InputError for others.
+        """
+        return TokenStream(self, position)
 
     def states(self, *args: Any, **kwargs: Any) -> States:
         """The states h_0..h_L of a batch of N samples, each (N, *shape_i), cloned and detached.
@@ -189,19 +208,24 @@ class ResidualStream:
         return state[block.index], state.inputs
 
 
-def find_stream(model: nn.Module, *example_args: Any, **example_kwargs: Any) -> ResidualStream:
+def find_stream(
+    model: nn.Module, *example_args: Any, granularity: Granularity = "join", **example_kwargs: Any
+) -> ResidualStream:
     """Find the residual stream h_{i+1} = gate(skip(h_i) + F_i(h_i)) of any PyTorch model, by dataflow.
 
     The model is exported at the first sample of the example input. In the graph of its values, the dominators
     of the output are the states; where two consecutive ones are joined by a sum of a skip and a branch lies a
     block. Every block is then verified at the example: value, repeatability, adjoint identity.
 
-    Parameters: the model in eval mode, and the arguments of one forward call, batch first.
+    Parameters: the model in eval mode, and the arguments of one forward call, batch first. granularity "join": every
+    residual sum is a block (attention and feed-forward of a transformer are two); "layer": those of one layer are one
+    block, F(h) = layer(h) - h, the layer being the innermost repeated module that they lie in.
     Errors: InputError for a model in training mode or with NaN weights; ComputationError for a model without
     a residual stream, one that cannot be exported, or a block that fails verification (named, with the reason).
     Cost: one export (seconds), and per block a few evaluations and one product with J and J^T each.
     """
     check_model(model)
+    check_granularity(granularity)
     signature = Signature.of(example_args, example_kwargs)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
     check_runs(model, args, kwargs)
@@ -214,7 +238,11 @@ def find_stream(model: nn.Module, *example_args: Any, **example_kwargs: Any) -> 
             "of an earlier such value (or a linear projection of it) and a branch. Name blocks by hand with "
             "resdyn.stream_from_blocks(model, [module paths], *inputs)"
         )
-    return verified(ResidualStream(graph, joins, target, signature), example_args, example_kwargs)
+    if granularity == "layer":
+        joins = merge_layers(graph, joins)
+    return verified(
+        ResidualStream(graph, joins, target, signature, granularity=granularity), example_args, example_kwargs
+    )
 
 
 def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResidualStream:
