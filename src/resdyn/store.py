@@ -88,7 +88,8 @@ def exists(path: str | Path) -> bool:
 
 def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
     """Raise a `StoreError` that names each difference unless the store at `path` has the same settings."""
-    stored = LATER_SETTINGS | _record(_group(path), path)["settings"]
+    earlier = {name: value for name, value in LATER_SETTINGS.items() if name in settings}
+    stored = earlier | _record(_group(path), path)["settings"]
     differences = list(_differences(stored, json.loads(json.dumps(settings))))
     if differences:
         raise StoreError(

@@ -18,7 +18,8 @@ class Trajectory:
 
     `states` (depth, coord), flattened, padded with NaN, in the stream's dtype; `prediction` the largest
     logit's class, -1 if the output is not one row of logits; `loss` in nats, NaN if the logits are not for
-    the data's classes, or no label is known. Cost: one forward pass. Steps are differences h_{i+1} - h_i of stored states.
+    the data's classes, or no label is known. Cost: one forward pass. Steps are differences h_{i+1} - h_i of stored
+    states.
     """
 
     name: ClassVar[str] = "trajectory"
