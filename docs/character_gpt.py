@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 import resdyn
 from resdyn.data import TokenData, load_text
@@ -76,8 +76,7 @@ def course(train: TokenData, test: TokenData, vocabulary: int, steps: int, seed:
             print(f"seed {seed}: {rows[-1]}", flush=True)
         if step < steps:
             batch = text[torch.randint(len(text), (32,), generator=generator)]
-            logits = model.train()(batch[:, :-1]).logits
-            loss = nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+            loss = per_character(model.train(), batch).mean()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -90,17 +89,22 @@ def build(vocabulary: int, seed: int) -> nn.Module:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)
-    config = GPT2Config(vocab_size=vocabulary, n_positions=WINDOW, n_embd=96, n_layer=6, n_head=4, use_cache=False,
-                        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None)  # fmt: skip
-    return GPT2LMHeadModel(config)
+    size = {"vocab_size": vocabulary, "n_positions": WINDOW, "n_embd": 96, "n_layer": 6, "n_head": 4}
+    plain = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0) | {"use_cache": False}
+    return GPT2LMHeadModel(GPT2Config(**size, **plain, bos_token_id=None, eos_token_id=None))
+
+
+def per_character(model: nn.Module, windows: Tensor) -> Tensor:
+    """Cross entropy of each character but the first, given those before it in its window."""
+    logits = model(windows[:, :-1]).logits
+    return nn.functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="none")
 
 
 def measured(model: nn.Module, test: TokenData) -> dict[str, float | None]:
     """Loss per character of the held-out text, and the metrics at the last token."""
     model.eval()
     with torch.no_grad():
-        losses = [nn.functional.cross_entropy(model(t[:, :-1]).logits.flatten(0, 1), t[:, 1:].flatten(), reduction="none")
-                  for t in torch.cat([test.tokens, test.following[:, None]], 1).split(64)]  # fmt: skip
+        losses = [per_character(model, part) for part in torch.cat([test.tokens, test.following[:, None]], 1).split(64)]
     with tempfile.TemporaryDirectory() as folder:
         ds = resdyn.capture(model, test, f"trajectory,singular(k={RANK}),coupling", f"{folder}/s.zarr", samples=8,
                             kind="branch", position=-1, granularity="layer", quiet=True)  # fmt: skip
