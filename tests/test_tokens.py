@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import resdyn
+from resdyn.cli.main import run
 from resdyn.data import windows
 from resdyn.errors import InputError
 
@@ -246,3 +247,41 @@ class TestText:
         (tmp_path / "a.txt").write_bytes(content)
         with pytest.raises(InputError, match=message):
             resdyn.load_text(tmp_path / "a.txt", lambda text: [ord(c) for c in text], 4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A GPT-2 of characters with its tokenizer, as `save_pretrained` writes them, and a text."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path_factory.mktemp("gpt")
+    words = Tokenizer(models.WordLevel({c: k for k, c in enumerate("abcdefgh ?")}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=10, n_positions=16, n_embd=8, n_layer=2, n_head=2,
+                                     bos_token_id=None, eos_token_id=None)  # fmt: skip
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    (folder / "text.txt").write_text("a bad cab had a fed bee " * 8, encoding="utf-8")
+    return folder
+
+
+class TestCommandLine:
+    def command(self, folder, *words):
+        return run([*words, "--data", str(folder / "text.txt"), "--tokens", "8"])
+
+    def test_measures_a_language_model_on_a_text_at_its_last_token(self, folder, tmp_path):
+        probes = "trajectory,singular(k=2),coupling"
+        out = tmp_path / "out"
+        code = self.command(folder, "analyze", f"hf:{folder}", "--position", "-1", "--granularity", "layer",
+                        "--samples", "3", "--probes", probes, "--out", str(out))  # fmt: skip
+        assert code == 0
+        ds = resdyn.open(out / "store.zarr")
+        assert (ds.sizes["block"], ds.attrs["position"], ds.attrs["data"]) == (2, -1, "text.txt")
+        assert np.isfinite(ds["loss"]).all()
+
+    def test_a_model_without_words_says_what_to_do(self, folder, tmp_path, capsys):
+        code = self.command(folder, "capture", "resdyn:mlp,width=8,depth=2", "--out", str(tmp_path / "s.zarr"))
+        assert code == 2
+        assert "encode(text)" in capsys.readouterr().err
