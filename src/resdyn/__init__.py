@@ -1,6 +1,6 @@
 """resdyn: find the residual stream inside any PyTorch model and measure it as a dynamical system."""
 
-from resdyn import metrics, nets
+from resdyn import accessor, metrics, nets
 from resdyn._version import __version__
 from resdyn.boundary import boundary_points
 from resdyn.capture import capture
@@ -9,7 +9,7 @@ from resdyn.linalg.eig import EigenResult, eigenvalues
 from resdyn.linalg.svd import SVDResult, svd
 from resdyn.models import load_model
 from resdyn.noise import NoiseResponse, noise_response
-from resdyn.report import write_report
+from resdyn.report import write_comparison, write_report
 from resdyn.store import open
 from resdyn.stream import ResidualBlock, ResidualStream, States, TokenStream, find_stream, stream_from_blocks
 from resdyn.transfer import to_plain, to_residual
@@ -23,6 +23,7 @@ __all__ = [
     "States",
     "TokenStream",
     "__version__",
+    "accessor",
     "boundary_points",
     "capture",
     "eigenvalues",
@@ -38,5 +39,6 @@ __all__ = [
     "svd",
     "to_plain",
     "to_residual",
+    "write_comparison",
     "write_report",
 ]

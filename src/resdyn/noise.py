@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from resdyn._html import table
 from resdyn.errors import InputError
 
 FloatArray = NDArray[np.float64]
@@ -32,6 +33,14 @@ class NoiseResponse:
     @property
     def error(self) -> FloatArray:
         return np.asarray(self.change.std(1, ddof=1) / self.change.shape[1] ** 0.5)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (f"{level:g}", f"{mean:.4g}", f"{error:.2g}")
+            for level, mean, error in zip(self.levels, self.mean, self.error)
+        ]
+        caption = f"Relative change of the output under noise on the weights, {self.change.shape[1]} draws"
+        return table(caption, ("level", "mean", "standard error"), rows)
 
 
 def noise_response(model: nn.Module, inputs: Tensor, levels: Sequence[float], *, draws: int = 10, seed: int = 0,

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from resdyn._version import __version__
 from resdyn.cli import commands
+from resdyn.cli.compare import compare
 from resdyn.cli.output import reserved_for_json
 from resdyn.cli.paper import paper
 from resdyn.cli.prune import prune
@@ -42,7 +43,8 @@ app = App(
     suppress_keyboard_interrupt=False,  # `run` says what an interruption means
 )
 app.meta.suppress_keyboard_interrupt = False
-for command in (commands.demo, commands.inspect, commands.capture, commands.report, commands.analyze, paper, prune):
+OWN = (commands.demo, commands.inspect, commands.capture, commands.report, commands.analyze, compare, paper, prune)
+for command in OWN:
     app.command(command)
 
 
@@ -67,7 +69,7 @@ def launch(
         raise InputError(f"there is no configuration file {config}; give a YAML file of options")
     app.config = () if config is None else (Yaml(config, use_commands_as_keys=False, must_exist=True),)
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
-    if print_config and function.__module__ in (commands.__name__, paper.__module__, prune.__module__):
+    if print_config and function in OWN:
         return print_resolved(function, bound)
     with shown(), reserved_for_json() if bound.arguments.get("json") else contextlib.nullcontext():
         return function(*bound.args, **bound.kwargs)

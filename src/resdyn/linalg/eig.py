@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resdyn._html import table
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg._compression import live_coordinates
 from resdyn.linalg._krylov_schur import ORDERS, Complex, Pairs, krylov_schur, leading
@@ -49,6 +50,19 @@ class EigenResult:
     num_matvecs: int
     method: str
     conditions: Tensor | None = None
+
+    def _repr_html_(self) -> str:
+        shown = min(len(self.values), 50)
+        rows = [
+            (self.ends[k], f"{complex(self.values[k]):.6g}", f"{float(self.residuals[k]):.1e}",
+             "yes" if self.converged[k] else "no")
+            for k in range(shown)
+        ]  # fmt: skip
+        more = f"{len(self.values) - shown} more; " if shown < len(self.values) else ""
+        note = f"{more}{self.method}, {self.num_matvecs} products, norm {self.norm:.4g}"
+        return table(
+            f"{len(self.values)} eigenvalues", ("end", "eigenvalue", "backward error", "converged"), rows, note
+        )
 
     def end(self, which: str) -> EigenResult:
         """The values of one end alone. Raises InputError if it was not asked for."""

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from resdyn._html import table
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg._lanczos import block_lanczos
 from resdyn.linalg._randomized import randomized
@@ -39,6 +40,16 @@ class SVDResult:
     converged: Tensor
     num_matvecs: int
     method: str
+
+    def _repr_html_(self) -> str:
+        rows = zip(range(1, len(self.S) + 1), self.S.tolist(), self.residuals.tolist(), self.converged.tolist())
+        caption = f"{len(self.S)} singular triplets of a {len(self.U)} x {len(self.V)} operator"
+        return table(
+            caption,
+            ("k", "s", "residual / s_1", "converged"),
+            [(k, f"{s:.6g}", f"{residual:.1e}", "yes" if sure else "no") for k, s, residual, sure in rows],
+            f"{self.method}, {self.num_matvecs} products",
+        )
 
 
 def svd(

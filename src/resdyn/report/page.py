@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -42,17 +44,29 @@ def write_report(
     if not isinstance(ds, xr.Dataset):
         got = type(ds).__name__
         raise InputError(f"got {got}, expected an xarray.Dataset: pass what resdyn.open(store) returns")
-    page = render_page(ds, title)
+    path = write_page(path, render_page(ds, title))
+    if figures_dir is not None:
+        with _writing(figures_dir):
+            write_paper_figures(ds, Path(figures_dir))
+    return path
+
+
+def write_page(path: str | Path, page: str) -> Path:
+    """Write a page as a whole or not at all."""
     path = Path(path)
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(path, page)
-        if figures_dir is not None:
-            write_paper_figures(ds, Path(figures_dir))
+    return path
+
+
+@contextlib.contextmanager
+def _writing(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         place = error.filename2 or error.filename or path
         raise InputError(f"cannot write {place}: {error.strerror}; choose another path") from error
-    return path
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -68,10 +82,8 @@ def _write_whole(path: Path, text: str) -> None:
 def render_page(ds: xr.Dataset, title: str | None = None) -> str:
     """The HTML text of the report."""
     metrics = metrics_table(ds)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("resdyn.report"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("page.html.jinja").render(
+    return render(
+        "page.html.jinja",
         title=title or f"{ds.attrs.get('model', 'A residual network')} on {ds.attrs.get('data', 'its data')}",
         lead=lead(ds),
         facts=facts(ds),
@@ -81,6 +93,16 @@ def render_page(ds: xr.Dataset, title: str | None = None) -> str:
         sections=build_sections(ds, metrics, figure_json),
         metrics=metrics_view(metrics),
         provenance=provenance_rows(ds),
+    )
+
+
+def render(template_name: str, **content: Any) -> str:
+    """A page with the style, the script and plotly embedded."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("resdyn.report"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template(template_name).render(
+        **content,
         version=__version__,
         plotly_version=PLOTLY_VERSION,
         css=_static("page.css"),

@@ -50,6 +50,11 @@ def build_sections(ds: xr.Dataset, metrics: sentences.Rows, encode: Callable[[go
     return built
 
 
+def all_plans(ds: xr.Dataset) -> dict[str, Plan]:
+    """Every picture that this dataset could have, by name."""
+    return {plan.name: plan for plan in _pictures(_outline(ds))}
+
+
 def paper_figures(ds: xr.Dataset) -> Iterator[tuple[str, mf.Figure]]:
     """(name, matplotlib figure) of every picture that the dataset allows."""
     for plan in track(_pictures(_outline(ds)), "drawing the figures"):

@@ -14,6 +14,7 @@ from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.jacobian import MEMORY_LIMIT
 from resdyn.stream.states import States
+from resdyn.stream.table import stream_html
 
 if TYPE_CHECKING:
     from resdyn.stream.stream import ResidualStream
@@ -99,6 +100,10 @@ class TokenStream:
 
     def __repr__(self) -> str:
         return f"TokenStream({type(self.model).__name__}, {len(self)} blocks, position={self.position})"
+
+    def _repr_html_(self) -> str:
+        title = f"{type(self.model).__name__} at position {self.position}"
+        return stream_html(title, self.describe(), self.num_parameters)
 
     @property
     def num_parameters(self) -> int:

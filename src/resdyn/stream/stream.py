@@ -20,7 +20,7 @@ from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobia
 from resdyn.stream.operations import is_neutral, operation
 from resdyn.stream.position import Position, TokenStream
 from resdyn.stream.states import States
-from resdyn.stream.table import stream_table
+from resdyn.stream.table import stream_html, stream_table
 from resdyn.stream.verify import relative_error, tolerance, verify_block
 
 
@@ -74,6 +74,9 @@ class ResidualStream:
 
     def __repr__(self) -> str:
         return f"ResidualStream({type(self.model).__name__}, {len(self)} blocks)"
+
+    def _repr_html_(self) -> str:
+        return stream_html(type(self.model).__name__, self.describe(), self.num_parameters)
 
     @property
     def num_parameters(self) -> int:

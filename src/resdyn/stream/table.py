@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from resdyn._html import table
+
 HEADER = ("block", "module", "parts", "state in", "state out", "skip", "gate", "square", "parameters")
 
 
@@ -18,6 +20,12 @@ def stream_table(model: str, blocks: list[dict[str, Any]], parameters: int) -> s
             lines.append("  (transition)")
     count = f"{len(blocks)} residual block{'s' if len(blocks) != 1 else ''}"
     return "\n".join([f"{model}: {count}, {parameters:,} parameters", "", *lines])
+
+
+def stream_html(model: str, blocks: list[dict[str, Any]], parameters: int) -> str:
+    """The same as an HTML table for notebooks."""
+    caption = f"{model}: {len(blocks)} residual block{'s' if len(blocks) != 1 else ''}, {parameters:,} parameters"
+    return table(caption, HEADER, [_row(block) for block in blocks])
 
 
 def _row(block: dict[str, Any]) -> tuple[str, ...]:

@@ -29,23 +29,23 @@ def layer_cushion_paper(ds: xr.Dataset) -> mf.Figure | None:
 
 def block_cushion(ds: xr.Dataset) -> go.Figure | None:
     """Interlayer cushion of every block alone."""
-    found = _blocks(ds, "block_cushion")
+    found = block_profile(ds, "block_cushion")
     return None if found is None else profile.draw(found, rangemode="tozero")
 
 
 def block_cushion_paper(ds: xr.Dataset) -> mf.Figure | None:
-    found = _blocks(ds, "block_cushion")
+    found = block_profile(ds, "block_cushion")
     return None if found is None else profile.draw_paper(found)
 
 
 def output_cushion(ds: xr.Dataset) -> go.Figure | None:
     """Interlayer cushion from every state to the model's output."""
-    found = _blocks(ds, "output_cushion")
+    found = block_profile(ds, "output_cushion")
     return None if found is None else profile.draw(found, rangemode="tozero")
 
 
 def output_cushion_paper(ds: xr.Dataset) -> mf.Figure | None:
-    found = _blocks(ds, "output_cushion")
+    found = block_profile(ds, "output_cushion")
     return None if found is None else profile.draw_paper(found)
 
 
@@ -100,7 +100,7 @@ def _by_layer(ds: xr.Dataset) -> Array:
     return flat[:, np.isfinite(flat).any(axis=0)]
 
 
-def _blocks(ds: xr.Dataset, name: str) -> profile.Profile | None:
+def block_profile(ds: xr.Dataset, name: str) -> profile.Profile | None:
     if not has(ds, "span_product_norm"):
         return None
     values = cushions(ds)[name].transpose("sample", "block").values

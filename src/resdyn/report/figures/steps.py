@@ -14,27 +14,27 @@ from .profile import Profile, draw, draw_paper
 
 def collinearity(ds: xr.Dataset) -> go.Figure | None:
     """Cosine of the steps into and out of each state; 1 on a straight line."""
-    profile = _collinearity(ds)
+    profile = collinearity_profile(ds)
     return None if profile is None else draw(profile, range=_range(profile))
 
 
 def step_lengths(ds: xr.Dataset) -> go.Figure | None:
     """Length of each step over the mean length in its sample and stage; 1 when equispaced."""
-    profile = _step_lengths(ds)
+    profile = step_length_profile(ds)
     return None if profile is None else draw(profile, rangemode="tozero")
 
 
 def collinearity_paper(ds: xr.Dataset) -> mf.Figure | None:
-    profile = _collinearity(ds)
+    profile = collinearity_profile(ds)
     return None if profile is None else draw_paper(profile, ylim=_range(profile))
 
 
 def step_lengths_paper(ds: xr.Dataset) -> mf.Figure | None:
-    profile = _step_lengths(ds)
+    profile = step_length_profile(ds)
     return None if profile is None else draw_paper(profile)
 
 
-def _collinearity(ds: xr.Dataset) -> Profile | None:
+def collinearity_profile(ds: xr.Dataset) -> Profile | None:
     if not has(ds, "states"):
         return None
     values = line_geometry(ds)["collinearity"].values
@@ -44,7 +44,7 @@ def _collinearity(ds: xr.Dataset) -> Profile | None:
     return Profile(ds["depth"].values, values, sample_ids(ds), *titles)
 
 
-def _step_lengths(ds: xr.Dataset) -> Profile | None:
+def step_length_profile(ds: xr.Dataset) -> Profile | None:
     if not has(ds, "states"):
         return None
     lengths = line_geometry(ds)["step_length"].values
