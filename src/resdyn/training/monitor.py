@@ -115,8 +115,7 @@ class Monitor:
         last: nothing comes after, so a row is due. scalars: for the row, numbers or tensors of one element. May be
         called at every step: where no row is due it costs nothing. Errors: none of measuring (see `Monitor`).
         """
-        rows, due = state["rows"], last or at % self.every == 0
-        due = due and not (rows and rows[-1][self.unit] == at)  # a step of several batches is told several times
+        due = self.due(state, at, last)
         if due:
             settle(unwrapped(model))
         now = self.clock()
@@ -126,6 +125,12 @@ class Monitor:
             state = self._measured(state, unwrapped(model), at, scalars)
         self._since = self.clock() if due else now
         return state
+
+    def due(self, state: MonitorState, at: int, last: bool = False) -> bool:
+        """Whether `update` would add a row."""
+        rows = state["rows"]
+        known = bool(rows) and rows[-1][self.unit] == at  # a step of several batches is told several times
+        return (last or at % self.every == 0) and not known
 
     def result(self, state: MonitorState) -> list[dict[str, Any]]:
         """All rows, in order."""
@@ -158,8 +163,9 @@ class Monitor:
                     if first:
                         raise
                     errors.append(_line(error))
-        row = {self.unit: at} | {name: _value(found, name) for name in self.metrics} | _plain(scalars)
-        row |= {"skipped": skipped, "error": "; ".join(dict.fromkeys(errors)) or None}
+        measured = {name: _value(found, name) for name in self.metrics}
+        own = {self.unit: at, **measured, "skipped": skipped, "error": "; ".join(dict.fromkeys(errors)) or None}
+        row = {self.unit: at, **_plain(scalars)} | own
         self._tell(row, at, quiet=any(row["error"] for row in state["rows"]))
         spent = state["measuring_seconds"] + self.clock() - start
         return state | {"rows": [*state["rows"], row], "measuring_seconds": spent, "costs": costs}
