@@ -293,7 +293,7 @@ def test_in_the_trainer_of_transformers_a_monitor_changes_nothing_logs_and_resum
         arguments = TrainingArguments(
             tmp_path / ("watched" if callback else "alone"), num_train_epochs=epochs, per_device_train_batch_size=8,
             logging_steps=1, report_to=[], save_strategy="epoch", use_cpu=True, disable_tqdm=True,
-            restore_callback_states_from_checkpoint=restore,
+            restore_callback_states_from_checkpoint=restore, bf16=unit == "epoch",
         )  # fmt: skip
         reporter = Reporter()
         callbacks = [reporter] + ([callback] if callback and not attach else [])

@@ -13,8 +13,9 @@ from torch import nn
 
 import resdyn
 from resdyn.errors import ComputationError, InputError
+from resdyn.nets import ResidualMLP
 from resdyn.probes import Trajectory
-from resdyn.training import DIGITS_RECIPE, Monitor, train_digits
+from resdyn.training import DIGITS_RECIPE, Monitor, Recipe, train, train_digits
 from resdyn.training.questions import Questions
 from resdyn.training.undisturbed import undisturbed
 
@@ -46,7 +47,8 @@ def batch(n=12):
 def plain_loop(monitor=None, epochs=3, around=torch.enable_grad):
     """Momentum and batches drawn by torch, Python and numpy: losses, weights, rows."""
     model, (inputs, labels) = net(), batch(24)
-    model[1].eval()  # a frozen part
+    model[1].eval()  # frozen parts
+    model[0].bias.requires_grad_(False)
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -60,10 +62,14 @@ def plain_loop(monitor=None, epochs=3, around=torch.enable_grad):
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        gradients = [p.grad.clone() for p in model.parameters()]
+        learning = [p for p in model.parameters() if p.requires_grad]
+        gradients = [p.grad.clone() for p in learning]
         with around():
             state = monitor and monitor.update(state, model, epoch + 1, loss=loss)
-        assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
+        assert all(torch.equal(p.grad, g) for p, g in zip(learning, gradients, strict=True))
+        assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["0.bias"]
+        assert model[0].bias.grad is None
+        assert torch.get_default_dtype() is torch.float32
         assert [module.training for module in model] == [True, False, True, True]
     return losses, model.state_dict(), monitor and monitor.result(state)
 
@@ -124,6 +130,42 @@ def test_a_report_of_a_watched_run_shows_its_training(tmp_path):
     page = resdyn.write_report(ds, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "As the network trained" in page
     assert "epochs 0 → 3" in page
+
+
+class Kill:
+    """A callback that stops a run after some epochs."""
+
+    def __init__(self, epochs=None):
+        self.epochs = epochs
+
+    def init(self, model, data):
+        return {}
+
+    def update(self, state, end):
+        if end.epoch == self.epochs:
+            raise KeyboardInterrupt
+        return state
+
+    def result(self, state):
+        return None
+
+
+def test_a_killed_run_of_the_own_loop_goes_on_with_its_rows_and_measures_the_start_once(tmp_path):
+    data = resdyn.load_data("digits", "train").subset(range(40))
+    recipe = Recipe(epochs=4, lr=0.05, weight_decay=0.0, batch_size=20)
+    told = []
+
+    def run(checkpoint, stop=None):
+        torch.manual_seed(0)
+        model = ResidualMLP(in_features=(1, 8, 8), width=6, depth=2)
+        monitor = Monitor(every=2, samples=1, probes="trajectory", log=lambda values, at: told.append(at))
+        return train(model, data, recipe, [monitor, Kill(stop)], checkpoint).results[0]
+
+    rows = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", stop=2)
+    assert run(tmp_path / "killed") == rows
+    assert told == [0, 2, 4, 0, 2, 4]
 
 
 @pytest.mark.parametrize("around", [torch.enable_grad, torch.no_grad, torch.inference_mode])

@@ -83,11 +83,12 @@ def train(
     start = time.monotonic()
     path = Path(checkpoint) if checkpoint is not None else None
     data = _cached(data)
-    run = _begin(model, data, recipe, callbacks)
-    run.penalty = penalty
     settings = _settings(model, data, recipe, callbacks) | ({"penalty": repr(penalty)} if penalty else {})
-    if path is not None and path.exists():
-        _restore(run, load_checkpoint(path, settings), callbacks)
+    saved = load_checkpoint(path, settings) if path is not None and path.exists() else None
+    run = _begin(model, data, recipe, callbacks, saved)
+    run.penalty = penalty
+    if saved is not None:
+        _restore(run, saved, callbacks)
     done = len(run.records)
     with progress_bars({"training": recipe.epochs}) as advance, _own_random_state(model), _matmul(recipe):
         advance("training", done)
@@ -115,11 +116,18 @@ def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
     return right / len(data)
 
 
-def _begin(model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback | Monitor]) -> _Run:
+def _begin(
+    model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback | Monitor], saved: Checkpoint | None
+) -> _Run:
     if len(data) < 2:
         raise InputError(f"got {len(data)} image, expected at least two to train on")
     model.eval()
-    return _Run(model, _optimizer(model, recipe), [c.init(model, data) for c in callbacks])
+    known = [None] * len(callbacks) if saved is None else join_states(saved.progress["states"], saved.tensors)
+    states = [
+        c.init(model, data, state=state) if isinstance(c, Monitor) else c.init(model, data)
+        for c, state in zip(callbacks, known, strict=True)
+    ]
+    return _Run(model, _optimizer(model, recipe), states)
 
 
 def _told(callback: Callback | Monitor, state: CallbackState, end: EpochEnd) -> CallbackState:

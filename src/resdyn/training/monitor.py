@@ -55,7 +55,8 @@ class Monitor:
 
     budget: the most of the training time that measuring may take, such as 0.05; None is no bound. Training time is the
     clock's since `init` without what measuring took, summed over the sessions of a resumed run. Probes are tried from
-    cheap to dear, each at what it cost the last time, and one that would exceed the budget is left out of that row.
+    cheap to dear, each at what it cost the last time, and one that would exceed the budget is left out of that row:
+    dear ones wait for what cheap ones leave, so raise `every` to save up for them, or name them alone in `probes`.
     The measurement of `init` is made whatever it costs, and is a debt that later ones wait for.
 
     Training is the same to the bit with and without a monitor: random numbers, modes, gradients, buffers and autocast
@@ -149,26 +150,31 @@ class Monitor:
         left = math.inf
         if self.budget is not None and not first:
             left = self.budget * state["training_seconds"] - state["measuring_seconds"]
-        found: list[Metric] = []
-        skipped: list[str] = []
-        errors: list[str] = []
         with undisturbed(model):
-            for group in self._groups(costs):
-                if self.clock() - start + self._predicted(group, model, costs) > left:
-                    skipped += [probe.name for probe in group]
-                    continue
-                try:
-                    found += self._asked(group, model, costs)
-                except Exception as error:  # whatever it is, training is worth more
-                    if first:
-                        raise
-                    errors.append(_line(error))
-        measured = {name: _value(found, name) for name in self.metrics}
-        own = {self.unit: at, **measured, "skipped": skipped, "error": "; ".join(dict.fromkeys(errors)) or None}
-        row = {self.unit: at, **_plain(scalars)} | own
-        self._tell(row, at, quiet=any(row["error"] for row in state["rows"]))
+            row = self._row(model, costs, start + left, first)
+        row = {self.unit: at, **_plain(scalars), self.unit: at, **row}  # a scalar of a name that is taken goes
+        self._tell(row, at, quiet=any(earlier["error"] for earlier in state["rows"]))
         spent = state["measuring_seconds"] + self.clock() - start
         return state | {"rows": [*state["rows"], row], "measuring_seconds": spent, "costs": costs}
+
+    def _row(self, model: nn.Module, costs: dict[str, float], end: float, first: bool) -> dict[str, Any]:
+        """Every metric that can be had before the clock says `end`, what was left out, and what went wrong."""
+        found: list[Metric] = []
+        skipped: set[str] = set()
+        errors: list[str] = []
+        for group in self._groups(costs):
+            if self.clock() + self._predicted(group, model, costs) > end:
+                skipped |= {probe.name for probe in group}
+                continue
+            try:
+                found += self._asked(group, model, costs)
+            except Exception as error:  # whatever it is, training is worth more
+                if first:
+                    raise
+                errors.append(_line(error))
+        row: dict[str, Any] = {name: _value(found, name) for name in self.metrics}
+        left_out = [probe.name for probe in self._known().probes if probe.name in skipped]
+        return row | {"skipped": left_out, "error": "; ".join(dict.fromkeys(errors)) or None}
 
     def _groups(self, costs: Mapping[str, float]) -> list[tuple[Probe, ...]]:
         """Probes that are measured together, cheap ones first; without a budget all are."""

@@ -42,11 +42,26 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             torch.enable_grad(),
             torch.autocast(model_device(model).type, enabled=False),
             evaluating(model),
+            _own_forward(model),
         ):
             yield
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def _own_forward(model: nn.Module) -> Iterator[None]:
+    """Where accelerate has put autocast around a model's forward, the one that it has kept (`_original_forward`)."""
+    original, wrapped = model.__dict__.get("_original_forward"), model.__dict__.get("forward")
+    if original is None or wrapped is None:
+        yield
+        return
+    model.forward = original
+    try:
+        yield
+    finally:
+        model.forward = wrapped
 
 
 def settle(model: nn.Module) -> None:
