@@ -204,15 +204,15 @@ def test_lightnings_callback_measures_logs_and_keeps_its_rows(unit):
     module.model = logistic()
     trainer, first = FakeTrainer(train_loss=0.5, last=1.0), callback()
     first.on_train_start(trainer, module)
-    for epoch in range(3):
+    for trainer.current_epoch in range(3):
         for _ in range(2):
             trainer.global_step += 1
             first.on_train_batch_end(trainer, module, None, None, 0)
-        trainer.current_epoch = epoch
         first.on_train_epoch_end(trainer, module)
     first.on_train_end(trainer, module)
     assert [row[unit] for row in first.rows] == ([0, 2, 3] if unit == "epoch" else [0, 2, 4, 6])
     assert first.rows[-1]["train_loss"] == 0.5
+    assert first.rows[-1]["epoch"] == (3 if unit == "epoch" else 2)
     steps = [0, 4, 6] if unit == "epoch" else [0, 2, 4, 6]
     values = [{"resdyn/tortuosity": row["tortuosity"]} for row in first.rows]
     assert trainer.logged == [entry for entry in zip(steps, values, strict=True) for _ in trainer.loggers]

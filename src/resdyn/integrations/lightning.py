@@ -37,8 +37,8 @@ def lightning_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = Non
     """A Lightning `Callback` that measures by `monitor`: before training, every N epochs or steps, and at the end.
 
     inputs, labels: the batch that is measured (see `Monitor.init`); a step is one of the optimizer. `attribute` names
-    the network within the LightningModule, as for `lightning_adaptive_depth`. `callback.rows` is the course; the
-    scalars that the training logged (`trainer.callback_metrics`) stand in its rows too. New values go to all loggers of
+    the network within the LightningModule, as for `lightning_adaptive_depth`. `callback.rows` is the course; what the
+    training logged (`trainer.callback_metrics`) and the epoch stand in its rows too. New values go to all loggers of
     the Trainer as `resdyn/<name>`, against its global step. State and rows go into Lightning's checkpoints, and a
     resumed run goes on with them. Where several processes train, the first one measures and the others wait.
 
@@ -138,6 +138,7 @@ def _monitor_callback(base: type, watching: Watching, attribute: str | None) -> 
         def _update(self, trainer: Any, pl_module: nn.Module, at: int, last: bool = False) -> None:
             if watching.due(at, last):
                 scalars = {name: value for name, value in trainer.callback_metrics.items() if value.numel() == 1}
+                scalars["epoch"] = trainer.current_epoch
                 self._log(trainer, watching.update(_network(pl_module, attribute), at, last, scalars))
 
         def _log(self, trainer: Any, values: dict[str, float]) -> None:

@@ -32,8 +32,9 @@ def fixed_batch(inputs: Batch, labels: Tensor | None) -> Batch:
         return copied if labels is None else (copied, labels.detach().clone())
     if labels is not None:
         raise InputError(f"got labels beside inputs of type {type(inputs).__name__}, expected them beside a tensor")
-    if isinstance(inputs, tuple) and all(isinstance(part, Tensor) for part in inputs):
-        return inputs[0].detach().clone(), inputs[1].detach().clone()
+    if isinstance(inputs, tuple):
+        copies: Any = tuple(part.detach().clone() if isinstance(part, Tensor) else part for part in inputs)
+        return copies
     return inputs
 
 
