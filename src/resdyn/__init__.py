@@ -12,10 +12,12 @@ from resdyn.noise import NoiseResponse, noise_response
 from resdyn.report import write_comparison, write_report
 from resdyn.store import open
 from resdyn.stream import ResidualBlock, ResidualStream, States, TokenStream, find_stream, stream_from_blocks
+from resdyn.training import Monitor
 from resdyn.transfer import to_plain, to_residual
 
 __all__ = [
     "EigenResult",
+    "Monitor",
     "NoiseResponse",
     "ResidualBlock",
     "ResidualStream",

@@ -1,15 +1,18 @@
-"""Adaptive depth in the Trainer of Hugging Face transformers."""
+"""Adaptive depth and monitors in the Trainer of Hugging Face transformers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from resdyn.errors import InputError, require
+from resdyn.integrations.watching import Watching
 from resdyn.training.adaptive import AdaptiveDepth
 from resdyn.training.depth import follow_depth_on_load
+from resdyn.training.monitor import Monitor
 
 
 def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -> Any:
@@ -66,6 +69,81 @@ def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -
             _follow_in_config(model, before, self.state["depths"])
 
     return AdaptiveDepthCallback()
+
+
+def huggingface_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = None) -> Any:
+    """A `TrainerCallback` that measures by `monitor`: before training, every N epochs or steps, and at the end.
+
+        trainer = Trainer(model, arguments, train_dataset=...)
+        callback = huggingface_monitor(resdyn.Monitor(every=100, unit="step"), token_ids).attach(trainer)
+        trainer.train()
+
+    inputs, labels: the batch that is measured (see `Monitor.init`), such as token ids or pixel values, on which the
+    model is called. `attach` adds the callback to a Trainer and lets it log there: new values go, as `resdyn/<name>`,
+    by `trainer.log` into `state.log_history` and to whatever reports (TensorBoard, W&B). A callback that was passed to
+    the Trainer instead keeps its rows, and writes to `state.log_history` alone. `callback.rows` is the course, with
+    the last `loss` that the Trainer had logged before, and for steps the `epoch`. The state goes into the Trainer's
+    checkpoints (`trainer_state.json`), and a resumed run goes on with it. Where several processes train, the first one
+    measures and the others wait. One monitor a Trainer.
+
+    Errors: MissingExtraError without transformers; whatever the first measurement raises.
+    """
+    package = require("transformers", "hf")
+    bases = (package.TrainerCallback, require("transformers.trainer_callback", "hf").ExportableState)
+    watching, unit, key = Watching(monitor, inputs, labels), monitor.unit, "MonitorCallback"
+    trainers: list[Any] = []  # shared by all instances: a Trainer that restores its callbacks makes a new one
+
+    class MonitorCallback(*bases):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.loss: float | None = None
+
+        @property
+        def rows(self) -> list[dict[str, Any]]:
+            return watching.rows
+
+        def attach(self, trainer: Any) -> Any:
+            """Take part in the training of `trainer` and log by it; returns the callback."""
+            if self not in trainer.callback_handler.callbacks:
+                trainer.add_callback(self)
+            trainers[:] = [trainer]
+            return self
+
+        def state(self) -> dict[str, Any]:
+            return {"args": {}, "attributes": {}, "course": watching.state}
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module, **_: Any) -> None:
+            saved = state.stateful_callbacks.setdefault(key, self.state())  # there is none of a run without a monitor
+            if state.is_world_process_zero:
+                watching.state = saved["course"] if state.global_step else None
+                at = round(state.epoch) if unit == "epoch" else state.global_step
+                self._log(state, control, watching.begin(model, at))
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                self.loss = float(logs["loss"])
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **_: Any) -> None:
+            if unit == "step":
+                self._update(state, control, model, state.global_step, {"epoch": state.epoch, "loss": self.loss})
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, model: nn.Module, **_: Any) -> None:
+            if unit == "epoch":
+                self._update(state, control, model, math.ceil(round(state.epoch, 6)), {"loss": self.loss})
+
+        def _update(self, state: Any, control: Any, model: nn.Module, at: int, scalars: dict[str, Any]) -> None:
+            last = state.global_step >= state.max_steps
+            if watching.due(at, last):
+                self._log(state, control, watching.update(model, at, last, scalars))
+
+        def _log(self, state: Any, control: Any, values: dict[str, float]) -> None:
+            if values and trainers:
+                wanted = control.should_log
+                trainers[0].log(values)
+                control.should_log = wanted  # logging takes it back, and the Trainer's own loss would not be logged
+            elif values:
+                state.log_history.append(values | {"epoch": state.epoch, "step": state.global_step})
+
+    return MonitorCallback()
 
 
 def _follow_in_config(model: nn.Module, before: dict[str, int], now: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Adaptive depth in Lightning's Trainer."""
+"""Adaptive depth and monitors in Lightning's Trainer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from resdyn.errors import InputError, require
+from resdyn.integrations.watching import Watching
 from resdyn.training.adaptive import AdaptiveDepth
 from resdyn.training.depth import follow_depth_on_load
+from resdyn.training.monitor import Monitor
 
 COMPROMISED = ("2.6.2", "2.6.3")  # releases on PyPI that ran foreign code
 
@@ -29,6 +31,21 @@ def lightning_adaptive_depth(
     monitor that was not logged, for several optimizers.
     """
     return _callback(_lightning_callback(), rule, inputs, monitor, attribute)
+
+
+def lightning_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = None, attribute: str | None = None) -> Any:
+    """A Lightning `Callback` that measures by `monitor`: before training, every N epochs or steps, and at the end.
+
+    inputs, labels: the batch that is measured (see `Monitor.init`); a step is one of the optimizer. `attribute` names
+    the network within the LightningModule, as for `lightning_adaptive_depth`. `callback.rows` is the course; what the
+    training logged (`trainer.callback_metrics`) and the epoch stand in its rows too. New values go to all loggers of
+    the Trainer as `resdyn/<name>`, against its global step. State and rows go into Lightning's checkpoints, and a
+    resumed run goes on with them. Where several processes train, the first one measures and the others wait.
+
+    Errors: MissingExtraError without Lightning; InputError for a release of Lightning that was compromised; whatever
+    the first measurement raises.
+    """
+    return _monitor_callback(_lightning_callback(), Watching(monitor, inputs, labels), attribute)
 
 
 def _lightning_callback() -> type:
@@ -80,6 +97,55 @@ def _callback(base: type, rule: AdaptiveDepth, inputs: tuple[Tensor, ...], monit
             return tuple(value[: rule.samples].to(device) for value in inputs)
 
     return AdaptiveDepthCallback()
+
+
+def _monitor_callback(base: type, watching: Watching, attribute: str | None) -> Any:
+    unit = watching.monitor.unit
+
+    class MonitorCallback(base):  # type: ignore[misc, valid-type]
+        @property
+        def state_key(self) -> str:
+            return f"MonitorCallback(every={watching.monitor.every}, unit={unit})"
+
+        @property
+        def rows(self) -> list[dict[str, Any]]:
+            return watching.rows
+
+        def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
+            if trainer.is_global_zero:
+                at = trainer.current_epoch if unit == "epoch" else trainer.global_step
+                self._log(trainer, watching.begin(_network(pl_module, attribute), at))
+
+        def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, *_: Any) -> None:
+            if unit == "step":
+                self._update(trainer, pl_module, trainer.global_step)
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: nn.Module) -> None:
+            if unit == "epoch":
+                done = trainer.current_epoch + 1
+                self._update(trainer, pl_module, done, last=trainer.should_stop or done == trainer.max_epochs)
+
+        def on_train_end(self, trainer: Any, pl_module: nn.Module) -> None:
+            if unit == "step":
+                self._update(trainer, pl_module, trainer.global_step, last=True)
+
+        def state_dict(self) -> dict[str, Any]:
+            return watching.state or {}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            watching.state = state_dict or None
+
+        def _update(self, trainer: Any, pl_module: nn.Module, at: int, last: bool = False) -> None:
+            if watching.due(at, last):
+                scalars = {name: value for name, value in trainer.callback_metrics.items() if value.numel() == 1}
+                scalars["epoch"] = trainer.current_epoch
+                self._log(trainer, watching.update(_network(pl_module, attribute), at, last, scalars))
+
+        def _log(self, trainer: Any, values: dict[str, float]) -> None:
+            for logger in trainer.loggers if values else ():
+                logger.log_metrics(values, step=trainer.global_step)
+
+    return MonitorCallback()
 
 
 def _network(pl_module: nn.Module, attribute: str | None) -> nn.Module:

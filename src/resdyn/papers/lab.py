@@ -24,7 +24,7 @@ from resdyn.nets.block import ResidualBlock
 from resdyn.papers.case import Case, Pretrained
 from resdyn.papers.results import Number, Result, save_result, write_whole
 from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
-from resdyn.training import Callback, Penalty, accuracy, train
+from resdyn.training import Callback, Monitor, Penalty, accuracy, train
 
 Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
@@ -91,8 +91,8 @@ class Lab:
         return self._read[key]
 
     def trained(
-        self, case: Case, callbacks: Sequence[Callback] = (), prepare: Callable[[nn.Module], None] | None = None,
-        penalty: Penalty | None = None,
+        self, case: Case, callbacks: Sequence[Callback | Monitor] = (),
+        prepare: Callable[[nn.Module], None] | None = None, penalty: Penalty | None = None,
     ) -> Trained:  # fmt: skip
         """The network of a case after training, which is done once; its figures go into the result.
 

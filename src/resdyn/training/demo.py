@@ -13,6 +13,7 @@ from resdyn.data import ImageData, load_data
 from resdyn.nets import ResidualMLP
 from resdyn.training.callbacks import Callback
 from resdyn.training.loop import History, accuracy, train
+from resdyn.training.monitor import Monitor
 from resdyn.training.recipe import Recipe
 
 DIGITS_RECIPE = Recipe(epochs=300, lr=0.1, weight_decay=2e-2, batch_size=128)
@@ -33,7 +34,7 @@ def train_digits(
     width: int = 64,
     depth: int = 8,
     recipe: Recipe = DIGITS_RECIPE,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback | Monitor] = (),
     checkpoint: str | Path | None = None,
 ) -> TrainedDigits:
     """Train a post-activation `ResidualMLP` on the 1500 training digits of scikit-learn.

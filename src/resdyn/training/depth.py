@@ -111,10 +111,14 @@ def follow_depth_on_load(model: nn.Module) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode; afterwards each in the mode that it was in."""
+    """Every module in eval mode; afterwards each in the mode that it was in.
+
+    Only the flags are set: a module's own `train` and `eval` may do more (merge weights, freeze a part).
+    """
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
+        for module in modes:
+            module.training = False
         yield
     finally:
         for module, mode in modes.items():

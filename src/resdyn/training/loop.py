@@ -29,6 +29,7 @@ from resdyn.training.checkpoint import (
     split_states,
     with_prefix,
 )
+from resdyn.training.monitor import Monitor
 from resdyn.training.recipe import Recipe
 
 IN_MEMORY_BYTES = 2 * 2**30
@@ -63,7 +64,7 @@ def train(
     model: nn.Module,
     data: ImageData,
     recipe: Recipe,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback | Monitor] = (),
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
     penalty: Penalty | None = None,
@@ -82,18 +83,19 @@ def train(
     start = time.monotonic()
     path = Path(checkpoint) if checkpoint is not None else None
     data = _cached(data)
-    run = _begin(model, data, recipe, callbacks)
-    run.penalty = penalty
     settings = _settings(model, data, recipe, callbacks) | ({"penalty": repr(penalty)} if penalty else {})
-    if path is not None and path.exists():
-        _restore(run, load_checkpoint(path, settings), callbacks)
+    saved = load_checkpoint(path, settings) if path is not None and path.exists() else None
+    run = _begin(model, data, recipe, callbacks, saved)
+    run.penalty = penalty
+    if saved is not None:
+        _restore(run, saved, callbacks)
     done = len(run.records)
     with progress_bars({"training": recipe.epochs}) as advance, _own_random_state(model), _matmul(recipe):
         advance("training", done)
         for epoch in range(done, recipe.epochs):
             torch.manual_seed(_epoch_seed(recipe, epoch))
             end = _epoch(run, data, recipe, epoch)
-            run.states = [c.update(s, end) for c, s in zip(callbacks, run.states, strict=True)]
+            run.states = [_told(c, s, end) for c, s in zip(callbacks, run.states, strict=True)]
             if path is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == recipe.epochs):
                 save_checkpoint(path, _snapshot(run, settings))
             advance("training", 1)
@@ -114,11 +116,26 @@ def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
     return right / len(data)
 
 
-def _begin(model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback]) -> _Run:
+def _begin(
+    model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback | Monitor], saved: Checkpoint | None
+) -> _Run:
     if len(data) < 2:
         raise InputError(f"got {len(data)} image, expected at least two to train on")
     model.eval()
-    return _Run(model, _optimizer(model, recipe), [c.init(model, data) for c in callbacks])
+    known = [None] * len(callbacks) if saved is None else join_states(saved.progress["states"], saved.tensors)
+    states = [
+        c.init(model, data, state=state) if isinstance(c, Monitor) else c.init(model, data)
+        for c, state in zip(callbacks, known, strict=True)
+    ]
+    return _Run(model, _optimizer(model, recipe), states)
+
+
+def _told(callback: Callback | Monitor, state: CallbackState, end: EpochEnd) -> CallbackState:
+    """The callback's state after an epoch."""
+    if not isinstance(callback, Monitor):
+        return callback.update(state, end)
+    done = end.epoch + 1
+    return callback.update(state, end.model, done, last=done == end.epochs, loss=end.loss, accuracy=end.accuracy)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -198,7 +215,9 @@ def _cached(data: ImageData) -> ImageData:
     return data.in_memory() if one.nbytes * len(data) <= IN_MEMORY_BYTES else data
 
 
-def _settings(model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback]) -> dict[str, Any]:
+def _settings(
+    model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback | Monitor]
+) -> dict[str, Any]:
     """What must be the same for a run to be resumed."""
     first = data.inputs([0])
     return {
@@ -221,7 +240,7 @@ def _snapshot(run: _Run, settings: dict[str, Any]) -> Checkpoint:
     return Checkpoint(settings, {"records": run.records, "states": plain}, tensors)
 
 
-def _restore(run: _Run, saved: Checkpoint, callbacks: Sequence[Callback]) -> None:
+def _restore(run: _Run, saved: Checkpoint, callbacks: Sequence[Callback | Monitor]) -> None:
     run.records = saved.progress["records"]
     run.states = join_states(saved.progress["states"], saved.tensors)
     for callback, state in zip(callbacks, run.states, strict=True):

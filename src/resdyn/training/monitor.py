@@ -1,19 +1,23 @@
-"""Watching residual alignment and neural collapse while a network trains."""
+"""Watching residual alignment and neural collapse while a network trains, in any loop."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-from resdyn.capture import capture
-from resdyn.data.images import ImageData
-from resdyn.metrics import summarize
-from resdyn.stream import ResidualStream, find_stream
-from resdyn.training.callbacks import CallbackState, EpochEnd
+from resdyn.errors import InputError
+from resdyn.metrics.summary import Metric
+from resdyn.probes import Probe, resolve_probes
+from resdyn.training.questions import Batch, Questions, fixed_batch, names
+from resdyn.training.undisturbed import settle, undisturbed, unwrapped
+
+MonitorState = dict[str, Any]
+Log = Callable[[Mapping[str, float], int], None]
 
 WATCHED = (
     "line_shape_score",
@@ -24,65 +28,201 @@ WATCHED = (
     "within_class_variability",
     "nearest_mean_disagreement",
 )
+OF_THE_LAST = ("within_class_variability", "nearest_mean_disagreement")
+OPTIONS = ("kind", "position", "granularity", "feature_samples", "chunk_size")
+BEGINNING: MonitorState = {"rows": [], "training_seconds": 0.0, "measuring_seconds": 0.0, "costs": {}}
 
 
 class Monitor:
-    """A callback that measures fixed training samples before the first epoch, every `every` epochs and at the end.
+    """Measures a fixed batch before training, every `every` epochs or steps, and where a loop says that it ends.
 
-    Each row of its result holds `epoch` (epochs done), and for each name in `metrics` the mean over all stages
-    that `resdyn.metrics.summarize` reports (neural collapse: of the last entry, the classifier's input where
-    there is one). Measuring uses its own random numbers, so the training is the same with and without it.
+        monitor = resdyn.Monitor(every=1)
+        state = monitor.init(model, inputs, labels)
+        for epoch in range(epochs):
+            ...
+            state = monitor.update(state, model, epoch + 1, loss=loss)
+        rows = monitor.result(state)
+
+    A row holds how many epochs or steps (`unit`) were done; for each name in `metrics` the mean over all stages that
+    `resdyn.metrics.summarize` reports (neural collapse: of the last entry, the classifier's input where there is one),
+    None where it was not measured; `skipped`, the probes that the budget left out; `error`, one line where measuring
+    failed (then training goes on; the first time there is a `RuntimeWarning` too); and the loop's own scalars.
+
+    samples: of the batch, measured one by one (all of it is read for neural collapse). probes: None is trajectory,
+    10 singular triplets and their coupling, and with labels of whole states neural collapse. log: called with the
+    values of a new row by name, and the epochs or steps done. clock: in seconds. options: `kind`, `position`,
+    `granularity`, `feature_samples`, `chunk_size` of `resdyn.capture`.
+
+    budget: the most of the training time that measuring may take, such as 0.05; None is no bound. Training time is the
+    clock's since `init` without what measuring took, summed over the sessions of a resumed run. Probes are tried from
+    cheap to dear, each at what it cost the last time, and one that would exceed the budget is left out of that row:
+    dear ones wait for what cheap ones leave, so raise `every` to save up for them, or name them alone in `probes`.
+    The measurement of `init` is made whatever it costs, and is a debt that later ones wait for.
+
+    Training is the same to the bit with and without a monitor: random numbers, modes, gradients, buffers and autocast
+    are left as they were (`undisturbed`), in train mode and under `no_grad` too. `DistributedDataParallel` and
+    `torch.compile` are seen through. The monitor keeps the batch and the network's stream; all else is in the state.
     """
 
     def __init__(
         self,
         every: int = 10,
         samples: int = 5,
-        probes: str = "trajectory,singular(k=10),coupling,features",
+        probes: str | Sequence[str | Probe] | None = None,
         metrics: Sequence[str] = WATCHED,
         seed: int = 0,
+        *,
+        unit: Literal["epoch", "step"] = "epoch",
+        budget: float | None = None,
+        log: Log | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        **options: Any,
     ) -> None:
-        self.every = every
-        self.samples = samples
-        self.probes = probes
+        if every < 1 or samples < 1 or unit not in ("epoch", "step") or not (budget is None or budget > 0):
+            raise InputError(
+                f"got every={every}, samples={samples}, unit={unit!r}, budget={budget}, expected at least 1, at least "
+                "1, 'epoch' or 'step', and a share of the training time such as 0.05 or None"
+            )
+        if unknown := sorted(set(options) - set(OPTIONS)):
+            raise InputError(f"got {unknown[0]}={options[unknown[0]]!r}, but a monitor takes {', '.join(OPTIONS)}")
+        self.every, self.samples, self.seed, self.unit = every, samples, seed, unit
+        self.probes = None if probes is None else resolve_probes(probes)
         self.metrics = tuple(metrics)
-        self.seed = seed
-        self._data: ImageData | None = None
-        self._stream: ResidualStream | None = None
+        self.budget, self.log, self.clock, self.options = budget, log, clock, options
+        self._questions: Questions | None = None
+        self._since = 0.0
 
-    def init(self, model: nn.Module, data: ImageData) -> CallbackState:
-        """The first row: the network at initialisation."""
-        self._data = data
-        self._stream = find_stream(model, data.inputs([0]))
-        return {"rows": [self._row(model, 0)]}
+    def init(
+        self, model: nn.Module, inputs: Batch, labels: Tensor | None = None, *, at: int = 0,
+        state: MonitorState | None = None,
+    ) -> MonitorState:  # fmt: skip
+        """The state with its first row, of the network as it is; or `state`, saved earlier, to go on with.
 
-    def update(self, state: CallbackState, end: EpochEnd) -> CallbackState:
-        """One more row where it is due."""
-        done = end.epoch + 1
-        if done % self.every and done != end.epochs:
-            return state
-        row = self._row(end.model, done) | {"loss": end.loss, "accuracy": end.accuracy}
-        return {"rows": [*state["rows"], row]}
+        inputs: tensors, a tuple (inputs, labels), images or windows of text; without labels nothing is said about
+        classes. at: the epochs or steps done. The state is plain: numbers, text, lists and dicts, for JSON and
+        checkpoints. Errors: whatever measuring raises, such as InputError for a batch that does not fit the model.
+        """
+        self._questions = Questions(fixed_batch(inputs, labels), self.probes, self.samples, self.seed, self.options)
+        if state is None:
+            state = self._measured(BEGINNING, unwrapped(model), at, {}, first=True)
+        self._since = self.clock()
+        return state
 
-    def result(self, state: CallbackState) -> list[dict[str, Any]]:
-        """All rows, by epoch."""
+    def update(
+        self, state: MonitorState, model: nn.Module, at: int, /, *, last: bool = False, **scalars: Any
+    ) -> MonitorState:
+        """The state after `at` epochs or steps, with one more row where it is due.
+
+        last: nothing comes after, so a row is due. scalars: for the row, numbers or tensors of one element. May be
+        called at every step: where no row is due it costs nothing. Errors: none of measuring (see `Monitor`).
+        """
+        due = self.due(state, at, last)
+        if due:
+            settle(unwrapped(model))
+        now = self.clock()
+        state = BEGINNING | state
+        state["training_seconds"] += now - self._since
+        if due:
+            state = self._measured(state, unwrapped(model), at, scalars)
+        self._since = self.clock() if due else now
+        return state
+
+    def due(self, state: MonitorState, at: int, last: bool = False) -> bool:
+        """Whether `update` would add a row."""
+        rows = state["rows"]
+        known = bool(rows) and rows[-1][self.unit] == at  # a step of several batches is told several times
+        return (last or at % self.every == 0) and not known
+
+    def result(self, state: MonitorState) -> list[dict[str, Any]]:
+        """All rows, in order."""
         rows: list[dict[str, Any]] = state["rows"]
         return rows
 
-    def _row(self, model: nn.Module, epoch: int) -> dict[str, Any]:
-        assert self._data is not None
-        with tempfile.TemporaryDirectory(prefix="resdyn-monitor-") as folder:
-            measured = capture(
-                model, self._data, self.probes, Path(folder) / "store.zarr", samples=self.samples, seed=self.seed,
-                stream=self._stream, quiet=True,
-            )  # fmt: skip
-            found = summarize(measured)
-            measured.close()
-        return {"epoch": epoch} | {name: self._value(found, name) for name in self.metrics}
+    def values(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """What was measured of a row, by name."""
+        return {name: row[name] for name in self.metrics if row.get(name) is not None}
 
-    def _value(self, found: Sequence[Any], name: str) -> float | None:
-        values = [metric.value for metric in found if metric.name == name and metric.value is not None]
-        if not values:
-            return None
-        collapse = name in ("within_class_variability", "nearest_mean_disagreement")
-        return values[-1] if collapse else sum(values) / len(values)
+    def _measured(
+        self, state: MonitorState, model: nn.Module, at: int, scalars: Mapping[str, Any], first: bool = False
+    ) -> MonitorState:
+        """The state with one more row, its time and its costs written down."""
+        start, costs = self.clock(), dict(state["costs"])
+        left = math.inf
+        if self.budget is not None and not first:
+            left = self.budget * state["training_seconds"] - state["measuring_seconds"]
+        with undisturbed(model):
+            row = self._row(model, costs, start + left, first)
+        row = {self.unit: at, **_plain(scalars), self.unit: at, **row}  # a scalar of a name that is taken goes
+        self._tell(row, at, quiet=any(earlier["error"] for earlier in state["rows"]))
+        spent = state["measuring_seconds"] + self.clock() - start
+        return state | {"rows": [*state["rows"], row], "measuring_seconds": spent, "costs": costs}
+
+    def _row(self, model: nn.Module, costs: dict[str, float], end: float, first: bool) -> dict[str, Any]:
+        """Every metric that can be had before the clock says `end`, what was left out, and what went wrong."""
+        found: list[Metric] = []
+        skipped: set[str] = set()
+        errors: list[str] = []
+        for group in self._groups(costs):
+            if self.clock() + self._predicted(group, model, costs) > end:
+                skipped |= {probe.name for probe in group}
+                continue
+            try:
+                found += self._asked(group, model, costs)
+            except Exception as error:  # whatever it is, training is worth more
+                if first:
+                    raise
+                errors.append(_line(error))
+        row: dict[str, Any] = {name: _value(found, name) for name in self.metrics}
+        left_out = [probe.name for probe in self._known().probes if probe.name in skipped]
+        return row | {"skipped": left_out, "error": "; ".join(dict.fromkeys(errors)) or None}
+
+    def _groups(self, costs: Mapping[str, float]) -> list[tuple[Probe, ...]]:
+        """Probes that are measured together, cheap ones first; without a budget all are."""
+        questions = self._known()
+        if self.budget is None:
+            return [questions.probes]
+        return sorted(questions.groups(), key=lambda group: costs.get(names(group), 0.0))
+
+    def _predicted(self, group: tuple[Probe, ...], model: nn.Module, costs: Mapping[str, float]) -> float:
+        finding = 0.0 if self._known().knows(model) else costs.get("stream", 0.0)
+        return finding + costs.get(names(group), 0.0)
+
+    def _asked(self, group: tuple[Probe, ...], model: nn.Module, costs: dict[str, float]) -> list[Metric]:
+        """All metrics of some probes; what they cost is written down."""
+        questions, start = self._known(), self.clock()
+        if not questions.knows(model):
+            questions.find(model)
+            costs["stream"] = self.clock() - start
+            start = self.clock()
+        found = questions.answers(model, group)
+        costs[names(group)] = self.clock() - start
+        return found
+
+    def _known(self) -> Questions:
+        if self._questions is None:
+            raise InputError("this monitor knows no batch yet: call init(model, inputs, labels, state=state) first")
+        return self._questions
+
+    def _tell(self, row: dict[str, Any], at: int, quiet: bool) -> None:
+        if row["error"] and not quiet:
+            said = f"the monitor could not measure at {self.unit} {at}, training goes on: {row['error']}"
+            warnings.warn(said, RuntimeWarning, stacklevel=4)
+        if self.log is not None:
+            self.log(self.values(row), at)
+
+
+def _value(found: Sequence[Metric], name: str) -> float | None:
+    values = [metric.value for metric in found if metric.name == name and metric.value is not None]
+    if not values:
+        return None
+    return values[-1] if name in OF_THE_LAST else sum(values) / len(values)
+
+
+def _plain(scalars: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors and numpy's numbers as Python's."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in scalars.items()}
+
+
+def _line(error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
