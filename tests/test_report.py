@@ -374,3 +374,11 @@ def test_the_licence_of_the_embedded_library_is_shipped():
     (library,) = static.glob("plotly-*.min.js")
     licence = library.with_name(library.name.replace(".min.js", ".LICENSE.txt"))
     assert "MIT License" in licence.read_text(encoding="utf-8")
+
+
+def test_rows_of_a_monitor_may_count_steps():
+    rows = [{"step": k, "loss": 2.0 - k / 100, "within_class_variability": 1.0} for k in (0, 50, 100)]
+    ds = synthetic_dataset().assign_attrs(training=rows)
+    figure = ds.resdyn.figure("training_collapse")
+    assert list(figure.data[0].x) == [0, 50, 100]
+    assert figure.layout.xaxis.title.text == "steps done"

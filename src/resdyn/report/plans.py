@@ -189,7 +189,7 @@ def stiffness() -> list[Plan]:
 
 def training() -> list[Plan]:
     """What a monitor saw."""
-    how = "Measured before the first epoch, every few epochs and at the end, at a few fixed training samples; "
+    how = "Measured before training, now and then, and at the end, at a few fixed training samples; "
     return [
         Plan(
             "training_alignment",

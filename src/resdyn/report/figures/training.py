@@ -26,12 +26,12 @@ COLLAPSE = Panel(
 
 
 def training_alignment(ds: xr.Dataset) -> go.Figure | None:
-    """RA1, RA2 and RA4 against epochs."""
+    """RA1, RA2 and RA4 against epochs or steps."""
     return _draw(ds, ALIGNMENT)
 
 
 def training_collapse(ds: xr.Dataset) -> go.Figure | None:
-    """NC1 and the loss against epochs, on a logarithmic scale."""
+    """NC1 and the loss against epochs or steps, on a logarithmic scale."""
     return _draw(ds, COLLAPSE)
 
 
@@ -43,49 +43,50 @@ def training_collapse_paper(ds: xr.Dataset) -> mf.Figure | None:
     return _draw_paper(ds, COLLAPSE)
 
 
-def _lines(ds: xr.Dataset, panel: Panel) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
-    """Epochs, and (legend, values) of every column that was watched."""
+def _lines(ds: xr.Dataset, panel: Panel) -> tuple[str, np.ndarray, list[tuple[str, np.ndarray]]]:
+    """The unit that rows were taken by, how many of it were done, and (legend, values) of what was watched."""
     rows = ds.attrs.get("training") or []
-    epochs = np.array([row["epoch"] for row in rows], dtype=float)
+    unit = "step" if rows and all("step" in row for row in rows) else "epoch"
+    done = np.array([row.get(unit, np.nan) for row in rows], dtype=float)
     lines = []
     for name, legend in panel.lines:
         values = np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
         if np.isfinite(values).sum() > 1:
             lines.append((legend, panel.drawable(values)))
-    return epochs, lines
+    return unit, done, lines
 
 
 def _draw(ds: xr.Dataset, panel: Panel) -> go.Figure | None:
-    epochs, lines = _lines(ds, panel)
+    unit, done, lines = _lines(ds, panel)
     if not lines:
         return None
     traces = [
         go.Scatter(
-            x=epochs,
+            x=done,
             y=values,
             mode="lines+markers",
             name=legend,
             line={"color": COLOURS[k], "width": 2},
             marker={"size": 6, "symbol": SYMBOLS[k]},
-            hovertemplate="epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
+            hovertemplate=f"{unit} %{{x}}: %{{y:.4g}}<extra>%{{fullData.name}}</extra>",
         )
         for k, (legend, values) in enumerate(lines)
     ]
     drawn = figure(traces, height=360)
-    drawn.update_xaxes(title_text="epochs done")
+    drawn.update_xaxes(title_text=f"{unit}s done")
     return panel.scale(drawn, _bottom(lines), 1.05)
 
 
 def _draw_paper(ds: xr.Dataset, panel: Panel) -> mf.Figure | None:
-    epochs, lines = _lines(ds, panel)
+    unit, done, lines = _lines(ds, panel)
     if not lines:
         return None
     with paper_style():
         drawn = mf.Figure(figsize=(3.3, 2.6))
         axis = drawn.subplots()
         for k, (legend, values) in enumerate(lines):
-            axis.plot(epochs, values, marker=MARKERS[k], color=COLOURS[k], label=legend)
-        axis.set(xlabel="epochs done", title=panel.title)
+            axis.plot(done, values, marker=MARKERS[k], color=COLOURS[k], label=legend)
+        axis.set(xlabel=f"{unit}s done", title=panel.title)
         panel.scale_paper(axis, _bottom(lines), 1.05)
     return drawn
 
