@@ -48,17 +48,19 @@ def noise(lab: Lab) -> None:
     shown, found = {}, {}
     for name, model, inputs in _networks(lab):
         response = noise_response(model, inputs, LEVELS, draws=NOISE_DRAWS)
-        found[name] = float(response.mean[LEVELS.index(LEVEL)])
+        found[name] = response.change[LEVELS.index(LEVEL)]
         lab.record(f"{name}.change", response.change[LEVELS.index(LEVEL)], "draws",
                    f"relative change of the logits, noise of {LEVEL:g} of each weight's root mean square")  # fmt: skip
         absolute = noise_response(model, inputs, [ABSOLUTE], draws=NOISE_DRAWS, relative=False)
-        found[f"{name}.absolute"] = float(absolute.mean[0])
+        found[f"{name}.absolute"] = absolute.change[0]
         lab.record(f"{name}.absolute", absolute.change[0], "draws", f"noise of standard deviation {ABSOLUTE:g}")
         shown[name] = pictures.series(name, np.log10(LEVELS), response.mean, 2 * response.error)
     for name in [key.removeprefix("residual.") for key in shown if key.startswith("residual.")]:
         for suffix in ("", ".absolute"):
             ratio = found[f"plain.{name}{suffix}"] / found[f"residual.{name}{suffix}"]
-            lab.record(f"ratio.{name}{suffix}", ratio, note="change of the plain network over that of the residual one")
+            lab.record(
+                f"ratio.{name}{suffix}", ratio, "draws", "change of the plain network over that of the residual one"
+            )
     title, label = "relative change of the logits, noise on all weights", "log10 of noise over rms of the weight"
     lab.picture("noise", pictures.lines(title, "section 5", list(shown.values()), label, "change", log=True))
 
