@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from resdyn.report.theme import MARKERS, PALETTE, SEQUENTIAL, class_colour, class_symbol, paper_style
@@ -118,8 +118,12 @@ def _lines(picture: dict[str, Any]) -> Figure:
     elif all(value is None or float(value).is_integer() for row in picture["series"] for value in row["x"]):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if picture["log"]:
+        low, high = axis.get_ylim()
         axis.yaxis.set_major_formatter(lambda value, _: _power(value))
         axis.yaxis.set_minor_formatter(NullFormatter())
+        if high < 30 * low:  # powers of ten alone would leave the axis without a number
+            axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 5, 7) if high < 6 * low else (2, 5)))
+            axis.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axis.legend(**({"loc": "center left", "bbox_to_anchor": (1.02, 0.5)} if crowded else {}))
     return drawn
 
