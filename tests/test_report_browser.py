@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from resdyn.report import render_page, write_report
+from resdyn.report import render_page, write_comparison, write_report
 from synthetic import synthetic_dataset
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -162,3 +162,15 @@ def test_a_dataset_without_probes_opens_too(tmp_path):
     assert 'data-ready="true"' in dom
     assert "<figure" not in re.sub(r"<script>.*?</script>", "", dom, flags=re.S)
     assert console == ""
+
+
+def test_the_comparison_draws_every_figure_and_titles_stay_text(tmp_path):
+    runs = [synthetic_dataset(n_blocks=8), synthetic_dataset(n_blocks=5)]
+    page = write_comparison(runs, tmp_path / "c.html", titles=[EVIL, "second"])
+    dom, console = open_page(page, tmp_path / "profile")
+    figures = re.findall(r'<figure id="(\w+)"[^>]*>', dom)
+    assert len(figures) == 12
+    assert dom.count('data-drawn="true"') == len(figures)
+    assert "data-errors" not in re.findall(r"<html[^>]*>", dom)[0]
+    assert console == ""
+    assert EVIL not in dom

@@ -211,4 +211,6 @@ def _draw(overlay: Overlay, known: list[tuple[Run, int, Values]]) -> go.Figure:
         drawn.update_xaxes(title_text=f"{overlay.x_title}, counted from 0", **whole_ticks(known[0][2][0]))
     else:
         drawn.update_xaxes(title_text=f"{overlay.x_title}, relative (the runs are not equally deep)")
-    return drawn.update_yaxes(title_text=overlay.y_title, **({"type": "log"} if overlay.log else {}))
+    return drawn.update_yaxes(
+        title_text=overlay.y_title, **({"type": "log"} if overlay.log else {"rangemode": "tozero"})
+    )
