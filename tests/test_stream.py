@@ -11,7 +11,7 @@ from torch import nn
 import resdyn
 from resdyn.errors import ComputationError, InputError
 from resdyn.nets import cifar_resnet
-from resdyn.stream.jacobian import block_jacobian
+from resdyn.stream.jacobian import JacobianOperator, block_jacobian
 from residual_nets import Plan, build, example, prescribed
 
 DENSE = Plan("dense", "post", "batch", "relu", 3)
@@ -571,3 +571,14 @@ def test_a_tensor_like_a_state_does_not_depend_on_it():
     stream = resdyn.find_stream(Masked().double().eval(), x)
     assert len(stream) == 2
     assert not any(block.needs_inputs for block in stream)
+
+
+def test_products_go_column_by_column_where_an_operation_cannot_be_batched():
+    def stubborn(h):
+        if torch._C._functorch.maybe_current_level() and torch._C._functorch.is_batchedtensor(h):
+            raise RuntimeError("cannot be batched")
+        return h.sin()
+
+    h = torch.randn(4, dtype=torch.float64)
+    operator = JacobianOperator(lambda h: h * 2, h, 4, pushforward=lambda v: stubborn(v) * 0 + 2 * v)
+    torch.testing.assert_close(operator.to_dense(), 2 * torch.eye(4, dtype=torch.float64))
