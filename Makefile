@@ -1,5 +1,6 @@
 # make demo   install, train a small residual network on handwritten digits, write out/demo/report.html
 # make test   install what the tests need, check style and types, run the tests
+# make zoo    find the streams of many families of models (timm's and torchvision's where installed), write docs/zoo.md
 # make setup  install into .venv alone
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup demo test lint types bench clean
+.PHONY: setup demo test lint types bench zoo clean
 
 setup: $(VENV)/.core
 
@@ -39,6 +40,9 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/svd.py
+
+zoo: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/zoo.py
 
 clean:
 	rm -rf $(VENV) out

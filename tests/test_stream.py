@@ -11,7 +11,7 @@ from torch import nn
 import resdyn
 from resdyn.errors import ComputationError, InputError
 from resdyn.nets import cifar_resnet
-from resdyn.stream.jacobian import block_jacobian
+from resdyn.stream.jacobian import JacobianOperator, block_jacobian
 from residual_nets import Plan, build, example, prescribed
 
 DENSE = Plan("dense", "post", "batch", "relu", 3)
@@ -449,3 +449,136 @@ def test_a_fingerprint_changes_with_whatever_the_model_computes():
     assert fingerprint(plain) == fingerprint(plain)
     assert fingerprint(plain) != fingerprint(lambda self, h, f: h + f.sin())
     assert fingerprint(scaled, k=torch.ones(4).double()) != fingerprint(scaled, k=torch.zeros(4).double())
+
+
+class Layer(nn.Module):
+    """h + mlp(prepare(h)) for a `prepare` of one's own."""
+
+    def __init__(self, width=6):
+        super().__init__()
+        torch.manual_seed(width)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.Tanh())
+
+    def prepare(self, h):
+        return h
+
+    def forward(self, h):
+        return h + self.mlp(self.prepare(h))
+
+
+def dense_agrees(stream, x, i):
+    """Forward and reverse products of a block against its dense reverse-mode Jacobian, and how exact they can be."""
+    states = stream.states(x).sample(0)
+    operator = stream.jacobian(i, states)
+    function = stream[i].function("gated", states[i], states.inputs)
+    dense = torch.autograd.functional.jacobian(function, states[i]).reshape(operator.shape)
+    eps = torch.finfo(stream[i].precision).eps
+    torch.testing.assert_close(operator.to_dense(), dense, rtol=0, atol=100 * eps)
+    torch.testing.assert_close(operator.T.to_dense(), dense.T, rtol=0, atol=100 * eps)
+
+
+def test_a_norm_in_float32_inside_a_float64_model_is_checked_as_float32():
+    class Rounded(Layer):
+        def prepare(self, h):
+            y = h.float()
+            return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)).to(h.dtype)
+
+    class Net(nn.Sequential):
+        def forward(self, x):
+            return self[1].prepare(self[1](self[0](x)))  # ends in the same norm, which is no block and no gate
+
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    stream = resdyn.find_stream(Net(Rounded(), Rounded()).double().eval(), x)
+    assert [(block.gate_kind, block.precision) for block in stream] == [("none", torch.float32)] * 2
+    assert stream.states(x)[2].dtype == torch.float64
+    dense_agrees(stream, x, 1)
+
+
+def test_values_written_one_by_one_can_be_differentiated():
+    class Scan(Layer):
+        def prepare(self, h):
+            states, carried = torch.zeros_like(h), 0.0
+            for t in range(h.shape[1]):
+                carried = 0.5 * carried + torch.sin(h[:, t])
+                states[:, t] = carried
+            return states
+
+    x = torch.randn(2, 3, 6, dtype=torch.float64)
+    stream = resdyn.find_stream(nn.Sequential(Scan(), Scan()).double().eval(), x)
+    assert len(stream) == 2
+    dense_agrees(stream, x, 0)
+
+
+@torch.library.custom_op("resdyn_tests::grouped_mm_fallback", mutates_args=())
+def grouped_mm(rows: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    starts = [0, *ends.tolist()]
+    return torch.cat([rows[a:b] @ matrix for a, b, matrix in zip(starts, ends.tolist(), weight)])
+
+
+@grouped_mm.register_fake
+def _(rows, weight, ends):
+    return rows.new_empty(len(rows), weight.shape[2])
+
+
+def test_experts_by_grouped_products_can_be_differentiated():
+    class Experts(Layer):
+        def __init__(self):
+            super().__init__(8)
+            self.router, self.weight = nn.Linear(8, 3), nn.Parameter(torch.randn(3, 8, 8))
+
+        def prepare(self, h):
+            rows = h.reshape(-1, 8)
+            weight, chosen = self.router(rows).softmax(-1).max(-1)
+            order = chosen.argsort()
+            ends = torch.arange(3).eq(chosen[:, None]).sum(0).cumsum(0).to(torch.int32)
+            product = grouped_mm(rows[order], self.weight, ends)
+            return (product[order.argsort()] * weight[:, None]).reshape(h.shape)
+
+    x = torch.randn(2, 6, 8, dtype=torch.float64)
+    net = nn.Sequential(Experts(), Experts()).double().eval()
+    stream = resdyn.find_stream(net, x)
+    assert len(stream) == 2
+    torch.testing.assert_close(stream.states(x).output, net(x))
+    dense_agrees(stream, x, 1)
+
+
+def test_taking_off_the_mean_is_no_block():
+    class Centred(Layer):
+        def forward(self, h):
+            y = super().forward(h)
+            y = y - y.mean(-1, keepdim=True)
+            return y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    x = torch.randn(1, 6, dtype=torch.float64)
+    stream = resdyn.find_stream(nn.Sequential(Centred(), Centred()).double().eval(), x)
+    assert [block.skip_kind for block in stream] == ["identity"] * 2
+    assert all(block.gate_kind.startswith("mean+sub") for block in stream)
+
+
+def test_a_tensor_like_a_state_does_not_depend_on_it():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([Layer(), Layer()])
+
+        def forward(self, x):
+            mask = x.new_ones(6) + torch.zeros_like(x) + torch.arange(6).type_as(x)
+            for layer in self.layers:
+                x = layer(x) * mask
+            return x
+
+    x = torch.randn(1, 6, dtype=torch.float64)
+    stream = resdyn.find_stream(Masked().double().eval(), x)
+    assert len(stream) == 2
+    assert not any(block.needs_inputs for block in stream)
+
+
+def test_products_go_column_by_column_where_an_operation_cannot_be_batched():
+    def stubborn(h):
+        if torch._C._functorch.maybe_current_level() and torch._C._functorch.is_batchedtensor(h):
+            raise RuntimeError("cannot be batched")
+        return h.sin()
+
+    h = torch.randn(4, dtype=torch.float64)
+    operator = JacobianOperator(lambda h: h * 2, h, 4, pushforward=lambda v: stubborn(v) * 0 + 2 * v)
+    torch.testing.assert_close(operator.to_dense(), 2 * torch.eye(4, dtype=torch.float64))

@@ -177,6 +177,11 @@ class ResidualBlock:
         return self._tangents[key]
 
     @property
+    def precision(self) -> torch.dtype:
+        """The coarsest floating-point dtype that the block computes in."""
+        return self._whole.precision
+
+    @property
     def numel_inside(self) -> int:
         """Elements of all intermediate values of the block: what a derivative may have to keep."""
         return self._whole.numel

@@ -85,6 +85,13 @@ class Cut:
         """Elements of all values inside: a bound on what one evaluation keeps for a derivative."""
         return sum(t.numel() for t in (tensor_of(node) for node in self.nodes) if t is not None)
 
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarsest floating-point dtype among all values: a norm in float32 rounds a float64 state."""
+        values = [tensor_of(node) for node in (*self.sources, *self.nodes)]
+        dtypes = [value.dtype for value in values if value is not None and value.is_floating_point()]
+        return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+
     def constants(self, evaluation: Evaluation) -> tuple[Any, ...]:
         """Values of the leaves."""
         return tuple(evaluation(leaf) for leaf in self.leaves)

@@ -120,6 +120,8 @@ def residual_sum(graph: DataGraph, fork: fx.Node, total: fx.Node, flow: set[fx.N
     if len(moving) < 2:
         return None
     identity = [i for i in candidates if without_neutral(terms[i][0]) is without_neutral(fork)]
+    if identity and _centres(graph, fork, total):
+        return None
     if identity:
         return _close(graph, fork, total, terms, identity[0], "identity")
     linear = [i for i in candidates if _weight(graph, fork, terms[i][0], flow) is not None]
@@ -173,6 +175,13 @@ def _only_rearranges(graph: DataGraph, fork: fx.Node, total: fx.Node, flow: set[
     """Whether a sum merely puts pieces of the fork together: no weight and no nonlinearity on any way."""
     path = between(graph, [fork], [total])
     return all(is_linear(node, flow) and operation(node) not in WEIGHTED for node in path)
+
+
+def _centres(graph: DataGraph, fork: fx.Node, total: fx.Node) -> bool:
+    """Whether a difference merely takes the mean off the fork: the beginning of a layer norm that is written out."""
+    path = between(graph, [fork], [total])[:-1]
+    means = [node for node in path if operation(node) == "mean"]
+    return operation(total) == "sub" and bool(means) and all(node in means or moves_nothing(node) for node in path)
 
 
 def _close(
@@ -252,9 +261,12 @@ def gate_reference(
 
 
 def is_gate(graph: DataGraph, start: fx.Node, end: fx.Node) -> bool:
-    """Whether everything between keeps all elements and acts elementwise or as a normalisation."""
+    """Whether everything between keeps all elements and acts elementwise or as a normalisation.
+
+    A cast to another precision opens whatever follows (a final norm in float32) and belongs to no gate.
+    """
     before, after = tensor_of(start), tensor_of(end)
-    if before is None or after is None or before.numel() != after.numel():
+    if before is None or after is None or (before.numel(), before.dtype) != (after.numel(), after.dtype):
         return False
     return all(is_pointwise(node) for node in between(graph, [start], [end]))
 

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
 from resdyn.errors import ComputationError
-from resdyn.stream.rewriting import rewrite
+from resdyn.stream.rewriting import detach_from_patterns, rewrite
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         for spec in program.graph_signature.output_specs
         if spec.kind is OutputKind.USER_OUTPUT and getattr(spec.arg, "name", None) in by_name
     )
+    detach_from_patterns(module.graph)
     rewrite(module.graph, {*parameters, *constants})
     example = tuple(torch.utils._pytree.tree_leaves((args, kwargs)))
     if len(example) != len(inputs):

@@ -60,6 +60,7 @@ class JacobianOperator(LinearOperator):
         self.chunk_size = max(1, memory_limit // per_column)
         self._pushforward = pushforward or self._forward_mode
         self._pullback: Callable[[Tensor], Any] | None = None
+        self._batches = True
 
     def _matmat(self, X: Tensor) -> Tensor:
         tangents = X.T.reshape(-1, *self._state.shape)
@@ -81,8 +82,19 @@ class JacobianOperator(LinearOperator):
         with sdpa_math():
             if len(batch) == 1:  # a single column needs no batching, which costs as much as a small product
                 return apply(batch[0]).reshape(1, size).detach().T
-            parts = [torch.func.vmap(apply)(chunk).reshape(-1, size) for chunk in batch.split(self.chunk_size)]
+            parts = [self._chunk(apply, chunk).reshape(-1, size) for chunk in batch.split(self.chunk_size)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach().T
+
+    def _chunk(self, apply: Callable[[Tensor], Tensor], chunk: Tensor) -> Tensor:
+        """A chunk of columns at once; one by one from the first operation on that cannot be batched."""
+        if self._batches:
+            try:
+                return torch.func.vmap(apply)(chunk)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, NotImplementedError):
+                self._batches = False
+        return torch.stack([apply(column) for column in chunk])
 
 
 def block_jacobian(

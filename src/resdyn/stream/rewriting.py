@@ -41,11 +41,38 @@ def plain_clone(x: Tensor, **_: Any) -> Tensor:
     return x.clone()
 
 
+def copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """What `target` holds once `source` was written into it: `copy` itself has no forward-mode derivative."""
+    return source.to(target.dtype).expand(target.shape)
+
+
+def grouped_product(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    """Rows of x (S, d), sorted by expert, each times its own expert's matrix of weight (E, d, o); 0 behind the last.
+
+    Expert e owns the rows ends[e - 1] .. ends[e] - 1. Here it sees all rows, those of others as zeros: E products
+    for one, but no shape depends on a value, and every kind of derivative goes through.
+    """
+    row, starts = torch.arange(len(x), device=ends.device), torch.cat([torch.zeros_like(ends[:1]), ends[:-1]])
+    own = (starts[:, None] <= row) & (row < ends[:, None])
+    return (torch.where(own[..., None], x, torch.zeros_like(x)) @ weight).sum(0)
+
+
 REWRITES: dict[Any, Callable[..., Any]] = {
     aten.view.default: reshape,
     aten._unsafe_view.default: reshape,
     aten.clone.default: plain_clone,
+    aten.copy.default: copied,
 }
+# What takes only shape or type from a tensor beside it: no state flows there.
+LIKE: dict[Any, Any] = {
+    aten.zeros_like.default: aten.zeros.default,
+    aten.new_zeros.default: aten.zeros.default,
+    aten.ones_like.default: aten.ones.default,
+    aten.new_ones.default: aten.ones.default,
+    aten.type_as.default: aten._to_copy.default,
+}
+# Operators of libraries that may not be imported, by their bare names.
+GROUPED_PRODUCTS = {"_grouped_mm", "grouped_mm_fallback"}
 
 
 FUSED_SUMS: dict[Any, Any] = {
@@ -71,11 +98,22 @@ def rewrite(graph: fx.Graph, fixed: Collection[fx.Node]) -> None:
             continue
         if node.target in REWRITES:
             node.target = REWRITES[node.target]
+        elif _is_grouped_product(node):
+            node.target, node.args, node.kwargs = grouped_product, (*node.args, *node.kwargs.values()), {}
         elif node.target is aten._native_batch_norm_legit_no_training.default:
             _freeze_batch_norm(graph, node)
         elif not node.users and any(mark in str(node.target) for mark in ASSERTIONS):
             graph.erase_node(node)
     graph.eliminate_dead_code()
+
+
+def detach_from_patterns(graph: fx.Graph) -> None:
+    """Give numbers for the shape and type of `zeros_like` and its kin, which then depend on no tensor."""
+    for node in graph.nodes:
+        if node.target in LIKE:
+            made, value = LIKE[node.target], node.meta["val"]
+            node.args = (node.args[0],) if made is aten._to_copy.default else (list(value.shape),)
+            node.target, node.kwargs = made, {"dtype": value.dtype, "device": value.device}
 
 
 def _write_out_sum(graph: fx.Graph, node: fx.Node) -> None:
@@ -99,6 +137,15 @@ def _write_out_sum(graph: fx.Graph, node: fx.Node) -> None:
         if options.get("value", 1) != 1:
             added = call(aten.mul.Tensor, added, options["value"])
     node.target, node.args, node.kwargs = aten.add.Tensor, (h, added), {}
+
+
+def _is_grouped_product(node: fx.Node) -> bool:
+    """Rows times the matrices of their experts, in either of its known forms and without bias or another dtype."""
+    operands = [*node.args, *node.kwargs.values()]
+    name = getattr(node.target, "__name__", "").split(".")[0]
+    if name not in GROUPED_PRODUCTS or not all(isinstance(operand, fx.Node) for operand in operands):
+        return False
+    return [operand.meta["val"].dim() for operand in operands if isinstance(operand, fx.Node)] == [2, 3, 1]
 
 
 def _freeze_batch_norm(graph: fx.Graph, node: fx.Node) -> None:

@@ -155,7 +155,7 @@ class ResidualStream:
         if self._vmappable is None:
             first = run(*(row[0] if batched else row for row, batched in zip(rows, many, strict=True)))
             gaps = (relative_error(value[0], single) for value, single in zip(results, first, strict=True))
-            self._vmappable = all(gap <= tolerance(first[0].dtype) for gap in gaps)
+            self._vmappable = all(gap <= tolerance(self._trace.precision) for gap in gaps)
             if not self._vmappable:
                 return None
         size = len(results[0])
@@ -276,7 +276,7 @@ def _check_output(
         returned = torch.utils._pytree.tree_leaves(stream.model(*copied, **named))
     tensors = [value for value in returned if isinstance(value, Tensor) and value.numel() == output.numel()]
     error = min((relative_error(output, value) for value in tensors), default=float("inf"))
-    limit = 10 * tolerance(output.dtype)
+    limit = 10 * tolerance(stream._trace.precision)
     if not error <= limit:
         raise ComputationError(
             f"the exported graph of {type(stream.model).__name__} does not reproduce the model on {len(output)} "

@@ -29,17 +29,17 @@ def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: 
         "two evaluations at the same state differ",
         "switch off what is random in it (dropout, stochastic depth): model.eval()",
     )
-    error = relative_error(first, recorded)
+    error, limit = relative_error(first, recorded), tolerance(block.precision)
     _require(
-        error <= tolerance(first.dtype),
+        error <= limit,
         block,
-        f"its value differs from the model's own by {error:.1e} (expected at most {tolerance(first.dtype):.1e})",
+        f"its value differs from the model's own by {error:.1e} (expected at most {limit:.1e})",
         "name the blocks by hand with stream_from_blocks",
     )
     recomposed = block.gate(block.skip(state, inputs) + block.branch(state, inputs), inputs)
     error = relative_error(recomposed, recorded)
     _require(
-        error <= tolerance(first.dtype),
+        error <= limit,
         block,
         f"gate(skip(h) + branch(h)) differs from the model's own value by {error:.1e}",
         "name the blocks by hand with stream_from_blocks",
@@ -58,7 +58,7 @@ def _verify_linear_skip(block: ResidualBlock, state: Tensor, inputs: tuple[objec
     ends, middle = block.skip(state, inputs) + block.skip(state + 2 * v, inputs), block.skip(state + v, inputs)
     error = relative_error(ends, 2 * middle)
     _require(
-        error <= 10 * tolerance(state.dtype),
+        error <= 10 * tolerance(block.precision),
         block,
         f"what looks like its projected skip is not linear (by {error:.1e})",
         "name the blocks by hand with stream_from_blocks",
@@ -82,7 +82,7 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
         scale = float(forward.norm() * u.norm() + backward.norm() * v.norm())
         gap = abs(float((forward * u).sum() - (v * backward).sum()))
         _require(
-            gap <= tolerance(state.dtype) * scale + torch.finfo(state.dtype).tiny,
+            gap <= tolerance(block.precision) * scale + torch.finfo(state.dtype).tiny,
             block,
             f"<Jv, u> and <v, J^T u> differ by {gap:.1e} (kind {kind!r}): forward and backward derivatives disagree",
             "a custom autograd.Function with a wrong derivative is the usual reason",
