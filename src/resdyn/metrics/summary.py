@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import xarray as xr
@@ -80,7 +80,9 @@ class Metric:
     """One number of a summary; `value` is None when it could not be measured, and `note` says why.
 
     `standard_error` is that of the mean over the `n` samples (NC4: of a share of `n` images); None where
-    there is no spread over samples. `where` says which stage, depth or blocks the number belongs to.
+    there is no spread over samples. `where` says which stage, depth or blocks the number belongs to. `per_sample`
+    holds what `value` is the mean of, one a sample in the order of the dataset (NaN where unknown); None for a number
+    that no single sample has.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Metric:
     reading: str
     source: str
     note: str = ""
+    per_sample: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
 
 
 def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
@@ -121,8 +124,13 @@ def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
 
 
 def metrics_table(ds: xr.Dataset, *, rank: int | None = None) -> list[dict]:
-    """`summarize` as a list of dicts that json.dumps takes as they are."""
-    return [asdict(metric) for metric in summarize(ds, rank=rank)]
+    """`summarize` as a list of dicts that json.dumps takes as they are; without the values of single samples."""
+    return [as_row(metric) for metric in summarize(ds, rank=rank)]
+
+
+def as_row(metric: Metric) -> dict:
+    """A metric as a row of `metrics_table`."""
+    return {name: value for name, value in vars(metric).items() if name != "per_sample"}
 
 
 def _line(ds: xr.Dataset) -> Iterator[Metric]:
@@ -203,9 +211,11 @@ def _scaling(ds: xr.Dataset) -> Iterator[Metric]:
         return
     where = f"blocks {fit.start}-{int(ds['block'].values[-1]) + 1} (1-based)"
     for name in ("slope", "intercept"):
-        _, spread, n = _mean([getattr(line, name) for line in lines])
+        own_lines = [getattr(line, name) for line in lines]
+        _, spread, n = _mean(own_lines)
         regression = f"standard error of the regression {getattr(fit, f'{name}_error'):.2g}"
-        yield _metric(f"inverse_scaling_{name}", getattr(fit, name), spread, n, where, regression, convergence)
+        common = _metric(f"inverse_scaling_{name}", getattr(fit, name), spread, n, where, regression, convergence)
+        yield _with_samples(common, own_lines)
     own = _mean([line.r_squared for line in lines])[0]
     own_note = f"mean R^2 of the samples' own lines {own:.3g}" if np.isfinite(own) else ""
     yield _metric("inverse_scaling_r_squared", fit.r_squared, None, n, where, own_note, convergence)
@@ -253,7 +263,11 @@ def _over_samples(name: str, values: ArrayLike, where: str | None, *notes: str) 
     missing = np.size(values) - n
     left_out = f"{missing} of {np.size(values)} samples without a finite value left out" if missing else ""
     single = "one sample: no standard error" if n == 1 else ""
-    return _metric(name, mean, error, n, where, *notes, left_out, single)
+    return _with_samples(_metric(name, mean, error, n, where, *notes, left_out, single), values)
+
+
+def _with_samples(metric: Metric, values: ArrayLike) -> Metric:
+    return replace(metric, per_sample=tuple(np.asarray(values, dtype=np.float64).tolist()))
 
 
 def _metric(name: str, value: float, error: float | None, n: int, where: str | None, *notes: str) -> Metric:

@@ -14,13 +14,12 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from ..errors import InputError
-from ..metrics.summary import metrics_table
+from ..metrics.summary import Metric, summarize
 from .figures.profile import MEAN_HOVER, whole_ticks
 from .overlays import OVERLAYS, Overlay, Values
 from .theme import MARKERS, PALETTE, SYMBOLS, figure, plain
 from .view import mean_and_error
 
-PAIRED_SAMPLES = 64  # metrics are computed anew for each sample: beyond this many it would take long
 SETTINGS = (
     "model",
     "weights_hash",
@@ -52,18 +51,14 @@ class Run:
     ds: xr.Dataset
 
     @cached_property
-    def metrics(self) -> dict[Key, dict[str, Any]]:
+    def metrics(self) -> dict[Key, Metric]:
         """Its summary by metric and place; places are matched by their order, since depths may differ."""
-        return _keyed(metrics_table(self.ds))
-
-    @cached_property
-    def by_sample(self) -> dict[Key, list[float | None]]:
-        """Each metric of every sample by itself."""
-        found: dict[Key, list[float | None]] = defaultdict(list)
-        for s in range(self.ds.sizes["sample"]):
-            for key, row in _keyed(metrics_table(self.ds.isel(sample=[s]))).items():
-                found[key].append(row["value"])
-        return found
+        seen: dict[str, int] = defaultdict(int)
+        keyed = {}
+        for metric in summarize(self.ds):
+            keyed[metric.name, seen[metric.name]] = metric
+            seen[metric.name] += 1
+        return keyed
 
 
 def runs_of(datasets: Sequence[xr.Dataset], titles: Sequence[str]) -> list[Run]:
@@ -115,17 +110,12 @@ def metrics_comparison(runs: Sequence[Run]) -> list[dict[str, Any]]:
     runs measured the same samples and the metric is a mean over them; else the root of the sum of the squared
     standard errors, None where one is not known.
     """
-    keys = list(dict.fromkeys(key for run in runs for key in run.metrics))
     rows = []
-    for key in keys:
+    for key in dict.fromkeys(key for run in runs for key in run.metrics):
         found = [run.metrics.get(key) for run in runs]
-        known = next(row for row in found if row is not None)
-        values = [
-            None if row is None else {name: row[name] for name in ("value", "standard_error", "n", "where")}
-            for row in found
-        ]
-        row = {"name": key[0], "title": known["title"], "reading": known["reading"], "values": values}
-        rows.append(row | (_difference(runs, key) if len(runs) == 2 else {}))
+        known = next(metric for metric in found if metric is not None)
+        row = {"name": key[0], "title": known.title, "reading": known.reading, "values": [_value(m) for m in found]}
+        rows.append(row | (_difference(runs, *found) if len(runs) == 2 else {}))
     return rows
 
 
@@ -143,42 +133,34 @@ def pictures(runs: Sequence[Run]) -> list[tuple[Overlay, go.Figure, list[str]]]:
     return drawn
 
 
-def _keyed(rows: list[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
-    seen: dict[str, int] = defaultdict(int)
-    keyed = {}
-    for row in rows:
-        keyed[row["name"], seen[row["name"]]] = row
-        seen[row["name"]] += 1
-    return keyed
+def _value(metric: Metric | None) -> dict[str, Any] | None:
+    if metric is None:
+        return None
+    return {name: getattr(metric, name) for name in ("value", "standard_error", "n", "where")}
 
 
-def _difference(runs: Sequence[Run], key: Key) -> dict[str, Any]:
-    first, second = (run.metrics.get(key) for run in runs)
-    if not first or not second or first["value"] is None or second["value"] is None:
+def _difference(runs: Sequence[Run], first: Metric | None, second: Metric | None) -> dict[str, Any]:
+    if not first or not second or first.value is None or second.value is None:
         return {"difference": None, "difference_error": None, "paired": False}
-    difference = second["value"] - first["value"]
-    paired = _paired_error(runs, key, first, second)
+    difference, paired = second.value - first.value, _paired_error(runs, first, second)
     if paired is not None:
         return {"difference": difference, "difference_error": paired, "paired": True}
-    errors = [row["standard_error"] for row in (first, second)]
-    error = None if None in errors else math.hypot(*errors)
+    errors = (first.standard_error, second.standard_error)
+    error = None if None in errors else math.hypot(*errors)  # type: ignore[arg-type]
     return {"difference": difference, "difference_error": error, "paired": False}
 
 
-def _paired_error(runs: Sequence[Run], key: Key, *rows: dict[str, Any]) -> float | None:
-    """The standard error over samples of the difference, where the metric is the mean of its values by sample."""
-    if not _same_samples(runs) or any(row["n"] != run.ds.sizes["sample"] for row, run in zip(rows, runs, strict=True)):
+def _paired_error(runs: Sequence[Run], first: Metric, second: Metric) -> float | None:
+    """The standard error over samples of the difference, where both values are means over the same samples."""
+    if first.per_sample is None or second.per_sample is None or not _same_samples(runs):
         return None
-    values = [np.array(run.by_sample[key], dtype=np.float64) for run in runs]
-    means_hold = all(
-        np.isfinite(value).all() and math.isclose(value.mean(), row["value"], rel_tol=1e-6, abs_tol=1e-12)
-        for value, row in zip(values, rows, strict=True)
-    )
-    return float((values[1] - values[0]).std(ddof=1) / len(values[0]) ** 0.5) if means_hold else None
+    each = np.array(second.per_sample) - np.array(first.per_sample)
+    same = bool(np.isfinite(each).all()) and math.isclose(each.mean(), second.value - first.value, abs_tol=1e-9)  # type: ignore[operator]
+    return float(each.std(ddof=1) / len(each) ** 0.5) if same else None
 
 
 def _same_samples(runs: Sequence[Run]) -> bool:
-    if any("sample" not in run.ds.coords or not 2 <= run.ds.sizes["sample"] <= PAIRED_SAMPLES for run in runs):
+    if any("sample" not in run.ds.coords or run.ds.sizes["sample"] < 2 for run in runs):
         return False
     first, *others = (run.ds for run in runs)
     return all(
