@@ -308,5 +308,6 @@ PAGE_ONLY = {
     "PvtV2", "Swinv2", "SwiftFormer", "FocalNet", "ViTMAE", "Cvt", "RoFormer", "Esm", "Canine", "Nystromformer",
     "XLNet", "MobileBert", "CLIPText", "RobertaPreLayerNorm", "GPTNeo", "XGLM", "BioGpt", "Nemotron", "Starcoder2",
     "Glm4", "Olmo", "Granite", "Gemma", "Olmoe", "GraniteMoe", "Qwen3Moe", "WavLM", "SEW", "Rwkv",
-    "Levit", "ConvBert", "Electra", "StableLm", "Phi3", "FalconMamba", "Hubert", "DINOv3ViT",
+    "Levit", "ConvBert", "Electra", "StableLm", "Phi3", "FalconMamba", "Hubert", "DINOv3ViT", "Roberta", "Qwen2",
+    "Mistral", "Olmo2", "Gemma2", "Deberta", "CLIPVision", "Beit", "Mpt", "Phi", "ConvNext", "RegNet",
 }  # fmt: skip
