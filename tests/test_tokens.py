@@ -145,6 +145,30 @@ class TestPosition:
             stream.at(0).jacobian(0, stream.states(tokens[:1])[0])
 
 
+class Cache:
+    """What export does not know."""
+
+
+class Remembering(Language):
+    def forward(self, tokens: Tensor) -> dict[str, object]:
+        return {"logits": super().forward(tokens), "cache": Cache()}
+
+
+def test_an_output_beside_the_tensors_does_not_matter(tokens, stream):
+    torch.manual_seed(0)
+    found = resdyn.find_stream(Remembering().double().eval(), tokens)
+    assert found.describe() == stream.describe()
+    assert torch.equal(found.states(tokens).output, stream.states(tokens).output)
+
+
+def test_a_model_of_transformers_is_found_as_it_comes_with_its_cache(tokens):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(vocab_size=VOCABULARY, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+                                      intermediate_size=8)  # fmt: skip
+    assert config.use_cache
+    assert len(resdyn.find_stream(transformers.LlamaForCausalLM(config).eval(), tokens)) == 4
+
+
 class TestGranularity:
     @pytest.mark.parametrize(("layout", "joins"), [("pre", 6), ("post", 6), ("parallel", 3)])
     def test_joins_of_a_layer_become_one_block(self, tokens, layout, joins):

@@ -55,9 +55,17 @@ def lead(ds: xr.Dataset) -> str:
     blocks = ds.sizes.get("block") or max(ds.sizes.get("depth", 1) - 1, 0)
     split = f"the {ds.attrs['split']} split of " if ds.attrs.get("split") else ""
     data, model = ds.attrs.get("data", "the data"), ds.attrs.get("model", "the model")
+    position = ds.attrs.get("position")
+    at = "" if position is None else f" at token {position}"
+    classes = "class_count" in ds
+    answers = (
+        ", what each block's Jacobian does to them, and how the classes separate"
+        if classes
+        else (" and what each block's Jacobian does to them")
+    )
     return (
-        f"{_samples(ds)} {split}{data}, followed through the {blocks} residual blocks of {model}: where the "
-        "states travel, what each block's Jacobian does to them, and how the classes separate."
+        f"{_samples(ds)} {split}{data}, followed through the {blocks} residual blocks of {model}{at}: where the "
+        f"states travel{answers}."
     )
 
 

@@ -84,7 +84,10 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
         # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations.
-        with unchanged(model), quiet(), torch.no_grad(), sdpa_math(), torch.backends.mkldnn.flags(enabled=False):
+        with (
+            unchanged(model), tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
+            torch.backends.mkldnn.flags(enabled=False),
+        ):  # fmt: skip
             program = torch.export.export(model, args, kwargs, strict=False)
             functional: torch.export.ExportedProgram = program.run_decompositions({})
             return functional
@@ -124,6 +127,20 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             for buffer, value in buffers:
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)
+
+
+@contextmanager
+def tensors_only(model: nn.Module) -> Iterator[None]:
+    """Let the model return its tensors and nothing else: export knows no caches of keys and values, or the like."""
+
+    def tensors(_: nn.Module, __: Any, output: Any) -> tuple[Tensor, ...]:
+        return tuple(leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, Tensor))
+
+    handle = model.register_forward_hook(tensors)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def sdpa_math() -> Any:
