@@ -57,15 +57,11 @@ def lead(ds: xr.Dataset) -> str:
     data, model = ds.attrs.get("data", "the data"), ds.attrs.get("model", "the model")
     position = ds.attrs.get("position")
     at = "" if position is None else f" at token {position}"
-    classes = "class_count" in ds
-    answers = (
-        ", what each block's Jacobian does to them, and how the classes separate"
-        if classes
-        else (" and what each block's Jacobian does to them")
-    )
+    jacobians = "what each block's Jacobian does to them"
+    classes = f", {jacobians}, and how the classes separate" if "class_count" in ds else f" and {jacobians}"
     return (
         f"{_samples(ds)} {split}{data}, followed through the {blocks} residual blocks of {model}{at}: where the "
-        f"states travel{answers}."
+        f"states travel{classes}."
     )
 
 
