@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from resdyn.cli.main import run
 from resdyn.cli.paper import paper as paper_command
 from resdyn.errors import InputError
 from resdyn.papers import (
@@ -271,3 +272,13 @@ def test_logarithmic_axes_have_numbers():
     drawn = base64.b64decode(pictures.draw(picture).split(",", 1)[1]).decode()
     assert "0.01" in drawn
     assert "$" not in drawn
+
+
+def test_results_of_ones_own_are_said_to_stand_in_place_of_the_committed_ones(tmp_path, capsys):
+    own = tmp_path / "results" / "ra4.small.json"
+    own.parent.mkdir()
+    own.write_bytes((RA.folder / "results" / "ra4.small.json").read_bytes())
+    assert run(["paper", "residual_alignment", "--out", str(tmp_path)]) == 0
+    assert "of your own runs, in place of the results that come with resdyn: ra4 (small)" in capsys.readouterr().err
+    assert run(["paper", "residual_alignment", "--out", str(tmp_path / "nothing")]) == 0
+    assert "of your own runs" not in capsys.readouterr().err

@@ -51,7 +51,10 @@ def paper(name: str | None = None, experiment: str | None = None, /, *, scale: S
     if experiment is not None:
         root = None if data_root is None else str(data_root)
         ran = run_experiment(chosen, experiment, scale, out, root, quiet=json)
-    compared = compare(chosen, results_of(chosen, out))
+    results = results_of(chosen, out)
+    if own := [f"{r.experiment} ({r.scale})" for r in results if not r.path.is_relative_to(chosen.folder)]:
+        say(f"note: of your own runs, in place of the results that come with resdyn: {', '.join(own)}", quiet=json)
+    compared = compare(chosen, results)
     if page is not None:
         say(f"page: {write_page(chosen, compared, page)}", quiet=json)
     shown = [row for row in compared if experiment in (None, row.experiment.name)]

@@ -48,20 +48,25 @@ def count_negative(
     quick) forms the compressed matrix, if ``memory_limit`` bytes hold six of it, and counts exactly up to the guard of
     `inertia`; else the share is estimated, with a standard error to which the truncation of the Krylov spaces is added.
     """
+    estimate: tuple[float, float] | None = None
     for k in _LEFTMOST:
         left = eigenvalues(operator, "SR", min(k, operator.shape[0]), seed=seed, max_matvecs=3000 + 20 * k)
         real, strip = left.values.real, float(left.residuals.max()) * left.norm
         nonnegative = (real >= 0).nonzero()[:, 0]
         if len(nonnegative) and bool(left.converged[: int(nonnegative[0]) + 1].all()):
             return _counted(left, strip, "leftmost")
-        if not bool(left.converged.any()) or (k == _LEFTMOST[1] and _estimate(operator, seed)[0] > _BULK):
+        if not bool(left.converged.any()):
             break
+        if k == _LEFTMOST[1]:
+            estimate = _estimate(operator, seed)
+            if estimate[0] > _BULK:
+                break
     live = live_coordinates(operator, torch.Generator().manual_seed(seed))
     fits = _MATRICES * len(live) ** 2 * operator.dtype.itemsize <= memory_limit
     if fits and (operator.device.type != "cpu" if by_inertia is None else by_inertia):
         found = inertia(operator.restricted(live, live).to_dense())
         return NegativeCount(found.negative, found.zero, 0.0 if found.converged else float("nan"), "inertia")
-    share, error = _estimate(operator, seed)
+    share, error = estimate or _estimate(operator, seed)
     n = operator.shape[0]
     return NegativeCount(n * min(max(share, 0.0), 1.0), 0.0, n * error, "estimate")
 
