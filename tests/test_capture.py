@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -209,13 +210,37 @@ def test_a_model_of_more_logits_than_classes_is_measured_with_a_note_and_without
     assert any("20 logits and the data 10 classes" in note for note in ds.attrs["notes"])
 
 
+def arrived_job(captured, monkeypatch, **arguments):
+    """The job of a capture as a worker receives it."""
+    jobs = []
+    monkeypatch.setattr(sys.modules["resdyn.capture"], "run_tasks", lambda run, tasks, job, **options: jobs.append(job))
+    captured("trajectory", **arguments)
+    return pickle.loads(pickle.dumps(jobs[0]))
+
+
+def test_a_job_may_be_sent_on_to_another_worker_while_its_model_is_traced(captured, monkeypatch):
+    job = arrived_job(captured, monkeypatch)
+    undisturbed, sent = pickle.dumps(job), []
+    traced = threading.Event()
+
+    def send() -> None:
+        while not traced.wait(0.002):
+            sent.append(pickle.dumps(job))
+
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(send)
+        try:
+            assert len(job.stream) == 2
+        finally:
+            traced.set()
+        sending.result()
+    assert set(sent) == {undisturbed}
+
+
 @pytest.mark.parametrize("skip", ["auto", "none"])
 def test_a_job_finds_a_stream_again_by_the_way_it_was_named(net, captured, monkeypatch, skip):
     named = stream_from_blocks(net, ["blocks.0", "blocks.1"], make_data()[0][:1], skip=skip)
-    jobs = []
-    monkeypatch.setattr(sys.modules["resdyn.capture"], "run_tasks", lambda run, tasks, job, **options: jobs.append(job))
-    captured("trajectory", stream=named)
-    arrived = pickle.loads(pickle.dumps(jobs[0]))
+    arrived = arrived_job(captured, monkeypatch, stream=named)
     assert arrived.stream is not named
     assert arrived.stream.named == named.named
     assert arrived.stream.describe() == named.describe()

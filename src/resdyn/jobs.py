@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -67,8 +68,9 @@ class ModelSource:
         return cls(None, spec, model.model.state_dict())
 
     def build(self) -> nn.Module:
+        """A model of the caller's own: the source may be sent on to another worker while the caller traces its."""
         if self.model is not None:
-            return self.model
+            return deepcopy(self.model)
         assert self.weights is not None
         model = load_model(self.spec).model
         model.load_state_dict(self.weights)
@@ -110,7 +112,8 @@ class Job:
         return stream
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "stream"}
+        # the copy comes first: another thread may be adding `stream`
+        return {name: value for name, value in dict(self.__dict__).items() if name != "stream"}
 
     @property
     def singular(self) -> Singular:
