@@ -27,8 +27,7 @@ WEIGHT_DECAY = {True: 1e-1, False: 5e-2}  # convolutional or not
 # scale -> (type, dataset) of the networks that RA1 to RA4 and table 1 look at
 MAIN: dict[Scale, list[tuple[str, str]]] = {
     "tiny": [("type1", "digits"), ("type2", "digits")],
-    "small": [("type1", "mnist"), ("type1", "fashion_mnist"), ("type2", "mnist"), ("type2", "fashion_mnist"),
-              ("type1", "cifar10")],
+    "small": [(kind, data) for data in ("mnist", "fashion_mnist", "cifar10") for kind in ("type1", "type2")],
     "paper": [(kind, data) for kind in ("type1", "type2") for data in DATASETS],
 }  # fmt: skip
 SEEDS: dict[Scale, tuple[int, ...]] = {"tiny": (0, 1), "small": (0, 1, 2), "paper": (0, 1, 2)}

@@ -11,7 +11,7 @@ from resdyn.papers.residual_alignment.twins import compare_twins
 
 DROP = 0.3  # probability of leaving a block out
 EPOCHS = 50  # of the paper's figure
-TYPE3_SEEDS: dict[Scale, tuple[int, ...]] = {"tiny": (0,), "small": (0,), "paper": (0, 1, 2)}
+TYPE3_SEEDS: dict[Scale, tuple[int, ...]] = {"tiny": (0,), "small": (0, 1, 2), "paper": (0, 1, 2)}
 
 
 def run(lab: Lab) -> None:

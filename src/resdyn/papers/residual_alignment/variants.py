@@ -19,7 +19,7 @@ Measure = Callable[[Lab, str, Case], None]
 Networks = dict[Scale, list[tuple[str, str]]]
 DOWNSAMPLING: Networks = {
     "tiny": [("type3", "digits")],
-    "small": [("type3", "cifar10")],
+    "small": [("type3", data) for data in ("cifar10", "mnist", "fashion_mnist")],
     "paper": [("type3", data) for data in DATASETS],
 }
 PREACTIVATION: Networks = {
