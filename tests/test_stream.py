@@ -102,8 +102,11 @@ def test_traced_products_equal_forward_mode_at_other_states(plan):
             traced = stream.jacobian(block.index, states)
             plain = block_jacobian(block, "gated", states[block.index], states.inputs, trace=False)
             X = torch.randn(traced.shape[1], 2, dtype=torch.float64)
-            assert block.tangent_map(plain._function, states[block.index]) is not None
             torch.testing.assert_close(traced.matmat(X), plain.matmat(X))
+            Y = torch.randn(traced.shape[0], 2, dtype=torch.float64)
+            torch.testing.assert_close(traced.rmatmat(Y), plain.rmatmat(Y))
+            for direction in ("forward", "reverse"):
+                assert block.linear_map(plain._function, states[block.index], direction) is not None
 
 
 def test_chunks_do_not_change_products():
@@ -580,5 +583,5 @@ def test_products_go_column_by_column_where_an_operation_cannot_be_batched():
         return h.sin()
 
     h = torch.randn(4, dtype=torch.float64)
-    operator = JacobianOperator(lambda h: h * 2, h, 4, pushforward=lambda v: stubborn(v) * 0 + 2 * v)
+    operator = JacobianOperator(lambda h: h * 2, h, 4, traced=lambda _: lambda v: stubborn(v) * 0 + 2 * v)
     torch.testing.assert_close(operator.to_dense(), 2 * torch.eye(4, dtype=torch.float64))

@@ -13,7 +13,7 @@ from resdyn.errors import InputError
 from resdyn.stream.cut import Cut, Evaluation, between
 from resdyn.stream.discovery import Join
 from resdyn.stream.graph import DataGraph, sdpa_math, tensor_of
-from resdyn.stream.linearize import BoundFunction, TangentMap, traced_tangent
+from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map
 from resdyn.stream.operations import gate_name, node_modules
 
 Kind = Literal["gated", "branch", "block"]
@@ -57,7 +57,7 @@ class ResidualBlock:
         self._gate = Cut(graph, [join.total], [join.out])
         self._whole = Cut(graph, [join.fork], [join.out])
         self._transition = None if join.following is None else Cut(graph, [join.out], [join.following])
-        self._tangents: dict[Callable[..., Tensor], TangentMap | None] = {}
+        self._linear_maps: dict[tuple[Callable[..., Tensor], Direction], LinearMap | None] = {}
         self.path = path or join.path or module_path(self._branch.nodes)
         self.branch_modules = child_modules(self._branch.nodes, self.path)
         self.shape_in = sample_shape(join.fork)
@@ -169,12 +169,12 @@ class ResidualBlock:
         count = len(self._branch.leaves)
         return self._gate(skipped + self._apply_branch(h, *leaves[:count]), *leaves[count:])[0]
 
-    def tangent_map(self, function: BoundFunction, h: Tensor) -> TangentMap | None:
+    def linear_map(self, function: BoundFunction, h: Tensor, direction: Direction) -> LinearMap | None:
         """The traced derivative of one of the block's functions, or None where tracing does not reproduce it."""
-        key = function.function
-        if key not in self._tangents:
-            self._tangents[key] = traced_tangent(function, h)
-        return self._tangents[key]
+        key = function.function, direction
+        if key not in self._linear_maps:
+            self._linear_maps[key] = linear_map(function, h, direction)
+        return self._linear_maps[key]
 
     @property
     def precision(self) -> torch.dtype:

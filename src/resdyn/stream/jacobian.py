@@ -12,7 +12,7 @@ from torch import Tensor
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.graph import quiet, sdpa_math
-from resdyn.stream.linearize import BoundFunction
+from resdyn.stream.linearize import BoundFunction, Direction, Product, plain_product
 
 MEMORY_LIMIT = 1 << 30
 SAFETY = 4
@@ -39,7 +39,8 @@ class JacobianOperator(LinearOperator):
     state: the point of linearisation.
     numel_inside: elements of the intermediate values of one evaluation.
     memory_limit: bytes that a chunk of columns may take.
-    pushforward: v -> J v for one tangent, where a faster way than forward mode is known (a traced `TangentMap`).
+    traced: gives a product with one vector, J v ("forward") or J^T u ("reverse"), where a faster way than a plain
+        derivative is known (a `LinearMap`), else None; asked when the first such product is wanted.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class JacobianOperator(LinearOperator):
         state: Tensor,
         numel_inside: int,
         memory_limit: int = MEMORY_LIMIT,
-        pushforward: Callable[[Tensor], Tensor] | None = None,
+        traced: Callable[[Direction], Product | None] = lambda _: None,
     ) -> None:
         _load_forward_mode()
         self._function = function
@@ -58,25 +59,21 @@ class JacobianOperator(LinearOperator):
         super().__init__((self._output_shape.numel(), state.numel()), state.dtype, state.device)
         per_column = SAFETY * max(numel_inside, *self.shape) * state.element_size()
         self.chunk_size = max(1, memory_limit // per_column)
-        self._pushforward = pushforward or self._forward_mode
-        self._pullback: Callable[[Tensor], Any] | None = None
+        self._traced = traced
+        self._products: dict[Direction, Product] = {}
         self._batches = True
 
     def _matmat(self, X: Tensor) -> Tensor:
-        tangents = X.T.reshape(-1, *self._state.shape)
-        return self._columns(self._pushforward, tangents, self.shape[0])
-
-    def _forward_mode(self, tangent: Tensor) -> Tensor:
-        result: Tensor = torch.func.jvp(self._function, (self._state,), (tangent,))[1]
-        return result
+        return self._columns(self._product("forward"), X.T.reshape(-1, *self._state.shape), self.shape[0])
 
     def _rmatmat(self, Y: Tensor) -> Tensor:
-        if self._pullback is None:
-            with sdpa_math():
-                self._pullback = torch.func.vjp(self._function, self._state)[1]
-        pullback = self._pullback
-        cotangents = Y.T.reshape(-1, *self._output_shape)
-        return self._columns(lambda cotangent: pullback(cotangent)[0], cotangents, self.shape[1])
+        return self._columns(self._product("reverse"), Y.T.reshape(-1, *self._output_shape), self.shape[1])
+
+    def _product(self, direction: Direction) -> Product:
+        if direction not in self._products:
+            traced = self._traced(direction)
+            self._products[direction] = traced or plain_product(self._function, self._state, direction)
+        return self._products[direction]
 
     def _columns(self, apply: Callable[[Tensor], Tensor], batch: Tensor, size: int) -> Tensor:
         with sdpa_math():
@@ -119,7 +116,8 @@ def skip_jacobian(
 def _operator(
     block: ResidualBlock, function: BoundFunction, state: Tensor, memory_limit: int, trace: bool
 ) -> JacobianOperator:
-    _load_forward_mode()
-    traced = block.tangent_map(function, state) if trace else None
-    pushforward = None if traced is None else traced.at(state, function.constants)
-    return JacobianOperator(function, state, block.numel_inside, memory_limit, pushforward)
+    def traced(direction: Direction) -> Product | None:
+        found = block.linear_map(function, state, direction) if trace else None
+        return None if found is None else found.at(state, function.constants)
+
+    return JacobianOperator(function, state, block.numel_inside, memory_limit, traced)

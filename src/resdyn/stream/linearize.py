@@ -1,15 +1,16 @@
-"""The tangent map of a block, traced once and shared by all states.
+"""The derivative of a block and its transpose, traced once and shared by all states.
 
 A product with a Jacobian in forward mode computes the primal values anew each time, and pays for dual numbers at
-every operation. Here the derivative is traced into a graph once; at a state, what does not depend on the tangent
-is computed once; a product is then nothing but the linear operations that the derivative consists of.
+every operation; one in reverse mode goes through each operation's backward, however many of them only scale. Here
+a product is traced into a graph once; at a state, what does not depend on the vector is computed once; a product is
+then nothing but the linear operations that it consists of, with those that only scale merged into one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from resdyn.stream.cut import reach
+from resdyn.stream.diagonal import alike, merge_diagonals
 from resdyn.stream.graph import quiet, sdpa_math
 from resdyn.stream.operations import operation
 from resdyn.stream.rewriting import rewrite
@@ -27,6 +29,8 @@ KEEP_ZERO = {
     "unsqueeze", "squeeze", "detach",
 }  # fmt: skip
 ZERO_IF_ANY = {"mul", "mm", "bmm", "matmul"}
+Direction = Literal["forward", "reverse"]
+Product = Callable[[Tensor], Tensor]
 COPIES = {"alias", "expand", "_to_copy", "clone", "plain_clone", "detach"}
 
 
@@ -41,29 +45,40 @@ class BoundFunction:
         return self.function(x, *self.constants)
 
 
-class TangentMap:
-    """v -> df(h) v for any h, from one trace of forward mode at an example."""
+class LinearMap:
+    """v -> df(h) v, or u -> df(h)^T u, for any h, from one trace at an example."""
 
-    def __init__(self, function: BoundFunction, state: Tensor) -> None:
+    def __init__(self, function: BoundFunction, state: Tensor, direction: Direction) -> None:
         flat, structure = pytree.tree_flatten(function.constants)
 
-        def pushforward(h: Tensor, v: Tensor, *values: Any) -> Tensor:
+        def product(h: Tensor, v: Tensor, *values: Any) -> Tensor:
             constants = pytree.tree_unflatten(list(values), structure)
-            result: Tensor = torch.func.jvp(lambda x: function.function(x, *constants), (h,), (v,))[1]
-            return result
+            return plain_product(lambda x: function.function(x, *constants), h, direction)(v)
 
         with quiet(), sdpa_math(), torch.no_grad():
-            traced = make_fx(pushforward)(state, torch.zeros_like(state), *flat)
-        rewrite(traced.graph, [node for node in traced.graph.nodes if node.op == "placeholder"])
+            v = torch.zeros_like(state if direction == "forward" else function(state))
+            traced = make_fx(product)(state, v, *flat)
+        inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+        rewrite(traced.graph, inputs)
         _drop_zeros(traced.graph)
-        self._primal, self._tangent = _split(traced)
+        merge_diagonals(traced.graph, reach([inputs[1]], lambda node: node.users))
+        self._primal, self._linear = _split(traced)
 
-    def at(self, state: Tensor, constants: Sequence[Any]) -> Callable[[Tensor], Tensor]:
+    def at(self, state: Tensor, constants: Sequence[Any]) -> Product:
         """The linear map at one state, primal values computed now."""
         with torch.no_grad(), sdpa_math():
             values = [_dense(value) for value in self._primal(state, *pytree.tree_leaves(tuple(constants)))]
-        tangent = self._tangent
-        return lambda v: tangent(v, *values)
+        linear = self._linear
+        return lambda v: linear(v, *values)
+
+
+def plain_product(function: Callable[[Tensor], Tensor], state: Tensor, direction: Direction) -> Product:
+    """The same without a trace, by forward or reverse mode."""
+    if direction == "forward":
+        return lambda v: torch.func.jvp(function, (state,), (v,))[1]
+    with sdpa_math():
+        pullback = torch.func.vjp(function, state)[1]
+    return lambda u: pullback(u)[0]
 
 
 def _dense(value: Any) -> Any:
@@ -73,17 +88,18 @@ def _dense(value: Any) -> Any:
     return value
 
 
-def traced_tangent(function: BoundFunction, state: Tensor) -> TangentMap | None:
-    """The traced tangent map if it agrees with plain forward mode at a random tangent, else None."""
+def linear_map(function: BoundFunction, state: Tensor, direction: Direction) -> LinearMap | None:
+    """The traced map if it agrees with the plain one at a random vector, else None."""
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(state.shape, generator=generator, dtype=state.dtype).to(state.device)
-    with sdpa_math():
-        expected = torch.func.jvp(function, (state,), (v,))[1]
+    with sdpa_math(), torch.no_grad():
+        like = state if direction == "forward" else function(state)
+        v = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+        expected = plain_product(function, state, direction)(v)
         try:
-            traced = TangentMap(function, state)
+            traced = LinearMap(function, state, direction)
             found = torch.func.vmap(traced.at(state, function.constants))(v[None])[0]
         except Exception:
-            # Tracing only saves time: what it does not know, plain forward mode does.
+            # Tracing only saves time: what it does not know, a plain derivative does.
             return None
     return traced if torch.allclose(found, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max())) else None
 
@@ -94,11 +110,11 @@ def _drop_zeros(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         if _is_zero(node, zeros):
             zeros.add(node)
-        elif operation(node) in COPIES and _alike(node, node.all_input_nodes[0]):
+        elif operation(node) in COPIES and alike(node, node.all_input_nodes[0]):
             node.replace_all_uses_with(node.all_input_nodes[0])
         elif operation(node) == "add" and len(node.args) == 2 and not node.kwargs:
             rest = [n for n in node.all_input_nodes if n not in zeros]
-            if len(node.all_input_nodes) == 2 and len(rest) == 1 and _alike(node, rest[0]):
+            if len(node.all_input_nodes) == 2 and len(rest) == 1 and alike(node, rest[0]):
                 node.replace_all_uses_with(rest[0])
     graph.eliminate_dead_code()
 
@@ -110,16 +126,9 @@ def _is_zero(node: fx.Node, zeros: set[fx.Node]) -> bool:
     if not operands:
         return False
     if name == "convolution":
-        return node.args[2] is None and (node.args[0] in zeros or node.args[1] in zeros)
+        unbiased = node.args[2] is None or node.args[2] in zeros
+        return unbiased and (node.args[0] in zeros or node.args[1] in zeros)
     return name in ZERO_IF_ANY or name in KEEP_ZERO
-
-
-def _alike(a: fx.Node, b: fx.Node) -> bool:
-    x, y = a.meta.get("val"), b.meta.get("val")
-    return (
-        isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape and x.dtype == y.dtype
-        and x.device == y.device
-    )  # fmt: skip
 
 
 def _split(traced: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
