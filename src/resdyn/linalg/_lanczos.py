@@ -73,7 +73,7 @@ class _Ritz(NamedTuple):
 class _Bidiagonalisation:
     """Bases with ``A V = U B`` and ``A^T U = V (B^T + drift) + next_block coupling``.
 
-    Both are stored with vectors as rows, in memory taken once. ``coupling`` touches the vectors of U from ``start``
+    Both are stored with vectors as rows, in memory taken once; the next block lies behind V already. ``coupling`` touches the vectors of U from ``start``
     on: the last block, or all of them right after a restart. ``drift`` holds what rounding, or an adjoint that is not
     one, adds: so residuals read off these small matrices are those of the products themselves.
     """
@@ -81,13 +81,14 @@ class _Bidiagonalisation:
     def __init__(self, operator: LinearOperator, block_size: int, basis_size: int, generator: torch.Generator) -> None:
         m, n = operator.shape
         self._operator, self._generator = operator, generator
+        width = min(block_size, basis_size)
         self._U = _memory(basis_size, m, operator)
-        self._V = _memory(basis_size, n, operator)
+        self._V = _memory(basis_size + width, n, operator)
         self._B = torch.zeros(basis_size, basis_size, dtype=torch.float64)
         self._drift = torch.zeros_like(self._B)
         self.size = self.total = self._start = 0
-        start = random_rows(min(block_size, basis_size), n, generator, self._V)
-        self.next_block = orthonormal_block(start, self._V[:0], generator).Q
+        start = random_rows(width, n, generator, self._V)
+        self.next_block = _placed(orthonormal_block(start, self._V[:0], generator).Q, self._V[:width])
         self._coupling = torch.zeros(len(self.next_block), 0, dtype=torch.float64)
         self._U_overlaps = _Overlaps(self._U, generator)
         self._V_overlaps = _Overlaps(self._V, generator)
@@ -96,22 +97,22 @@ class _Bidiagonalisation:
         """Take the next block into both bases: one product with A, one with A^T."""
         p, b = self.size, len(self.next_block)
         old, new, coupled = slice(0, p), slice(p, p + b), slice(self._start, p)
-        self._V[new] = self.next_block
         Y = self._operator.matmat(self.next_block.T).T
         Y = torch.addmm(Y, self._coupling.to(Y), self._U[coupled], alpha=-1)
-        left = self._U_overlaps.orthonormal(Y, self._U[old], self._V_overlaps.lost)
-        self._U[new] = left.Q
-        self._U_overlaps.add(left.Q)
+        left = self._U_overlaps.orthonormal(Y, self._U[old], self._V_overlaps.lost, self._U[new])
+        Q = _placed(left.Q, self._U[new])
+        self._U_overlaps.add(Q)
         self._B[coupled, new] = self._coupling.T
         self._B[old, new] += left.coefficients.T
         self._B[new, new] = left.L.T
         self._drift[new, old] = -left.coefficients
-        Z = self._operator.rmatmat(left.Q.T).T
+        Z = self._operator.rmatmat(Q.T).T
         Z = torch.addmm(Z, left.L.T.to(Z), self.next_block, alpha=-1)
         self._V_overlaps.add(self.next_block)
-        right = self._V_overlaps.orthonormal(Z, self._V[: p + b], self._U_overlaps.lost)
+        after = self._V[p + b : p + 2 * b]
+        right = self._V_overlaps.orthonormal(Z, self._V[: p + b], self._U_overlaps.lost, after)
         self._drift[: p + b, new] = right.coefficients.T
-        self.next_block, self._coupling, self._start = right.Q, right.L.T, p
+        self.next_block, self._coupling, self._start = _placed(right.Q, after), right.L.T, p
         self.size, self.total = p + b, self.total + b
 
     def ritz(self) -> _Ritz:
@@ -127,8 +128,10 @@ class _Bidiagonalisation:
         p, left, right = self.size, ritz.left[:, :keep], ritz.right[:, :keep]
         self._coupling = self._coupling @ left[self._start : p]
         drift = right.T @ self._drift[:p, :p] @ left
+        following = self.next_block.clone()
         _combine(self._U, left)
         _combine(self._V, right)
+        self.next_block = _placed(following, self._V[keep:])
         self._B.zero_()
         self._drift.zero_()
         self._B[:keep, :keep] = ritz.values[:keep].diag()
@@ -152,7 +155,7 @@ class _Overlaps:
     with it: cleaned alone, it would inherit the loss again from its neighbours in the recurrence (Simon 1984).
     """
 
-    def __init__(self, basis: Tensor, generator: torch.Generator, sketches: int = 8) -> None:
+    def __init__(self, basis: Tensor, generator: torch.Generator, sketches: int = 4) -> None:
         most, size = basis.shape
         self._generator = generator
         self._signs = (torch.randint(2, (sketches, most), generator=generator) * 2 - 1).to(basis)
@@ -172,9 +175,9 @@ class _Overlaps:
         self._members = 0
         self.add(rows)
 
-    def orthonormal(self, X: Tensor, basis: Tensor, neighbour_lost: bool) -> Block:
+    def orthonormal(self, X: Tensor, basis: Tensor, neighbour_lost: bool, out: Tensor) -> Block:
         """X split as by ``orthonormal_block``; the recurrence makes it orthogonal to the basis up to rounding."""
-        block = orthonormal_block(X, basis, self._generator, project_from=NEVER)
+        block = orthonormal_block(X, basis, self._generator, project_from=NEVER, out=out)
         overlap = float((block.Q @ self._sums.T).norm()) / len(self._sums) ** 0.5
         self.lost = overlap > 30 * self._eps
         if not self.lost and not neighbour_lost:
@@ -193,6 +196,13 @@ def _memory(rows: int, size: int, operator: LinearOperator) -> Tensor:
     if operator.device.type != "cpu":
         return torch.empty(rows, size, dtype=operator.dtype, device=operator.device)
     return torch.from_numpy(np.empty((rows, size), dtype=torch.empty(0, dtype=operator.dtype).numpy().dtype))
+
+
+def _placed(rows: Tensor, memory: Tensor) -> Tensor:
+    """The rows where the memory begins, copied if they are not there already."""
+    if rows.data_ptr() != memory.data_ptr():
+        memory[: len(rows)] = rows
+    return memory[: len(rows)]
 
 
 def _combine(rows: Tensor, coefficients: Tensor, chunk: int = 4096) -> None:

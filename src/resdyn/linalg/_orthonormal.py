@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from scipy.linalg import lapack
 from torch import Tensor
 
 from resdyn.errors import ComputationError
@@ -25,35 +26,39 @@ class Block(NamedTuple):
 
 
 def orthonormal_block(
-    X: Tensor, basis: Tensor, generator: torch.Generator, *, project_from: int = 0, first: int = 0
+    X: Tensor,
+    basis: Tensor,
+    generator: torch.Generator,
+    *,
+    project_from: int = 0,
+    first: int = 0,
+    out: Tensor | None = None,
 ) -> Block:
     """Split the rows X (b, n) into their part in the span of ``basis`` (p, n) and L Q with Q (min(b, n - p), n).
 
     Directions that X lacks are filled by rounding noise or, where X is exactly deficient, by random vectors that L
     does not touch. The basis is projected out from pass ``project_from`` on: 1 where X is nearly orthogonal to it
     already, NEVER where the caller watches over it (random vectors are projected nevertheless). L and coefficients
-    are float64 on the CPU.
+    are float64 on the CPU. `out` (b, n) is memory that Q may be left in, to save a copy.
     """
     b, n = X.shape
     room = n - len(basis)
-    size = max(abs(float(extreme)) for extreme in X.aminmax())
-    if not size < float("inf"):
-        raise ComputationError("a product holds NaN or infinite values")
-    size = 1.0 if size == 0 or 1e-6 < size < 1e6 else size
-    X = X if size == 1 else X / size
+    gram: Tensor | None
+    X, size, gram = _sized(X)
     if room < b:
         return _completed(X, size, basis, room, generator)
     watched = project_from == NEVER and X.dtype == torch.float32
-    L = size * torch.eye(b, dtype=torch.float64)
+    L = torch.eye(b, dtype=torch.float64) * size
     coefficients = torch.zeros(b, len(basis), dtype=torch.float64)
     for index in range(first, _MAX_PASSES):
         if len(basis) and index >= project_from:
             inside = X @ basis.T
             X = torch.addmm(X, inside, basis, alpha=-1)
             coefficients += L @ to_small(inside)
-        gram = _accurate_gram(X)
+            gram = None
+        gram = _accurate_gram(X) if gram is None else gram
         factor, inverse, void, sine = _factor(gram, torch.finfo(X.dtype).eps, settled=index > 1)
-        X = inverse.to(X) @ X
+        X = torch.mm(inverse.to(X), X, out=None if X is out else out)
         L = L @ factor
         if void is not None and void.any():
             X[void.to(X.device)] = random_rows(int(void.sum()), n, generator, X)
@@ -62,6 +67,7 @@ def orthonormal_block(
             return Block(X, L, coefficients)
         elif watched and sine > 0.1:
             return Block(X, L, coefficients)  # a float64 Gram matrix of a good float32 block: one pass is as good
+        gram = None
     raise ComputationError(f"could not orthonormalise a block in {_MAX_PASSES} passes")
 
 
@@ -74,6 +80,18 @@ def random_rows(count: int, n: int, generator: torch.Generator, like: Tensor) ->
 def to_small(X: Tensor) -> Tensor:
     """A small matrix in float64 on the CPU, where its factorisations cost little."""
     return X.cpu().double()
+
+
+def _sized(X: Tensor) -> tuple[Tensor, float, Tensor]:
+    """X / size, size, and the Gram matrix of the former: 1 unless X is so large or small that squares would suffer."""
+    gram = _accurate_gram(X)
+    if 1e-12 < float(gram.diagonal().amax()) < 1e12:
+        return X, 1.0, gram
+    size = max(abs(float(extreme)) for extreme in X.aminmax())
+    if not size < float("inf"):
+        raise ComputationError("a product holds NaN or infinite values")
+    size = size or 1.0
+    return X / size, size, _accurate_gram(X / size)
 
 
 def _accurate_gram(X: Tensor) -> Tensor:
@@ -98,13 +116,14 @@ class _Factor(NamedTuple):
 
 def _factor(gram: Tensor, eps: float, settled: bool) -> _Factor:
     """The Cholesky factor of a Gram matrix, where its rows are independent enough for one."""
-    lower, info = torch.linalg.cholesky_ex(gram)
     vanishing = 1e-3 if settled else 1e-18
-    squares, pivots = gram.diagonal().tolist(), lower.diagonal().tolist()
-    if int(info) == 0 and min(squares) > vanishing**2:
-        sine = min(pivot / square**0.5 for pivot, square in zip(pivots, squares))
+    squares = gram.diagonal().numpy()
+    lower, info = lapack.dpotrf(gram.numpy(), lower=1)  # torch's own call costs more than a matrix of this size
+    if info == 0 and squares.min() > vanishing**2:
+        sine = float((lower.diagonal() / squares**0.5).min())
         if sine >= 30 * eps**0.5:
-            return _Factor(lower, _inverse(lower), None, sine)
+            inverse = lapack.dtrtri(lower, lower=1)[0]
+            return _Factor(torch.from_numpy(lower), torch.from_numpy(inverse), None, sine)
     return _repaired(gram, vanishing, eps, settled)
 
 

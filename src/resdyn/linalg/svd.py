@@ -159,7 +159,7 @@ def _sizes(
     """Block size and basis size of the Lanczos method."""
     shorter = min(operator.shape)
     block = min(max(2, min(8, k)) if block_size is None else block_size, shorter)
-    affordable = memory_limit // (sum(operator.shape) * operator.dtype.itemsize)
+    affordable = memory_limit // (sum(operator.shape) * operator.dtype.itemsize) - block  # V holds one block more
     basis = min(max(8 * k, 80), affordable) if basis_size is None else basis_size
     if block < 1 or (basis_size is not None and basis < min(k + 2 * block, shorter)):
         raise InputError(

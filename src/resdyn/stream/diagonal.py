@@ -68,9 +68,10 @@ def _is_diagonal(node: fx.Node, moving: set[fx.Node]) -> bool:
 
 
 def _is_zeros(arg: object) -> bool:
-    if isinstance(arg, fx.Node):
-        return operation(arg) in ("zeros", "zeros_like") or (operation(arg) in ("full", "scalar_tensor") and 0 in arg.args)
-    return arg == 0
+    if not isinstance(arg, fx.Node):
+        return arg == 0
+    name = operation(arg)
+    return name in ("zeros", "zeros_like") or (name in ("full", "scalar_tensor") and 0 in arg.args)
 
 
 def _at_ones(graph: fx.Graph, node: fx.Node, entry: fx.Node, entries: dict[fx.Node, fx.Node]) -> fx.Node:

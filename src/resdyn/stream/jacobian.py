@@ -76,10 +76,9 @@ class JacobianOperator(LinearOperator):
         return self._products[direction]
 
     def _columns(self, apply: Callable[[Tensor], Tensor], batch: Tensor, size: int) -> Tensor:
-        with sdpa_math():
-            if len(batch) == 1:  # a single column needs no batching, which costs as much as a small product
-                return apply(batch[0]).reshape(1, size).detach().T
-            parts = [self._chunk(apply, chunk).reshape(-1, size) for chunk in batch.split(self.chunk_size)]
+        if len(batch) == 1:  # a single column needs no batching, which costs as much as a small product
+            return apply(batch[0]).reshape(1, size).detach().T
+        parts = [self._chunk(apply, chunk).reshape(-1, size) for chunk in batch.split(self.chunk_size)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach().T
 
     def _chunk(self, apply: Callable[[Tensor], Tensor], chunk: Tensor) -> Tensor:

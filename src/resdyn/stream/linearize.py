@@ -74,11 +74,17 @@ class LinearMap:
 
 def plain_product(function: Callable[[Tensor], Tensor], state: Tensor, direction: Direction) -> Product:
     """The same without a trace, by forward or reverse mode."""
-    if direction == "forward":
-        return lambda v: torch.func.jvp(function, (state,), (v,))[1]
-    with sdpa_math():
-        pullback = torch.func.vjp(function, state)[1]
-    return lambda u: pullback(u)[0]
+    if direction == "reverse":
+        with sdpa_math():
+            pullback = torch.func.vjp(function, state)[1]
+        return lambda u: pullback(u)[0]
+
+    def pushforward(v: Tensor) -> Tensor:
+        with sdpa_math():
+            result: Tensor = torch.func.jvp(function, (state,), (v,))[1]
+        return result
+
+    return pushforward
 
 
 def _dense(value: Any) -> Any:
