@@ -73,9 +73,10 @@ class _Ritz(NamedTuple):
 class _Bidiagonalisation:
     """Bases with ``A V = U B`` and ``A^T U = V (B^T + drift) + next_block coupling``.
 
-    Both are stored with vectors as rows, in memory taken once; the next block lies behind V already. ``coupling`` touches the vectors of U from ``start``
-    on: the last block, or all of them right after a restart. ``drift`` holds what rounding, or an adjoint that is not
-    one, adds: so residuals read off these small matrices are those of the products themselves.
+    Both are stored with vectors as rows, in memory taken once; the next block lies behind V already. ``coupling``
+    touches the vectors of U from ``start`` on: the last block, or all of them right after a restart. ``drift`` holds
+    what rounding, or an adjoint that is not one, adds: so residuals read off these small matrices are those of the
+    products themselves.
     """
 
     def __init__(self, operator: LinearOperator, block_size: int, basis_size: int, generator: torch.Generator) -> None:
