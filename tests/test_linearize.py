@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import resdyn
-from resdyn.stream.linearize import BoundFunction, LinearMap, plain_product
+from resdyn.stream.linearize import BoundFunction, LinearMap, linear_map, plain_product
 from resdyn.stream.operations import operation
 
 DIRECTIONS = ("forward", "reverse")
@@ -99,3 +99,12 @@ def test_a_sum_over_elements_is_no_multiple():
         bound = BoundFunction(normed, ())
         merged = LinearMap(bound, h, direction).at(h, ())
         torch.testing.assert_close(merged(h + 1), plain_product(bound, h, direction)(h + 1))
+
+
+def test_a_derivative_that_is_not_finite_is_left_to_those_who_use_it():
+    def root(x: Tensor) -> Tensor:
+        return x * x.square().sum(-1, keepdim=True).sqrt().sqrt()
+
+    zero = torch.zeros(1, 3, dtype=torch.float64)
+    for direction in DIRECTIONS:
+        assert linear_map(BoundFunction(root, ()), zero, direction) is None

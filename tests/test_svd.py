@@ -114,3 +114,11 @@ def test_impossible_requests_are_refused():
         svd(operator, 4, max_matvecs=3)
     with pytest.raises(InputError, match="k \\+ 2 blocks"):
         svd(DenseOperator(torch.ones(90, 90)), 10, basis_size=11)
+
+
+@pytest.mark.parametrize("method", ["lanczos", "randomized", "dense"])
+def test_an_operator_made_of_parameters_is_decomposed_like_any_other(method):
+    weight = torch.nn.Parameter(torch.randn(30, 20, dtype=torch.float64))
+    result = svd(DenseOperator(weight), 3, method, power_iterations=60)
+    torch.testing.assert_close(result.S, torch.linalg.svdvals(weight.detach())[:3])
+    assert not result.U.requires_grad

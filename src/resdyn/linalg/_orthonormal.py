@@ -41,6 +41,7 @@ def orthonormal_block(
     already, NEVER where the caller watches over it (random vectors are projected nevertheless). L and coefficients
     are float64 on the CPU. `out` (b, n) is memory that Q may be left in, to save a copy.
     """
+    X = X.detach()
     b, n = X.shape
     room = n - len(basis)
     gram: Tensor | None

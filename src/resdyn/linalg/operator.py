@@ -150,7 +150,8 @@ class LinearOperator(ABC):
             raise InputError(
                 f"{name} got {X.dtype} on {X.device}, expected {self.dtype} on {self.device}; convert with .to(...)"
             )
-        Y = hook(X)
+        with torch.no_grad():
+            Y = hook(X)
         if Y.shape != (out_rows, X.shape[1]) or Y.dtype != self.dtype:
             raise InputError(
                 f"{name} of {self!r} gave {tuple(Y.shape)} {Y.dtype}, expected {(out_rows, X.shape[1])} {self.dtype}; "

@@ -52,6 +52,7 @@ class SVDResult:
         )
 
 
+@torch.no_grad()
 def svd(
     operator: LinearOperator,
     k: int,
