@@ -56,3 +56,10 @@ def test_alignment_undoes_a_rotation_of_the_basis():
     torch.testing.assert_close(align(X @ R, X), X)
     with pytest.raises(InputError, match="equal shapes"):
         align(X, X[:, :2])
+
+
+def test_parameters_are_orthonormalised_like_any_other_columns():
+    X = torch.nn.Parameter(torch.randn(20, 4, dtype=torch.float64))
+    Q = orthonormalise(X)
+    assert not Q.requires_grad
+    torch.testing.assert_close(Q.T @ Q, torch.eye(4, dtype=torch.float64))

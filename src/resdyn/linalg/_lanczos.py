@@ -156,7 +156,7 @@ class _Overlaps:
     with it: cleaned alone, it would inherit the loss again from its neighbours in the recurrence (Simon 1984).
     """
 
-    def __init__(self, basis: Tensor, generator: torch.Generator, sketches: int = 4) -> None:
+    def __init__(self, basis: Tensor, generator: torch.Generator, sketches: int = 8) -> None:
         most, size = basis.shape
         self._generator = generator
         self._signs = (torch.randint(2, (sketches, most), generator=generator) * 2 - 1).to(basis)

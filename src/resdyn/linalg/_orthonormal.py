@@ -41,7 +41,6 @@ def orthonormal_block(
     already, NEVER where the caller watches over it (random vectors are projected nevertheless). L and coefficients
     are float64 on the CPU. `out` (b, n) is memory that Q may be left in, to save a copy.
     """
-    X = X.detach()
     b, n = X.shape
     room = n - len(basis)
     gram: Tensor | None
@@ -49,7 +48,7 @@ def orthonormal_block(
     if room < b:
         return _completed(X, size, basis, room, generator)
     watched = project_from == NEVER and X.dtype == torch.float32
-    L = torch.eye(b, dtype=torch.float64) * size
+    L = size * torch.eye(b, dtype=torch.float64)
     coefficients = torch.zeros(b, len(basis), dtype=torch.float64)
     for index in range(first, _MAX_PASSES):
         if len(basis) and index >= project_from:
@@ -92,7 +91,8 @@ def _sized(X: Tensor) -> tuple[Tensor, float, Tensor]:
     if not size < float("inf"):
         raise ComputationError("a product holds NaN or infinite values")
     size = size or 1.0
-    return X / size, size, _accurate_gram(X / size)
+    X = X / size
+    return X, size, _accurate_gram(X)
 
 
 def _accurate_gram(X: Tensor) -> Tensor:
@@ -123,8 +123,8 @@ def _factor(gram: Tensor, eps: float, settled: bool) -> _Factor:
     if info == 0 and squares.min() > vanishing**2:
         sine = float((lower.diagonal() / squares**0.5).min())
         if sine >= 30 * eps**0.5:
-            inverse = lapack.dtrtri(lower, lower=1)[0]
-            return _Factor(torch.from_numpy(lower), torch.from_numpy(inverse), None, sine)
+            factor = torch.from_numpy(lower)
+            return _Factor(factor, _inverse(factor), None, sine)
     return _repaired(gram, vanishing, eps, settled)
 
 
@@ -149,9 +149,7 @@ def _repaired(gram: Tensor, vanishing: float, eps: float, settled: bool) -> _Fac
 
 
 def _inverse(lower: Tensor) -> Tensor:
-    unit = torch.eye(len(lower), dtype=lower.dtype)
-    inverse: Tensor = torch.linalg.solve_triangular(lower, unit, upper=False)
-    return inverse
+    return torch.from_numpy(lapack.dtrtri(lower.numpy(), lower=1)[0])
 
 
 def _completed(X: Tensor, size: float, basis: Tensor, room: int, generator: torch.Generator) -> Block:

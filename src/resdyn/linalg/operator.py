@@ -23,6 +23,7 @@ class LinearOperator(ABC):
     A subclass writes two hooks: ``_matmat(X)`` takes a matrix of shape (n, k) to ``A X`` (m, k) and
     ``_rmatmat(Y)`` takes (m, k) to ``A^T Y`` (n, k). The base class checks shape, dtype and device once, takes
     vectors as well as matrices, and counts: ``num_matvecs`` is the number of columns that went through either hook.
+    Products carry no gradients, so parameters serve as matrices.
 
     Attributes:
         shape: (m, n).
@@ -178,7 +179,7 @@ class DenseOperator(LinearOperator):
         if matrix.ndim != 2:
             raise InputError(f"got a tensor of shape {tuple(matrix.shape)}; expected a matrix (m, n)")
         super().__init__((matrix.shape[0], matrix.shape[1]), matrix.dtype, matrix.device)
-        self.matrix = matrix
+        self.matrix = matrix.detach()
 
     def restricted(self, rows: Index | None = None, cols: Index | None = None) -> LinearOperator:
         kept = _indices(rows, self.shape[0], self.device), _indices(cols, self.shape[1], self.device)

@@ -25,7 +25,7 @@ def orthonormalise(X: Tensor, seed: int = 0) -> Tensor:
     """
     if X.ndim != 2 or X.shape[0] < X.shape[1]:
         raise InputError(f"got a tensor of shape {tuple(X.shape)}; expected columns (n, k) with k <= n")
-    rows = X.T
+    rows = X.detach().T
     return orthonormal_block(rows, rows[:0], torch.Generator().manual_seed(seed)).Q.T
 
 

@@ -52,7 +52,6 @@ class SVDResult:
         )
 
 
-@torch.no_grad()
 def svd(
     operator: LinearOperator,
     k: int,

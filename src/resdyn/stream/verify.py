@@ -73,6 +73,8 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
             jacobian = block_jacobian(block, kind, shaped, inputs, trace=False)
             v, u = (torch.randn(n, 1, generator=generator, dtype=state.dtype).to(state) for n in jacobian.shape[::-1])
             forward, backward = jacobian.matmat(v), jacobian.rmatmat(u)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, NotImplementedError) as error:
             reason = str(error).strip().split("\n")[0].rstrip(".")
             raise ComputationError(
