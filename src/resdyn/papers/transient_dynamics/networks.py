@@ -7,6 +7,7 @@ starts tried (see `starts.py`) only there do neighbouring layers come to have li
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,11 @@ def logistic(network: Trained) -> LogisticResNet:
     """The model of a network of this paper."""
     assert isinstance(network.model, LogisticResNet)
     return network.model
+
+
+def by_seed(over: str, values: Sequence[NDArray[np.float64]]) -> tuple[str, NDArray[np.float64]]:
+    """What a number ranges over, and its values: the means of several seeds, or what one seed gave over `over`."""
+    return (over, values[0]) if len(values) == 1 else ("seeds", np.array([row.mean() for row in values]))
 
 
 def test_errors(lab: Lab, network: Trained) -> NDArray[np.float64]:

@@ -6,17 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resdyn.nets.logistic import LogisticResNet, layer_map
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab, Scale
 from resdyn.papers.transient_dynamics import theory
-from resdyn.papers.transient_dynamics.networks import NOISE_IMAGES, case, logistic, states_of, test_errors
+from resdyn.papers.transient_dynamics.networks import (
+    NOISE_IMAGES,
+    SEEDS,
+    by_seed,
+    case,
+    logistic,
+    states_of,
+    test_errors,
+)
 from resdyn.papers.transient_dynamics.noise import AMPLITUDES, noise_curves, onset
 
-STRENGTHS = (0.01, 0.1, 1.0)
-SEEDS: dict[Scale, tuple[int, ...]] = {"tiny": (0,), "small": (0, 1, 2), "paper": (0, 1, 2)}
+STRENGTHS: dict[Scale, tuple[float, ...]] = {"tiny": (0.1,), "small": (0.01, 0.1, 1.0), "paper": (0.1, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -46,28 +54,31 @@ class NoisePenalty:
 
 
 def run(lab: Lab) -> None:
-    """Shared weights, with and without: the amplitude at which 1 % of right answers are lost, and the test error."""
-    scale: Scale = "tiny" if lab.scale == "tiny" else "small"  # 256 neurons, 10,000 images also at scale paper
-    onsets: dict[float, list[float]] = {}
+    """Shared weights, with and without: the amplitude at which 1 % of right answers are lost, and the test error.
+
+    Over seeds, or over draws of the noise (the same for every network) where there is one seed.
+    """
+    onsets: dict[float, NDArray[np.float64]] = {}
     curves = []
-    for strength in (0.0, *STRENGTHS):
+    for strength in (0.0, *STRENGTHS[lab.scale]):
+        penalty = NoisePenalty(strength) if strength else None
         errors, lost = [], []
         for seed in SEEDS[lab.scale]:
-            penalty = NoisePenalty(strength) if strength else None
-            network = lab.trained(case(scale, "shared", seed), penalty=penalty)
-            errors.append(test_errors(lab, network).mean())
-            x, labels = states_of(lab, network, NOISE_IMAGES[scale])
+            network = lab.trained(case(lab.scale, "shared", seed), penalty=penalty)
+            errors.append(test_errors(lab, network))
+            x, labels = states_of(lab, network, NOISE_IMAGES[lab.scale])
             lost.append(noise_curves(logistic(network), x, torch.as_tensor(labels)).lost)
-        onsets[strength] = [float(onset(rows).mean()) for rows in lost]
-        note = f"strength {strength:g}, {x.shape[1]} neurons, {len(network.data)} images"
-        lab.record(
-            f"strength{strength:g}.amplitude", onsets[strength], "seeds", f"where 1 % of right answers are lost; {note}"
+        key, note = (
+            f"strength{strength:g}",
+            f"strength {strength:g}, {len(labels)} noisy test images, {len(lost)} seed(s)",
         )
-        lab.record(f"strength{strength:g}.error", errors, "seeds", f"test error in per cent; {note}")
-        mean = np.concatenate(lost).mean(0)
-        curves.append(pictures.series(f"strength {strength:g}", AMPLITUDES, mean))
-    for strength in STRENGTHS:
-        moved = np.array(onsets[strength]) - np.array(onsets[0.0])
-        lab.record(f"strength{strength:g}.moved", moved, "seeds", "amplitude with less amplitude without, seed by seed")
+        draws, onsets[strength] = by_seed("draws", [onset(rows) for rows in lost])
+        lab.record(f"{key}.amplitude", onsets[strength], draws, f"where 1 % of right answers are lost; {note}")
+        images, values = by_seed("test images", errors)
+        lab.record(f"{key}.error", values, images, f"test error in per cent; {note}")
+        curves.append(pictures.series(f"strength {strength:g}", AMPLITUDES, np.concatenate(lost).mean(0)))
+    for strength in STRENGTHS[lab.scale]:
+        note = "amplitude with less amplitude without, one by one"
+        lab.record(f"strength{strength:g}.moved", onsets[strength] - onsets[0.0], draws, note)
     title = "Right answers lost to noise, with the penalty on equation 5"
     lab.picture("lost", pictures.lines(title, "section 6", curves, "amplitude of the noise", "share lost", logx=True))

@@ -6,22 +6,16 @@ import numpy as np
 
 from resdyn.nets.logistic import STARTS
 from resdyn.papers import pictures
-from resdyn.papers.lab import Lab, Scale
+from resdyn.papers.lab import Lab
 from resdyn.papers.transient_dynamics.networks import case, logistic, test_errors
 from resdyn.training import AdaptiveDepth
-
-SCALE: dict[Scale, Scale] = {
-    "tiny": "tiny",
-    "small": "small",
-    "paper": "small",
-}  # 256 neurons, 10,000 images also at scale paper
 
 
 def run(lab: Lab) -> None:
     """Free weights from three starts: gap of the last two residuals before training, layers and error after it."""
     rows = []
     for start in STARTS:
-        shrunk = lab.trained(case(SCALE[lab.scale], "free", start=start), [AdaptiveDepth(blocks=["blocks"])])
+        shrunk = lab.trained(case(lab.scale, "free", start=start), [AdaptiveDepth(blocks=["blocks"])])
         course = shrunk.found[0]
         gaps = [row["gaps"]["blocks"] for row in course if "blocks" in row["gaps"]]
         width = logistic(shrunk).classifier.in_features
