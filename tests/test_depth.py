@@ -189,7 +189,7 @@ def test_a_net_shrinks_while_it_trains_and_a_resumed_run_is_the_same(tmp_path, o
         rule = AdaptiveDepth(threshold=0.05)
 
         class Stop:
-            def init(self, model, data):
+            def init(self, model, data, *, state=None):
                 return {}
 
             def update(self, state, end):

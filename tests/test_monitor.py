@@ -138,7 +138,7 @@ class Kill:
     def __init__(self, epochs=None):
         self.epochs = epochs
 
-    def init(self, model, data):
+    def init(self, model, data, *, state=None):
         return {}
 
     def update(self, state, end):

@@ -49,8 +49,8 @@ class Watch:
     def __init__(self, stop_at=None):
         self.stop_at = stop_at
 
-    def init(self, model, data):
-        return {"total": 0.0, "images": len(data), "bias": model.classifier.bias.detach().clone()}
+    def init(self, model, data, *, state=None):
+        return state or {"total": 0.0, "images": len(data), "bias": model.classifier.bias.detach().clone()}
 
     def update(self, state, end):
         if end.epoch == self.stop_at:

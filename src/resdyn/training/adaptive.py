@@ -54,12 +54,12 @@ class AdaptiveDepth:
         self.samples = samples
         self._inputs: tuple[Any, ...] = ()
 
-    def init(self, model: nn.Module, data: ImageData) -> CallbackState:
-        """The state before the first epoch, with the images that residuals are compared on."""
+    def init(self, model: nn.Module, data: ImageData, *, state: CallbackState | None = None) -> CallbackState:
+        """The state before the first epoch, or that of a resumed run; images to compare residuals on are chosen."""
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(SAMPLES_SEED))
         weight = next(model.parameters())
         self._inputs = (data.inputs(order[: self.samples]).to(weight),)
-        return self.begin(model, *self._inputs)
+        return self.begin(model, *self._inputs) if state is None else state
 
     def update(self, state: CallbackState, end: EpochEnd) -> CallbackState:
         """The state after one more epoch, in which blocks may have been removed."""

@@ -37,8 +37,8 @@ class Callback(Protocol):
     The state maps names to tensors or to values that JSON can hold; it is saved with every checkpoint.
     """
 
-    def init(self, model: nn.Module, data: ImageData) -> CallbackState:
-        """The state before the first epoch; model in eval mode, data as trained on."""
+    def init(self, model: nn.Module, data: ImageData, *, state: CallbackState | None = None) -> CallbackState:
+        """The state before the first epoch, or `state` of a run that is resumed; model untrained, in eval mode."""
         ...
 
     def update(self, state: CallbackState, end: EpochEnd) -> CallbackState:

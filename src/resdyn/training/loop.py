@@ -123,10 +123,7 @@ def _begin(
         raise InputError(f"got {len(data)} image, expected at least two to train on")
     model.eval()
     known = [None] * len(callbacks) if saved is None else join_states(saved.progress["states"], saved.tensors)
-    states = [
-        c.init(model, data, state=state) if isinstance(c, Monitor) else c.init(model, data)
-        for c, state in zip(callbacks, known, strict=True)
-    ]
+    states = [c.init(model, data, state=state) for c, state in zip(callbacks, known, strict=True)]
     return _Run(model, _optimizer(model, recipe), states)
 
 
@@ -242,7 +239,6 @@ def _snapshot(run: _Run, settings: dict[str, Any]) -> Checkpoint:
 
 def _restore(run: _Run, saved: Checkpoint, callbacks: Sequence[Callback | Monitor]) -> None:
     run.records = saved.progress["records"]
-    run.states = join_states(saved.progress["states"], saved.tensors)
     for callback, state in zip(callbacks, run.states, strict=True):
         if isinstance(callback, Reshaping):
             callback.reshape(state, run.model, run.optimizer)

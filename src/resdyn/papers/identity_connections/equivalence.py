@@ -25,8 +25,10 @@ SIZE: dict[Scale, tuple[int, int | None]] = {"tiny": (4, 128), "small": (10, 640
 class Losses:
     """The loss of every epoch, and nothing else."""
 
-    def init(self, model: nn.Module, data: object) -> dict[str, list[float]]:
-        return {"loss": []}
+    def init(
+        self, model: nn.Module, data: object, *, state: dict[str, list[float]] | None = None
+    ) -> dict[str, list[float]]:
+        return {"loss": []} if state is None else state
 
     def update(self, state: dict[str, list[float]], end: EpochEnd) -> dict[str, list[float]]:
         return {"loss": [*state["loss"], end.loss]}

@@ -69,9 +69,8 @@ def watched(lab: Lab, case: Case) -> tuple[Trained, dict[str, Any]]:
     """A network after training, and its course (see `Watch`)."""
     test = case.images_of("test", lab.root)
     test = lab.inputs(case, "test", test.prepared(case.build(test)[1]))
-    begun = lab.checkpoint(case, [Watch.__name__]).exists()
     shown = test.subset(range(min(len(test), TEST_IMAGES[lab.scale])))
-    watch = Watch(shown, FLOW_IMAGES[lab.scale], begun)
+    watch = Watch(shown, FLOW_IMAGES[lab.scale])
     network = lab.trained(case, [watch])
     return network, network.found[0]
 

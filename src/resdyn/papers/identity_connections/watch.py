@@ -21,19 +21,18 @@ class Watch:
     """Risk and test error before training and after each epoch; flows before it, after epochs 1, 2, 4, .. and the last.
 
     `risk` is the mean loss over the epoch's training images, each before the step it took part in; `error` the share of
-    `test` images that is wrong. Flows are of the first `images` training images. `begun`: a checkpoint holds what was
-    seen before training, so that it need not be seen again.
+    `test` images that is wrong. Flows are of the first `images` training images.
     """
 
-    def __init__(self, test: ImageData, images: int, begun: bool = False) -> None:
-        self.test, self.images, self.begun = test, images, begun
+    def __init__(self, test: ImageData, images: int) -> None:
+        self.test, self.images = test, images
         self.inputs, self.labels = torch.empty(0), torch.empty(0)
 
-    def init(self, model: nn.Module, data: ImageData) -> dict[str, Any]:
+    def init(self, model: nn.Module, data: ImageData, *, state: dict[str, Any] | None = None) -> dict[str, Any]:
         shown = torch.arange(min(len(data), self.images))
         self.inputs, self.labels = data.inputs(shown), data.labels[shown]
-        if self.begun:
-            return {}
+        if state is not None:
+            return state
         state = {"epoch": [0], "risk": [risk(model, data)], "error": [1 - accuracy(model, self.test)],
                  "flow_epoch": [0], "fraction": [], "counts": [0] * (len(HISTOGRAM) - 1), "moments": []}  # fmt: skip
         return self._with_flows(state, model, early=False)
