@@ -264,6 +264,19 @@ def test_the_budget_is_that_of_all_sessions_and_knows_what_finding_the_stream_co
     assert state["measuring_seconds"] == 20.0
 
 
+def test_a_dear_probe_is_measured_when_enough_is_saved_up_for_it(dear):
+    monitor, model = Monitor(every=1, budget=0.1, clock=dear), net()
+    state = monitor.init(model, batch()[0])
+    for epoch in range(1, 401):  # half a second an epoch is allowed, a trajectory takes one
+        dear.now += 5.0
+        state = monitor.update(state, model, epoch)
+        assert state["measuring_seconds"] <= max(15.0, 0.1 * state["training_seconds"])
+    measured = [name for row in state["rows"][1:] for name in {"trajectory", "singular"} - set(row["skipped"])]
+    assert measured.count("trajectory") == 99  # of 200 s half, less what it took at the beginning
+    assert measured.count("singular") == 8  # 200 s without 15 at the beginning and 99 for the other
+    assert state["spent"] == {"stream": 4.0, "trajectory": 100.0, "singular, coupling": 90.0}
+
+
 def test_training_goes_on_when_measuring_fails():
     model, (inputs, labels) = net(), batch()
     monitor = Monitor(every=1, probes="trajectory,features", samples=2, budget=1e9)

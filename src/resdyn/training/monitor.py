@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from resdyn.errors import InputError
 from resdyn.metrics.summary import Metric
 from resdyn.probes import Probe, resolve_probes
+from resdyn.training.account import Account
 from resdyn.training.questions import Batch, Questions, fixed_batch, names
 from resdyn.training.undisturbed import settle, undisturbed, unwrapped
 
@@ -30,7 +30,8 @@ WATCHED = (
 )
 OF_THE_LAST = ("within_class_variability", "nearest_mean_disagreement")
 OPTIONS = ("kind", "position", "granularity", "feature_samples", "chunk_size")
-BEGINNING: MonitorState = {"rows": [], "training_seconds": 0.0, "measuring_seconds": 0.0, "costs": {}}
+BEGINNING: MonitorState = {"rows": [], "training_seconds": 0.0, "measuring_seconds": 0.0, "costs": {}, "spent": {}}
+STREAM = "stream"  # finding it, among the costs
 
 
 class Monitor:
@@ -55,9 +56,10 @@ class Monitor:
 
     budget: the most of the training time that measuring may take, such as 0.05; None is no bound. Training time is the
     clock's since `init` without what measuring took, summed over the sessions of a resumed run. Probes are tried from
-    cheap to dear, each at what it cost the last time, and one that would exceed the budget is left out of that row:
-    dear ones wait for what cheap ones leave, so raise `every` to save up for them, or name them alone in `probes`.
-    The measurement of `init` is made whatever it costs, and is a debt that later ones wait for.
+    cheap to dear, each at what it cost the last time, and one that would exceed the budget is left out of that row. Of
+    G probes the k cheapest together may take k / G of the budget, so that a dear one is measured when enough is saved
+    up (`singular` and `coupling` count as one). The measurement of `init` is made whatever it costs, and is a debt
+    that later ones wait for.
 
     Training is the same to the bit with and without a monitor: random numbers, modes, gradients, buffers and autocast
     are left as they were (`undisturbed`), in train mode and under `no_grad` too. `DistributedDataParallel` and
@@ -146,57 +148,53 @@ class Monitor:
         self, state: MonitorState, model: nn.Module, at: int, scalars: Mapping[str, Any], first: bool = False
     ) -> MonitorState:
         """The state with one more row, its time and its costs written down."""
-        start, costs = self.clock(), dict(state["costs"])
-        left = math.inf
-        if self.budget is not None and not first:
-            left = self.budget * state["training_seconds"] - state["measuring_seconds"]
+        within = None if self.budget is None or first else self.budget * state["training_seconds"]
+        account = Account(state, within, self.clock)
         with undisturbed(model):
-            row = self._row(model, costs, start + left, first)
+            row = self._row(model, account, first)
         row = {self.unit: at, **_plain(scalars), self.unit: at, **row}  # a scalar of a name that is taken goes
         self._tell(row, at, quiet=any(earlier["error"] for earlier in state["rows"]))
-        spent = state["measuring_seconds"] + self.clock() - start
-        return state | {"rows": [*state["rows"], row], "measuring_seconds": spent, "costs": costs}
+        return {
+            **state,
+            "rows": [*state["rows"], row],
+            "measuring_seconds": account.measuring_seconds,
+            "costs": account.costs,
+            "spent": account.spent,
+        }
 
-    def _row(self, model: nn.Module, costs: dict[str, float], end: float, first: bool) -> dict[str, Any]:
-        """Every metric that can be had before the clock says `end`, what was left out, and what went wrong."""
+    def _row(self, model: nn.Module, account: Account, first: bool) -> dict[str, Any]:
+        """Every metric that the account affords, what was left out, and what went wrong."""
         found: list[Metric] = []
         skipped: set[str] = set()
         errors: list[str] = []
-        for group in self._groups(costs):
-            if self.clock() + self._predicted(group, model, costs) > end:
-                skipped |= {probe.name for probe in group}
+        questions = self._known()
+        groups = {names(group): group for group in self._groups()}
+        for name in account.by_cost(list(groups)):
+            if not account.affords(name, list(groups), () if questions.knows(model) else (STREAM,)):
+                skipped |= {probe.name for probe in groups[name]}
                 continue
             try:
-                found += self._asked(group, model, costs)
+                found += self._asked(groups[name], model, account)
             except Exception as error:  # whatever it is, training is worth more
                 if first:
                     raise
                 errors.append(_line(error))
         row: dict[str, Any] = {name: _value(found, name) for name in self.metrics}
-        left_out = [probe.name for probe in self._known().probes if probe.name in skipped]
+        left_out = [probe.name for probe in questions.probes if probe.name in skipped]
         return row | {"skipped": left_out, "error": "; ".join(dict.fromkeys(errors)) or None}
 
-    def _groups(self, costs: Mapping[str, float]) -> list[tuple[Probe, ...]]:
-        """Probes that are measured together, cheap ones first; without a budget all are."""
-        questions = self._known()
-        if self.budget is None:
-            return [questions.probes]
-        return sorted(questions.groups(), key=lambda group: costs.get(names(group), 0.0))
+    def _groups(self) -> list[tuple[Probe, ...]]:
+        """Probes that are measured together; without a budget all are."""
+        return [self._known().probes] if self.budget is None else self._known().groups()
 
-    def _predicted(self, group: tuple[Probe, ...], model: nn.Module, costs: Mapping[str, float]) -> float:
-        finding = 0.0 if self._known().knows(model) else costs.get("stream", 0.0)
-        return finding + costs.get(names(group), 0.0)
-
-    def _asked(self, group: tuple[Probe, ...], model: nn.Module, costs: dict[str, float]) -> list[Metric]:
+    def _asked(self, group: tuple[Probe, ...], model: nn.Module, account: Account) -> list[Metric]:
         """All metrics of some probes; what they cost is written down."""
-        questions, start = self._known(), self.clock()
+        questions = self._known()
         if not questions.knows(model):
-            questions.find(model)
-            costs["stream"] = self.clock() - start
-            start = self.clock()
-        found = questions.answers(model, group)
-        costs[names(group)] = self.clock() - start
-        return found
+            with account.paying(STREAM):
+                questions.find(model)
+        with account.paying(names(group)):
+            return questions.answers(model, group)
 
     def _known(self) -> Questions:
         if self._questions is None:
