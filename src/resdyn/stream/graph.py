@@ -114,8 +114,9 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Undo what a forward pass leaves behind in the model: counters, caches, buffers."""
+    """Undo what a forward pass leaves behind in the model: counters, caches, buffers, also those assigned anew."""
     attributes = [(module, dict(module.__dict__)) for module in model.modules()]
+    tables = [(table, dict(table)) for module in model.modules() for table in (module._buffers, module._parameters)]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
         yield
@@ -123,6 +124,9 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         for module, before in attributes:
             module.__dict__.clear()
             module.__dict__.update(before)
+        for table, entries in tables:
+            table.clear()
+            table.update(entries)
         with torch.no_grad():
             for buffer, value in buffers:
                 if not torch.equal(buffer, value):

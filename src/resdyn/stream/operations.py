@@ -6,7 +6,7 @@ from torch import fx
 
 from resdyn.stream.graph import is_floating, tensor_of
 
-NEUTRAL = {"alias", "clone", "plain_clone", "detach", "lift_fresh_copy", "contiguous", "_to_copy", "dropout", "getitem"}
+NEUTRAL = {"alias", "clone", "plain_clone", "lift_fresh_copy", "contiguous", "_to_copy", "dropout", "getitem"}
 RESHAPING = {
     "reshape", "view", "_unsafe_view", "permute", "transpose", "t", "unsqueeze", "squeeze", "flatten", "unflatten",
     "slice", "select", "split", "split_with_sizes", "chunk", "unbind", "expand", "narrow", "movedim", "roll", "index",
