@@ -402,3 +402,10 @@ def test_local_workers_make_the_same_store_even_if_one_is_killed(tmp_path):
 def test_the_public_names_are_capture_and_open():
     assert resdyn.capture is capture
     assert resdyn.open is stores.open
+
+
+def test_half_precision_is_refused_before_a_store_is_begun(tmp_path):
+    model = ResidualMLP(in_features=make_data()[0].shape[1], width=8, depth=2).eval().bfloat16()
+    with pytest.raises(InputError, match=r"model\.float\(\)"):
+        resdyn.capture(model, make_data()[0].bfloat16(), "singular(k=2)", tmp_path / "a.zarr", quiet=True)
+    assert not (tmp_path / "a.zarr").exists()

@@ -585,3 +585,64 @@ def test_products_go_column_by_column_where_an_operation_cannot_be_batched():
     h = torch.randn(4, dtype=torch.float64)
     operator = JacobianOperator(lambda h: h * 2, h, 4, traced=lambda _: lambda v: stubborn(v) * 0 + 2 * v)
     torch.testing.assert_close(operator.to_dense(), 2 * torch.eye(4, dtype=torch.float64))
+
+
+class Counting(nn.Module):
+    """Counts its calls in a buffer that every call assigns anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        for step in self.steps:
+            x = x + torch.tanh(step(x))
+        return x
+
+
+def test_a_buffer_that_is_assigned_anew_is_left_as_it_was():
+    model = Counting().eval()
+    before = model.calls
+    stream = resdyn.find_stream(model, torch.randn(2, 4))
+    stream.states(torch.randn(2, 4))
+    assert model.calls is before
+    assert float(before) == 0
+    model(torch.randn(2, 4))
+    assert float(model.calls) == 1
+
+
+class Rounded(nn.Module):
+    """Rounds its branch and passes the gradient straight through."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    def branch(self, step, x):
+        y = 4 * torch.tanh(step(x))
+        return y + (y.round() - y).detach()
+
+    def forward(self, x):
+        for step in self.steps:
+            x = x + self.branch(step, x)
+        return x
+
+
+def test_a_stop_gradient_in_a_branch_is_kept():
+    model, x = Rounded().double().eval(), torch.randn(1, 4, dtype=torch.float64)
+    stream = resdyn.find_stream(model, x)
+    reference = torch.autograd.functional.jacobian(lambda h: model.branch(model.steps[0], h), x[0])
+    for kind, skip in (("branch", 0), ("gated", 0), ("block", 1)):
+        found = stream.jacobian(0, stream.states(x), kind=kind).to_dense()
+        torch.testing.assert_close(found, reference + skip * torch.eye(4, dtype=torch.float64))
+
+
+def test_a_buffer_may_hold_infinities_but_not_nan():
+    model = Counting().eval()
+    model.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+    assert len(resdyn.find_stream(model, torch.randn(2, 4))) == 2
+    model.mask[0, 0] = torch.nan
+    with pytest.raises(InputError, match="'mask' holds 1 NaN"):
+        resdyn.find_stream(model, torch.randn(2, 4))

@@ -1,6 +1,6 @@
 """resdyn: find the residual stream inside any PyTorch model and measure it as a dynamical system."""
 
-from resdyn import accessor, metrics, nets
+from resdyn import accessor, integrations, metrics, nets
 from resdyn._version import __version__
 from resdyn.boundary import boundary_points
 from resdyn.capture import capture
@@ -30,6 +30,7 @@ __all__ = [
     "capture",
     "eigenvalues",
     "find_stream",
+    "integrations",
     "load_data",
     "load_model",
     "load_text",

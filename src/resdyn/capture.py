@@ -32,6 +32,7 @@ from resdyn.selection import LabelledInputs, choose, labelled_inputs, notes_on_c
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.inputs import check_model
 
+IN_SINGLE = ("singular", "coupling", "spectrum")
 DEFAULT_PROBES = "trajectory,singular,coupling,spectrum,features"
 PROBES_WITHOUT_CLASSES = "trajectory,singular,coupling,spectrum"
 LIGHT_CHUNK = 64
@@ -89,6 +90,7 @@ def capture(
     check_model(module)
     inputs = _inputs(model, module, data)
     asked = _probes(probes, data, position)
+    _check_precision(module, asked)
     with shown(quiet):
         stream = _stream(module, inputs, stream, position, granularity)
     logits = _number_of_logits(stream, inputs)
@@ -121,6 +123,16 @@ def _run(plan: Plan, store: Path, workers: int, scheduler: str | None, quiet: bo
         done = stores.done_tasks(store)
         todo = [task for task in plan.tasks() if not done[task.payload.number]]
         run_tasks(run_task, todo, plan.job(str(store)), workers=workers, scheduler=scheduler, quiet=quiet)
+
+
+def _check_precision(module: nn.Module, probes: tuple[Probe, ...]) -> None:
+    """Spectra of Jacobians need single precision: said before a store is begun."""
+    precision = model_dtype(module)
+    if precision not in (torch.float32, torch.float64) and any(probe.name in IN_SINGLE for probe in probes):
+        raise InputError(
+            f"got a model in {precision}, in which singular values and eigenvalues cannot be had; measure it in single "
+            "precision: model.float(), or dtype=torch.float32 where it is loaded"
+        )
 
 
 def _inputs(model: nn.Module | LoadedModel, module: nn.Module, data: Any) -> LabelledInputs:

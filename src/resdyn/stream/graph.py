@@ -116,7 +116,7 @@ def quiet() -> Iterator[None]:
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Undo what a forward pass leaves behind in the model: counters, caches, buffers, also those assigned anew."""
     attributes = [(module, dict(module.__dict__)) for module in model.modules()]
-    tables = [(table, dict(table)) for module in model.modules() for table in (module._buffers, module._parameters)]
+    kept = [(module, dict(module._buffers), dict(module._parameters)) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
         yield
@@ -124,9 +124,11 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         for module, before in attributes:
             module.__dict__.clear()
             module.__dict__.update(before)
-        for table, entries in tables:
-            table.clear()
-            table.update(entries)
+        for module, own_buffers, own_parameters in kept:
+            module._buffers.clear()
+            module._buffers.update(own_buffers)
+            module._parameters.clear()
+            module._parameters.update(own_parameters)
         with torch.no_grad():
             for buffer, value in buffers:
                 if not torch.equal(buffer, value):

@@ -40,15 +40,16 @@ def check_eval(model: nn.Module) -> None:
 
 
 def check_weights(model: nn.Module) -> None:
-    """Weights must be finite, and made outside of inference mode."""
+    """Weights must be finite, and made outside of inference mode; a buffer may hold infinities, as masks do."""
+    parameters = {name for name, _ in model.named_parameters()}
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.is_inference():
             raise InputError(
                 f"weight {name!r} was made under torch.inference_mode, where nothing has a derivative; load the model "
                 "outside of it"
             )
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            count = int((~torch.isfinite(value)).sum())
+        wrong = ~torch.isfinite(value) if name in parameters else torch.isnan(value)
+        if value.is_floating_point() and (count := int(wrong.sum())):
             raise InputError(
                 f"weight {name!r} holds {count} NaN or infinite values of {value.numel()}; nothing measured on this "
                 "model would mean anything: load other weights"

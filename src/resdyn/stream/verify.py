@@ -87,7 +87,7 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
             gap <= tolerance(block.precision) * scale + torch.finfo(state.dtype).tiny,
             block,
             f"<Jv, u> and <v, J^T u> differ by {gap:.1e} (kind {kind!r}): forward and backward derivatives disagree",
-            "a custom autograd.Function with a wrong derivative is the usual reason",
+            "an operation with a wrong derivative is the usual reason; name other blocks with stream_from_blocks",
         )
 
 
