@@ -8,27 +8,35 @@ import numpy as np
 
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
-from resdyn.papers.transient_dynamics.networks import case, logistic, test_errors
+from resdyn.papers.transient_dynamics.networks import SEEDS, by_seed, case, logistic, test_errors
 from resdyn.training import AdaptiveDepth
 
 KINDS = ("free", "shared")
 
 
 def run(lab: Lab) -> None:
-    """Layers left, test error, and the difference to the network that kept all layers, image by image."""
-    courses = {}
+    """Layers left, test error, and the difference to the network that kept all layers: over seeds, or image by image
+    where there is one seed. The pictures are of the first seed."""
+    courses: dict[str, list[dict[str, Any]]] = {}
     for kind in KINDS:
         rule = AdaptiveDepth(blocks=["blocks"])
-        shrunk = lab.trained(case(lab.scale, kind), [rule])
-        courses[kind] = shrunk.found[0]
-        errors = test_errors(lab, shrunk)
-        note = f"{courses[kind][0]['depths']['blocks']} layers before; threshold {rule.threshold:g}"
-        lab.record(f"{kind}.depth", logistic(shrunk).depth, note=note)
-        lab.record(f"{kind}.error", errors, "test images", "adaptive depth")
-        whole = test_errors(lab, lab.trained(case(lab.scale, kind)))
-        lab.record(f"{kind}.error_whole", whole, "test images", "all layers kept")
+        depths, errors, losses = [], [], []
+        for seed in SEEDS[lab.scale]:
+            shrunk = lab.trained(case(lab.scale, kind, seed), [rule])
+            courses.setdefault(kind, shrunk.found[0])
+            depths.append(logistic(shrunk).depth)
+            errors.append(test_errors(lab, shrunk))
+            losses.append(errors[-1] - test_errors(lab, lab.trained(case(lab.scale, kind, seed))))
+        over, found = by_seed("test images", errors)
+        note = (
+            f"{courses[kind][0]['depths']['blocks']} layers before; threshold {rule.threshold:g}; seed by seed {depths}"
+        )
+        lab.record(f"{kind}.depth", depths, "seeds", note)
+        lab.record(f"{kind}.error", found, over, "adaptive depth")
+        differences = by_seed("test images", losses)[1]
+        lab.record(f"{kind}.error_whole", found - differences, over, "all layers kept")
         note = "error with adaptive depth less error with all layers, image by image"
-        lab.record(f"{kind}.loss", errors - whole, "test images", note)
+        lab.record(f"{kind}.loss", differences, over, note)
     lab.picture("depth", _picture(courses, "layers", lambda row: row["depths"]["blocks"]))
     lab.picture("gap", _picture(courses, "gap of the last two residuals", lambda row: row["gaps"].get("blocks"), True))
 
