@@ -409,3 +409,26 @@ def test_half_precision_is_refused_before_a_store_is_begun(tmp_path):
     with pytest.raises(InputError, match=r"model\.float\(\)"):
         resdyn.capture(model, make_data()[0].bfloat16(), "singular(k=2)", tmp_path / "a.zarr", quiet=True)
     assert not (tmp_path / "a.zarr").exists()
+
+
+class Annealed(torch.nn.Module):
+    """Its branches are scaled by a number that is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(3))
+        self.scale = 0.1
+
+    def forward(self, x):
+        for step in self.steps:
+            x = x + self.scale * torch.tanh(step(x))
+        return x
+
+
+def test_a_stream_of_what_the_model_no_longer_computes_is_refused(tmp_path):
+    model, x = Annealed().eval(), torch.randn(3, 4)
+    stream = find_stream(model, x)
+    capture(model, x, "trajectory", tmp_path / "a.zarr", samples=2, stream=stream, quiet=True)
+    model.scale = 1.0
+    with pytest.raises(ComputationError, match="since the stream was found: find it again"):
+        capture(model, x, "trajectory", tmp_path / "b.zarr", samples=2, stream=stream, quiet=True)

@@ -16,7 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from resdyn.cli.main import run
+from resdyn.cli.main import report_error, run
+from resdyn.cli.output import terminal
 from resdyn.nets import ResidualMLP
 from resdyn.training import DIGITS_RECIPE, train_digits
 
@@ -258,3 +259,8 @@ sys.exit(code)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report.html").is_file()
     assert "pip install 'resdyn[data]'" in done.stderr
+
+
+def test_a_name_between_colons_is_no_emoji(capsys):
+    report_error(terminal(stderr=True), "net.py:factory: NaN", 1)
+    assert "net.py:factory: NaN" in capsys.readouterr().err

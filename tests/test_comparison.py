@@ -184,3 +184,16 @@ class TestCommand:
 
 def test_a_store_and_a_dataset_can_stand_side_by_side():
     assert [run.title for run in opened([run(), run()])] == ["run 1", "run 2"]
+
+
+def test_numbers_of_unlike_places_have_no_difference_and_the_page_says_why():
+    first, second = run(n_blocks=4), run(n_blocks=7)
+    runs = compared(first, second)
+    row = row_of(runs, "line_shape_score")
+    assert row["values"][0]["where"] != row["values"][1]["where"]
+    assert row["difference"] is None
+    assert "by chance" in row["values"][0]["note"]
+    shapes = [[{"shape_in": [4], "shape_out": [4]}] * blocks for blocks in (4, 7)]
+    unlike = compared(first.assign_attrs(stream=shapes[0]), second.assign_attrs(stream=shapes[1]))
+    assert any("not alike" in note for note in traps(unlike))
+    assert not any("not alike" in note for note in traps(compared(first, first)))

@@ -216,3 +216,12 @@ def test_vectors_that_line_up_are_counted_by_pair_of_blocks():
     assert found[0, 1, 1].values.tolist() == [1, 1, 1, 1, 1]
     assert np.isnan(found[0, 3, 0]).all()
     assert between_blocks(found)[0].values.tolist() == [1, 1, 0, 0, 0]
+
+
+def test_vectors_of_a_jacobian_that_is_zero_are_left_out():
+    ds = synthetic_dataset(n_samples=2)
+    ds["singular_values"][{"block": 1}] = 0.0
+    found = alignment(ds)
+    assert np.isnan(found["left_alignment"].isel(block=1)).all()
+    assert np.isnan(found["diagonal_energy_uv"].isel(block_j=1)).all()
+    assert np.isfinite(found["left_alignment"].isel(block=0, block_j=0)).all()

@@ -102,6 +102,7 @@ def dear(monkeypatch):
 
     monkeypatch.setattr(Questions, "find", find)
     monkeypatch.setattr(Questions, "knows", lambda questions, model: hasattr(questions, "found"))
+    monkeypatch.setattr(Questions, "outdated", lambda questions, model: False)
     monkeypatch.setattr(Questions, "answers", answers)
     return clock
 
@@ -328,3 +329,43 @@ def test_wrong_use_of_a_monitor_is_named():
         Monitor().init(net(), (*batch(), batch()[1]))
     with pytest.raises(InputError, match="expected them beside a tensor"):
         Monitor().init(net(), batch(), batch()[1])
+
+
+def test_a_monitor_sees_a_number_that_changes_in_the_code_of_a_network():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.steps = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+            self.scale = 0.1
+
+        def forward(self, x):
+            for step in self.steps:
+                x = x + self.scale * torch.tanh(step(x))
+            return x
+
+    options = {"every": 1, "samples": 2, "probes": "trajectory", "metrics": ("tortuosity",)}
+    model, inputs = Scaled(), torch.randn(4, 4)
+    monitor = Monitor(**options)
+    state = monitor.init(model, inputs)
+    model.scale = 1.0
+    before, after = monitor.result(monitor.update(state, model, 1))
+    (fresh,) = Monitor(**options).init(model, inputs)["rows"]
+    assert before["tortuosity"] != after["tortuosity"] == fresh["tortuosity"]
+
+
+def test_a_buffer_that_a_forward_pass_assigns_anew_is_the_loops_own():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.step = nn.Linear(4, 4)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls = self.calls + 1
+            return x + torch.tanh(self.step(x))
+
+    model = Counting()
+    monitor = Monitor(every=1, samples=2, probes="trajectory")
+    state = monitor.init(model, torch.randn(4, 4))
+    monitor.update(state, model, 1)
+    assert float(model.calls) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -646,3 +648,87 @@ def test_a_buffer_may_hold_infinities_but_not_nan():
     model.mask[0, 0] = torch.nan
     with pytest.raises(InputError, match="'mask' holds 1 NaN"):
         resdyn.find_stream(model, torch.randn(2, 4))
+
+
+class Experts(nn.Module):
+    """Sends every token to two of three experts; how many an expert gets depends on the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.router = nn.Linear(4, 3)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.GELU()) for _ in range(3))
+
+    def forward(self, x):
+        weights, chosen = self.router(x).softmax(-1).topk(2, -1)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            token, place = torch.where(chosen == number)
+            if self.skips_idle and token.numel() == 0:
+                continue
+            out.index_add_(0, token, expert(x[token]) * weights[token, place, None])
+        return out
+
+    skips_idle = False
+
+
+class Routed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Experts() for _ in range(2))
+
+    def forward(self, x):
+        h = x.reshape(-1, 4)
+        for layer in self.layers:
+            h = h + layer(h)
+        return h.reshape(x.shape)
+
+
+def test_blocks_that_route_tokens_have_the_right_jacobian_at_every_sample():
+    torch.manual_seed(0)
+    model, x = Routed().double().eval(), torch.randn(5, 6, 4, dtype=torch.float64)
+    stream = resdyn.find_stream(model, x[:2])
+    states = stream.states(x)
+    for n in range(len(x)):
+        for i, layer in enumerate(model.layers):
+            h = states[i][n].reshape(6, 4)
+            reference = torch.autograd.functional.jacobian(layer, h).reshape(24, 24)
+            operator = stream.jacobian(i, states.sample(n))
+            torch.testing.assert_close(operator.to_dense(), reference)
+            torch.testing.assert_close(operator.T.to_dense(), reference.T)
+
+
+def test_a_model_that_cannot_be_exported_is_refused_with_the_module_that_is_to_blame(capfd):
+    model = Routed().eval()
+    model.layers[1].skips_idle = True
+    with pytest.raises(ComputationError, match=r"in layers\.1 \(Experts\)"):
+        resdyn.find_stream(model, torch.randn(1, 6, 4))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_recurrent_layers_have_derivatives(kind):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = getattr(nn, kind)(4, 4, batch_first=True)
+
+        def forward(self, x):
+            return x + self.layer(x)[0]
+
+    model, x = Net().eval(), torch.randn(1, 3, 4)
+    stream = resdyn.find_stream(model, x)
+    reference = torch.autograd.functional.jacobian(lambda h: model.layer(h[None])[0][0], x[0]).reshape(12, 12)
+    torch.testing.assert_close(stream.jacobian(0, stream.states(x)).to_dense(), reference)
+
+
+def test_a_dataclass_may_hold_the_output():
+    @dataclass
+    class Output:
+        loss: None
+        logits: torch.Tensor
+
+    class Net(Counting):
+        def forward(self, x):
+            return Output(None, super().forward(x))
+
+    assert len(resdyn.find_stream(Net().eval(), torch.randn(2, 4))) == 2

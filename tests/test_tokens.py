@@ -130,6 +130,12 @@ class TestPosition:
         assert torch.equal(own, torch.eye(WIDTH, dtype=torch.float64))
         assert not other.any()
 
+    def test_a_position_of_numpy_is_written_down_as_pythons(self, stream):
+        assert type(stream.at(np.int64(-1)).position) is int
+        assert stream.at((np.int64(1), 0)).position == (1, 0)
+        with pytest.raises(InputError, match="got position=True"):
+            stream.at(True)
+
     def test_a_position_that_does_not_exist_is_refused(self, stream):
         for wrong in (TOKENS, -TOKENS - 1, (0, 9), "last", (1, 2, 3)):
             with pytest.raises(InputError, match="got position="):

@@ -31,6 +31,7 @@ from resdyn.progress import shown
 from resdyn.selection import LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.inputs import check_model
+from resdyn.stream.stream import check_current
 
 IN_SINGLE = ("singular", "coupling", "spectrum")
 DEFAULT_PROBES = "trajectory,singular,coupling,spectrum,features"
@@ -168,6 +169,9 @@ def _stream(
         raise InputError("got a stream of another model; find it in the model that is captured")
     elif granularity not in ("join", stream.granularity):
         raise InputError(f"got granularity={granularity!r} and a stream of granularity {stream.granularity!r}")
+    else:
+        whole = stream.whole if isinstance(stream, TokenStream) else stream
+        check_current(whole, inputs.read(torch.tensor([0])).to(model_device(module)))
     if position is None:
         return stream
     if isinstance(stream, TokenStream):

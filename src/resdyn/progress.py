@@ -61,7 +61,7 @@ def progress_bars(totals: Mapping[str, int | None], quiet: bool = False) -> Iter
     Without a total there is a spinner with the time since the start. Yields `advance(title, n)`. Steps inside
     belong to this work and do not show themselves.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = _spinner() if None in totals.values() else _bar()
     progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
     rows = {title: progress.add_task(title, total=total) for title, total in totals.items()}

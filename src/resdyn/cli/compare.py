@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from resdyn.cli.commands import Json
-from resdyn.cli.output import print_json, quantity
+from resdyn.cli.output import print_json, quantity, terminal
 from resdyn.progress import stage
 from resdyn.report.comparison import metrics_comparison, settings_table, traps
 from resdyn.report.comparison_page import comparison_page, opened
@@ -43,15 +42,17 @@ def compare(
         print_json({"runs": named, "notes": notes, "settings": settings_table(runs), "metrics": rows,
                     "paths": {"comparison": str(page)}})  # fmt: skip
         return
-    console, table = Console(highlight=False), Table(box=None, pad_edge=False, header_style="bold")
+    console, table = terminal(), Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric")
+    table.add_column("where")
     for heading in [run.title for run in runs] + (["difference"] if len(runs) == 2 else []):
         table.add_column(heading, justify="right")
     for row in rows:
         cells = [quantity(value and value["value"], value and value["standard_error"]) for value in row["values"]]
         if len(runs) == 2:
             cells.append(quantity(row["difference"], row["difference_error"]))
-        table.add_row(row["title"], *cells)
+        places = dict.fromkeys(value["where"] or "" for value in row["values"] if value)
+        table.add_row(row["title"], " / ".join(places), *cells)
     for note in notes:
         console.print(f"note: {note}", markup=False)
     console.print(table)

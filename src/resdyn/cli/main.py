@@ -20,7 +20,7 @@ from rich.console import Console
 from resdyn._version import __version__
 from resdyn.cli import commands
 from resdyn.cli.compare import compare
-from resdyn.cli.output import reserved_for_json
+from resdyn.cli.output import reserved_for_json, terminal
 from resdyn.cli.paper import paper
 from resdyn.cli.prune import prune
 from resdyn.errors import InputError, ResdynError
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(tokens: list[str]) -> int:
     """The exit code of one command line."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = terminal(stderr=True)
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:

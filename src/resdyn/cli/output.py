@@ -57,15 +57,20 @@ def print_stream(stream: ResidualStream, notes: tuple[str, ...]) -> None:
         print(f"\nnote: {note}")
 
 
+def terminal(*, stderr: bool = False) -> Console:
+    """Where a person reads. Emoji are off: `file.py:factory:` is no picture of a factory."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=stderr, emoji=False)
+
+
 def say(message: str, quiet: bool = False) -> None:
     """One line for the person who waits, on standard error."""
     if not quiet:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+        terminal(stderr=True).print(message, markup=False)
 
 
 def print_summary(metrics: list[dict[str, Any]], paths: dict[str, Path], extra: dict[str, Any]) -> None:
     """The metrics as a table and where everything was written."""
-    console = Console(highlight=False)
+    console = terminal()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("metric", "left"), ("value", "right"), ("where", "left"), ("how to read it", "left")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from resdyn.cli.output import print_json, say
+from resdyn.cli.output import print_json, say, terminal
 from resdyn.errors import InputError
 from resdyn.papers import as_json, compare, get_paper, names, results_of, run_experiment, write_page
 from resdyn.papers.claims import quantity, shown
@@ -73,7 +72,7 @@ def _list_papers(json: bool) -> None:
     for name, compared in rows:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in verdict_counts(compared).items())
         table.add_row(name, get_paper(name).title, ", ".join(get_paper(name).experiments), counts)
-    return _console().print(table)
+    return terminal().print(table)
 
 
 def _paper_row(name: str, compared: list[ComparedExperiment]) -> dict[str, Any]:
@@ -96,15 +95,15 @@ def _print_claims(compared: list[ComparedExperiment]) -> None:
             verdict = f"[{STYLES[c.verdict]}]{c.verdict}[/]"
             paper = shown(c.claim.paper) if isinstance(c.claim.paper, int | float) else c.claim.paper
             table.add_row(escape(c.claim.claim), escape(c.claim.where), escape(paper), ours, c.scale or "–", verdict)
-        _console().print(table)
+        terminal().print(table)
 
 
 def _print_numbers(result: Result) -> None:
     table = _table("number", "value", "note", title=f"{result.experiment} at scale {result.scale}")
     for key, number in result.numbers.items():
         table.add_row(escape(key), "–" if number.value is None else quantity(number), escape(number.note))
-    _console().print(table)
-    _console().print(f"result: {result.path}", markup=False)
+    terminal().print(table)
+    terminal().print(f"result: {result.path}", markup=False)
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -112,7 +111,3 @@ def _table(*columns: str, title: str | None = None) -> Table:
     for column in columns:
         table.add_column(column)
     return table
-
-
-def _console() -> Console:
-    return Console(highlight=False)

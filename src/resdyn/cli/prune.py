@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from resdyn.cli.output import print_json, quantity, say
+from resdyn.cli.output import print_json, quantity, say, terminal
 from resdyn.data import load_data
 from resdyn.models import load_model
 from resdyn.pruning import Accuracy, BlockEffect, Pruning, drop, save_pruned
@@ -84,7 +83,7 @@ def _finite(value: Any) -> Any:
 
 
 def _print(found: Pruning, out: Path) -> None:
-    console = Console(highlight=False)
+    console = terminal()
     table = _table(f"Each block alone, on {found.chosen_by} images; least change of the logits first",
                    "block", "module", "residual", "logits", "accuracy, points", "why it stays")  # fmt: skip
     for effect in found.effects:

@@ -109,8 +109,8 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
     triplets were used.
 
     NaN where shapes differ, and where a triplet that enters (those of j; for all but the diagonal energy also
-    those of i) did not converge. Without the singular probe there is no mismatch and convergence
-    is unknown: the attribute `convergence_known` says which.
+    those of i) did not converge or belongs to a Jacobian that is zero, whose vectors are arbitrary. Without the
+    singular probe there is no mismatch and convergence is unknown: the attribute `convergence_known` says which.
     """
     available = coupled_rank(ds) or ds.sizes["rank"]
     rank = available if rank is None else rank
@@ -118,9 +118,10 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
         raise InputError(f"got rank={rank}, expected 1 to {available}: only that many triplets are stored")
     known = "singular_values" in ds
     values = converged_singular_values(ds).isel(rank=slice(rank)).values if known else None
-    usable = (
-        np.isfinite(values).all(-1) if values is not None else np.ones((ds.sizes["sample"], ds.sizes["block"]), bool)
-    )
+    if values is None:
+        usable = np.ones((ds.sizes["sample"], ds.sizes["block"]), bool)
+    else:
+        usable = np.isfinite(values).all(-1) & (values[..., 0] > 0)  # vectors of a Jacobian that is zero are arbitrary
     parts = _couplings(ds, rank, values, usable) | _overlaps(ds, rank, usable)
     return xr.Dataset(
         parts,

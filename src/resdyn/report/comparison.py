@@ -90,11 +90,21 @@ def settings_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def traps(runs: Sequence[Run]) -> list[str]:
     """What keeps the runs' numbers from being comparable."""
     found = [note for name, note in TRAPS.items() if len({repr(run.ds.attrs.get(name)) for run in runs}) > 1]
+    if len({repr(_shapes(run)) for run in runs}) > 1:
+        found.append(
+            "The streams are not alike: places are matched by their order, chance differs with depth and width, and a "
+            "difference stands only where both numbers are of the same place."
+        )
     for name, values in _probes(runs).items():
         settings = {repr(value) for value in values if value is not None}
         if len(settings) > 1:
             found.append(f"The probe {name} had different settings, so that its numbers may not be of one thing.")
     return found
+
+
+def _shapes(run: Run) -> list[Any]:
+    """Shapes of the states that the blocks lead between."""
+    return [(block["shape_in"], block["shape_out"]) for block in run.ds.attrs.get("stream") or []]
 
 
 def _probes(runs: Sequence[Run]) -> dict[str, list[dict[str, Any] | None]]:
@@ -108,7 +118,7 @@ def metrics_comparison(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
     `difference_error` is the standard error of the mean of the differences sample by sample (`paired`) where both
     runs measured the same samples and the metric is a mean over them; else the root of the sum of the squared
-    standard errors, None where one is not known.
+    standard errors, None where one is not known. There is no difference of numbers from unlike places.
     """
     rows = []
     for key in dict.fromkeys(key for run in runs for key in run.metrics):
@@ -136,11 +146,11 @@ def pictures(runs: Sequence[Run]) -> list[tuple[Overlay, go.Figure, list[str]]]:
 def _value(metric: Metric | None) -> dict[str, Any] | None:
     if metric is None:
         return None
-    return {name: getattr(metric, name) for name in ("value", "standard_error", "n", "where")}
+    return {name: getattr(metric, name) for name in ("value", "standard_error", "n", "where", "note")}
 
 
 def _difference(runs: Sequence[Run], first: Metric | None, second: Metric | None) -> dict[str, Any]:
-    if not first or not second or first.value is None or second.value is None:
+    if not first or not second or first.value is None or second.value is None or first.where != second.where:
         return {"difference": None, "difference_error": None, "paired": False}
     difference, paired = second.value - first.value, _paired_error(runs, first, second)
     if paired is not None:

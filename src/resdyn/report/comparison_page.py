@@ -126,7 +126,7 @@ def _metric(row: dict[str, Any]) -> dict[str, Any]:
             cells.append({"text": "", "detail": ""})
         else:
             count = f"n = {short(value['n'])}" if value["n"] else ""
-            detail = ", ".join(part for part in (count, value["where"] or "") if part)
+            detail = ", ".join(part for part in (count, value["where"] or "", value["note"] or "") if part)
             cells.append({"text": with_error(value["value"], value["standard_error"]), "detail": detail})
     difference: float | None = row.get("difference")
     error: float | None = row.get("difference_error")

@@ -170,7 +170,12 @@ class ResidualBlock:
         return self._gate(skipped + self._apply_branch(h, *leaves[:count]), *leaves[count:])[0]
 
     def linear_map(self, function: BoundFunction, h: Tensor, direction: Direction) -> LinearMap | None:
-        """The traced derivative of one of the block's functions, or None where tracing does not reproduce it."""
+        """The traced derivative of one of the block's functions, or None where tracing does not reproduce it.
+
+        A trace holds the sizes of one state, so a block whose sizes depend on the data has none.
+        """
+        if not self._whole.fixed:
+            return None
         key = function.function, direction
         if key not in self._linear_maps:
             self._linear_maps[key] = linear_map(function, h, direction)

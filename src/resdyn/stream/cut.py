@@ -82,8 +82,18 @@ class Cut:
 
     @property
     def numel(self) -> int:
-        """Elements of all values inside: a bound on what one evaluation keeps for a derivative."""
-        return sum(t.numel() for t in (tensor_of(node) for node in self.nodes) if t is not None)
+        """Elements of all values inside: a bound on what one evaluation keeps for a derivative.
+
+        A value whose size depends on the data counts as the largest of the others.
+        """
+        shapes = [t.shape for node in self.nodes if (t := tensor_of(node)) is not None]
+        sizes = [shape.numel() for shape in shapes if is_fixed(shape)]
+        return sum(sizes) + (len(shapes) - len(sizes)) * max(sizes, default=0)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every value inside has one size, whatever the data: routing to experts may have many."""
+        return all(is_fixed(t.shape) for node in self.nodes if (t := tensor_of(node)) is not None)
 
     @property
     def precision(self) -> torch.dtype:
@@ -105,6 +115,11 @@ class Cut:
         """The cut as a function of its sources alone, leaves evaluated now."""
         leaves = self.constants(evaluation)
         return lambda *values: self(*values, *leaves)
+
+
+def is_fixed(shape: torch.Size) -> bool:
+    """Whether a recorded shape holds numbers alone."""
+    return all(isinstance(size, int) for size in shape)
 
 
 def between(graph: DataGraph, sources: Sequence[fx.Node], targets: Sequence[fx.Node]) -> list[fx.Node]:

@@ -6,11 +6,14 @@ operations are gone from it, so no later operation can rewrite a value that was 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -83,10 +86,11 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
-        # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations.
+        # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What
+        # export prints of a graph that it gave up is of no use without the rest of its output.
         with (
             unchanged(model), tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
-            torch.backends.mkldnn.flags(enabled=False),
+            torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
         ):  # fmt: skip
             program = torch.export.export(model, args, kwargs, strict=False)
             functional: torch.export.ExportedProgram = program.run_decompositions({})
@@ -94,9 +98,18 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ComputationError(
-            f"{type(model).__name__} could not be exported as a graph ({type(error).__name__}: {reason}). Check "
+            f"{type(model).__name__} could not be exported as a graph{_place(model, error)} "
+            f"({type(error).__name__}: {reason}). Check "
             "that the model runs on the example input; control flow that depends on values cannot be followed"
         ) from error
+
+
+def _place(model: nn.Module, error: Exception) -> str:
+    """In which module a forward pass failed: the innermost one of the traceback."""
+    names = {id(module): name for name, module in model.named_modules() if name}
+    owners = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside = [owner for owner in owners if id(owner) in names]
+    return f", in {names[id(inside[-1])]} ({type(inside[-1]).__name__})" if inside else ""
 
 
 @contextmanager
@@ -135,12 +148,24 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(value)
 
 
+def tensors_of(output: Any) -> list[Tensor]:
+    """All tensors that a model returned, also in dataclasses, in order."""
+    leaves = torch.utils._pytree.tree_leaves(output)
+    parts = [
+        tensors_of([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)
+        else [leaf]
+        for leaf in leaves
+    ]
+    return [tensor for part in parts for tensor in part if isinstance(tensor, Tensor)]
+
+
 @contextmanager
 def tensors_only(model: nn.Module) -> Iterator[None]:
     """Let the model return its tensors and nothing else: export knows no caches of keys and values, or the like."""
 
     def tensors(_: nn.Module, __: Any, output: Any) -> tuple[Tensor, ...]:
-        return tuple(leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, Tensor))
+        return tuple(tensors_of(output))
 
     handle = model.register_forward_hook(tensors)
     try:

@@ -80,7 +80,7 @@ class TokenStream:
     def __init__(self, whole: ResidualStream, position: Position) -> None:
         tokens = _tokens(whole)
         self.whole = whole
-        self.position: Position = tuple(position) if isinstance(position, Sequence) else position  # type: ignore[assignment]
+        self.position = plain_position(position)
         self._to, self._of = _checked(self.position, tokens)
         self.model, self.signature = whole.model, whole.signature
         self.named, self.granularity = whole.named, whole.granularity
@@ -174,13 +174,21 @@ def _tokens(whole: ResidualStream) -> int:
     return tokens
 
 
-def _checked(position: Position, tokens: int) -> tuple[int, int]:
-    """(token that answers, token that is moved), both from the start."""
-    pair = position if isinstance(position, tuple) else (position, position)
+def plain_position(position: Any) -> Position:
+    """A position in Python's own whole numbers, so that it can be written down."""
+    pair = position if isinstance(position, Sequence) else (position, position)
     try:
+        if any(isinstance(p, bool) for p in pair):
+            raise TypeError("True is no place among tokens")
         to, of = (operator.index(p) for p in pair)
     except (TypeError, ValueError):
         raise InputError(f"got position={position!r}, expected a whole number or a pair (to, of) of them") from None
+    return (to, of) if isinstance(position, Sequence) else to
+
+
+def _checked(position: Position, tokens: int) -> tuple[int, int]:
+    """(token that answers, token that is moved), both from the start."""
+    to, of = position if isinstance(position, tuple) else (position, position)
     for p in (to, of):
         if not -tokens <= p < tokens:
             raise InputError(f"got position={position!r}, expected -{tokens}..{tokens - 1}: there are {tokens} tokens")

@@ -57,11 +57,22 @@ def grouped_product(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     return (torch.where(own[..., None], x, torch.zeros_like(x)) @ weight).sum(0)
 
 
+def plain_lstm(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """An LSTM by plain operations: the fused kernel of the CPU has no forward-mode derivative."""
+    enabled, *_ = torch.backends.mkldnn.set_flags(False, _fp32_precision=None)
+    try:
+        result: tuple[Tensor, Tensor, Tensor] = aten.lstm.input(*arguments)
+    finally:
+        torch.backends.mkldnn.set_flags(enabled, _fp32_precision=None)
+    return result
+
+
 REWRITES: dict[Any, Callable[..., Any]] = {
     aten.view.default: reshape,
     aten._unsafe_view.default: reshape,
     aten.clone.default: plain_clone,
     aten.copy.default: copied,
+    aten.lstm.input: plain_lstm,
 }
 # What takes only shape or type from a tensor beside it: no state flows there.
 LIKE: dict[Any, Any] = {

@@ -14,7 +14,7 @@ from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import Join, find_joins
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
-from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, sdpa_math, tensor_of, unchanged
+from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, sdpa_math, tensor_of, tensors_of, unchanged
 from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, copies
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.operations import is_neutral, operation
@@ -268,13 +268,19 @@ def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, An
     return stream
 
 
+def check_current(stream: ResidualStream, *args: Any) -> None:
+    """A stream holds what was a number when it was found; where such a number has changed since, so has the model."""
+    advice = "something in the model that is no tensor has changed since the stream was found: find it again"
+    _check_output(stream, stream.states(*args).output, args, {}, advice)
+
+
 def _check_output(
     stream: ResidualStream, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], advice: str
 ) -> None:
     copied, named = copies((args, kwargs))
     with torch.no_grad(), sdpa_math(), unchanged(stream.model):
-        returned = torch.utils._pytree.tree_leaves(stream.model(*copied, **named))
-    tensors = [value for value in returned if isinstance(value, Tensor) and value.numel() == output.numel()]
+        returned = tensors_of(stream.model(*copied, **named))
+    tensors = [value for value in returned if value.numel() == output.numel()]
     error = min((relative_error(output, value) for value in tensors), default=float("inf"))
     limit = 10 * tolerance(stream._trace.precision)
     if not error <= limit:

@@ -190,7 +190,7 @@ class Monitor:
     def _asked(self, group: tuple[Probe, ...], model: nn.Module, account: Account) -> list[Metric]:
         """All metrics of some probes; what they cost is written down."""
         questions = self._known()
-        if not questions.knows(model):
+        if not questions.knows(model) or questions.outdated(model):
             with account.paying(STREAM):
                 questions.find(model)
         with account.paying(names(group)):

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from resdyn.capture import capture
 from resdyn.data import ImageData, TokenData
-from resdyn.errors import InputError
+from resdyn.errors import ComputationError, InputError
 from resdyn.metrics import summarize
 from resdyn.metrics.summary import Metric
 from resdyn.probes import Probe, Singular, resolve_probes
 from resdyn.probes.sample import model_device, model_dtype
 from resdyn.selection import LabelledInputs, labelled_inputs
 from resdyn.stream import ResidualStream, find_stream
+from resdyn.stream.stream import check_current
 
 Batch = Tensor | tuple[Tensor, Tensor] | ImageData | TokenData
 TRIPLETS = 10
@@ -41,7 +42,8 @@ def fixed_batch(inputs: Batch, labels: Tensor | None) -> Batch:
 class Questions:
     """Probes of a fixed batch. `options` are those of `capture`; `probes` None: what the data allow.
 
-    The network's stream is kept, and found again where the network has got other parts, another place or precision.
+    The network's stream is kept, and found again where the network has got other parts, another place or precision, or
+    computes something else than its graph.
     """
 
     def __init__(
@@ -61,6 +63,15 @@ class Questions:
     def knows(self, model: nn.Module) -> bool:
         """Whether the stream of this network is at hand."""
         return self._stream is not None and self._stream.model is model and self._shapes == _shapes(model)
+
+    def outdated(self, model: nn.Module) -> bool:
+        """Whether the stream at hand no longer computes what the model does: a number in its code has changed."""
+        assert self._stream is not None
+        try:
+            check_current(self._stream, self._inputs(model).read(torch.tensor([0])).to(model_device(model)))
+        except ComputationError:
+            return True
+        return False
 
     def find(self, model: nn.Module) -> None:
         """Find the stream, at two samples, so that a model which mixes the samples of a batch is noticed."""
