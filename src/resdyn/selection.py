@@ -151,8 +151,6 @@ def fingerprint(data: LabelledInputs, positions: Tensor, read: LabelledInputs | 
 def _hash_inputs(digest: hashlib._Hash, data: LabelledInputs, positions: Tensor) -> None:
     for part in positions.split(256):
         inputs = data.read(part).contiguous()
-        if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
-            raise InputError(f"the inputs of {data.name} ({data.split}) hold NaN or infinite values; clean them first")
         digest.update(f"{inputs.dtype}{tuple(inputs.shape[1:])}".encode())
         digest.update(inputs.cpu().view(torch.uint8).numpy().tobytes())
 
@@ -172,12 +170,22 @@ def _check_tensors(inputs: Tensor, labels: Tensor, dtype: torch.dtype) -> None:
         )
 
 
+def _finite(inputs: Tensor, positions: Tensor) -> Tensor:
+    if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
+        bad = [int(p) for p, row in zip(positions, inputs) if not bool(torch.isfinite(row).all())]
+        raise InputError(
+            f"{len(bad)} of {len(inputs)} inputs hold NaN or infinite values, the first of them at {bad[0]}; "
+            "clean or leave them out first"
+        )
+    return inputs
+
+
 @dataclass(frozen=True)
 class _Rows:
     tensor: Tensor
 
     def __call__(self, positions: Tensor) -> Tensor:
-        return self.tensor[positions]
+        return _finite(self.tensor[positions], positions)
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,7 @@ class _Cast:
     dtype: torch.dtype
 
     def __call__(self, positions: Tensor) -> Tensor:
-        return self.read(positions).to(self.dtype)
+        return _finite(self.read(positions).to(self.dtype), positions)
 
 
 @dataclass(frozen=True)
