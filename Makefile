@@ -1,9 +1,10 @@
 # make demo   install, train a small residual network on handwritten digits, write out/demo/report.html
-# make test   install what the tests need, check style and types, run the tests
+# make test   install what the tests need, check style and types, run the tests, WORKERS at a time
 # make zoo    find the streams of many families of models (timm's and torchvision's where installed), write docs/zoo.md
 # make setup  install into .venv alone
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -29,7 +30,7 @@ demo: $(VENV)/.core
 	$(BIN)/resdyn demo --out out/demo
 
 test: $(VENV)/.dev lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

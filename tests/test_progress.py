@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
+import time
+
 import pytest
 import torch
 
@@ -51,6 +56,14 @@ def test_a_library_is_quiet_unless_it_is_asked_to_show_its_steps(terminal, capfd
     err = capfd.readouterr().err
     assert "exporting the model" in err
     assert "verifying the blocks" in err
+
+
+def test_it_is_shown_and_standard_error_stays_where_the_work_redirects_it_for_a_moment(terminal, capfd):
+    before = sys.stderr
+    with progress.shown(), progress.stage("exporting"), contextlib.redirect_stderr(io.StringIO()):
+        time.sleep(0.3)  # time for the bar to start
+    assert sys.stderr is before
+    assert "exporting" in capfd.readouterr().err
 
 
 def test_a_step_that_fails_leaves_no_bar_behind(terminal, capfd):

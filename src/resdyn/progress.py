@@ -7,6 +7,7 @@ A library is quiet: its long steps, each a `stage` or items to `track`, show the
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -61,9 +62,13 @@ def progress_bars(totals: Mapping[str, int | None], quiet: bool = False) -> Iter
     Without a total there is a spinner with the time since the start. Yields `advance(title, n)`. Steps inside
     belong to this work and do not show themselves.
     """
-    console = Console(stderr=True, emoji=False)
-    columns = _spinner() if None in totals.values() else _bar()
-    progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
+    # The bar starts on a thread of its own, maybe while the work has standard error redirected for a moment: it writes
+    # to the stream of now, and leaves `sys.stderr` alone, which it would put back to that moment's.
+    console = Console(file=sys.stderr, emoji=False)
+    progress = Progress(
+        *(_spinner() if None in totals.values() else _bar()), console=console,
+        disable=quiet or not console.is_terminal, redirect_stdout=False, redirect_stderr=False,
+    )  # fmt: skip
     rows = {title: progress.add_task(title, total=total) for title, total in totals.items()}
     timer = threading.Timer(SHOWN_AFTER_SECONDS, progress.start)
     timer.daemon = True
