@@ -327,7 +327,7 @@ def test_wrong_use_of_a_monitor_is_named():
         Monitor(every=1).update({"rows": []}, net(), 1)
     with pytest.raises(InputError, match="got data of type tuple"):
         Monitor().init(net(), (*batch(), batch()[1]))
-    with pytest.raises(InputError, match="expected them beside a tensor"):
+    with pytest.raises(InputError, match="expected them beside tensors"):
         Monitor().init(net(), batch(), batch()[1])
 
 

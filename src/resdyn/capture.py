@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from resdyn import store as stores
 from resdyn._version import __version__
-from resdyn.data import ImageData, TokenData
+from resdyn.data import ImageData
 from resdyn.errors import InputError
 from resdyn.executor import run_tasks
 from resdyn.jobs import run_task
@@ -28,7 +28,7 @@ from resdyn.probes import Cushion, Features, Probe, Robustness, Trajectory, fit_
 from resdyn.probes.sample import model_device, model_dtype
 from resdyn.probes.trajectory import logits_of
 from resdyn.progress import shown
-from resdyn.selection import LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
+from resdyn.selection import Data, LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.inputs import check_model
 from resdyn.stream.stream import check_current
@@ -41,7 +41,7 @@ LIGHT_CHUNK = 64
 
 def capture(
     model: nn.Module | LoadedModel,
-    data: ImageData | TokenData | Tensor | tuple[Tensor, Tensor],
+    data: Data,
     probes: str | Sequence[str | Probe] | None = None,
     store: str | Path = "resdyn.zarr",
     *,
@@ -62,7 +62,8 @@ def capture(
 ) -> xr.Dataset:
     """Measure a model on data and keep the answers in a store, which is returned opened.
 
-    data: images (`load_data`), windows of text (`load_text`), a tuple (inputs, labels) of tensors, or inputs alone;
+    data: images (`load_data`), windows of text (`load_text`), inputs, or a tuple (inputs, labels), where inputs are a
+    tensor (N, ...), or tensors by the names of the model's arguments, such as a tokenizer's batch with its mask;
     without labels nothing is said about classes, and the `features` probe is refused. probes: as text or objects;
     None: trajectory, singular, coupling, spectrum, and features for classes and the whole state.
     samples: how many to draw, balanced over classes with `seed`, or their indices in the data split.
@@ -147,7 +148,7 @@ def _probes(probes: str | Sequence[str | Probe] | None, data: Any, position: Pos
         classes = isinstance(data, ImageData | tuple) and position is None
         return resolve_probes(DEFAULT_PROBES if classes else PROBES_WITHOUT_CLASSES)
     asked = resolve_probes(probes)
-    if isinstance(data, Tensor) and any(isinstance(probe, Features) for probe in asked):
+    if isinstance(data, Tensor | Mapping) and any(isinstance(probe, Features) for probe in asked):
         raise InputError("the features probe needs labels: pass data as (inputs, labels), or leave it out")
     if position is not None and (wrong := [p.name for p in asked if isinstance(p, Cushion | Features | Robustness)]):
         raise InputError(f"{', '.join(wrong)}: measured for the whole state only; leave out the probe or position")
@@ -164,14 +165,15 @@ def _stream(
     if stream is None:
         # Two samples, so that a model which mixes the samples of a batch is noticed.
         two = inputs.read(torch.arange(min(2, len(inputs)))).to(model_device(module))
-        stream = find_stream(module, two, granularity=granularity)
+        stream = find_stream(module, *two.args, granularity=granularity, **two.kwargs)
     elif stream.model is not module:
         raise InputError("got a stream of another model; find it in the model that is captured")
     elif granularity not in ("join", stream.granularity):
         raise InputError(f"got granularity={granularity!r} and a stream of granularity {stream.granularity!r}")
     else:
         whole = stream.whole if isinstance(stream, TokenStream) else stream
-        check_current(whole, inputs.read(torch.tensor([0])).to(model_device(module)))
+        first = inputs.read(torch.tensor([0])).to(model_device(module))
+        check_current(whole, *first.args, **first.kwargs)
     if position is None:
         return stream
     if isinstance(stream, TokenStream):
@@ -181,7 +183,7 @@ def _stream(
 
 def _number_of_logits(stream: ResidualStream | TokenStream, inputs: LabelledInputs) -> int | None:
     first = inputs.read(torch.tensor([0])).to(model_device(stream.model))
-    logits = logits_of(stream.states(first).output)
+    logits = logits_of(stream.states(*first.args, **first.kwargs).output)
     return None if logits is None else logits.shape[1]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from resdyn import store as stores
+from resdyn.arguments import Arguments
 from resdyn.errors import ComputationError
 from resdyn.executor import Tick
 from resdyn.models import LoadedModel, load_model
@@ -32,7 +33,7 @@ class SampleTask:
 
     number: int
     region: Region
-    inputs: Tensor
+    inputs: Arguments
     labels: tuple[int, ...]
     indices: tuple[int, ...]
 
@@ -86,7 +87,7 @@ class Job:
 
     store: str
     source: ModelSource
-    example: Tensor
+    example: Arguments
     named: tuple[tuple[str, ...], str] | None
     granularity: Granularity
     position: Position | None
@@ -102,10 +103,10 @@ class Job:
         model = self.source.build().eval()
         example = self.example.to(model_device(model))
         if self.named is None:
-            whole = find_stream(model, example, granularity=self.granularity)
+            whole = find_stream(model, *example.args, granularity=self.granularity, **example.kwargs)
         else:
             paths, skip = self.named
-            whole = stream_from_blocks(model, paths, example, skip=cast("Skip", skip))
+            whole = stream_from_blocks(model, paths, *example.args, skip=cast("Skip", skip), **example.kwargs)
         stream: ResidualStream | TokenStream = whole if self.position is None else whole.at(self.position)
         if stream.describe() != self.description:
             raise ComputationError("a worker found another stream in the model; capture in one process (workers=0)")
@@ -123,7 +124,7 @@ class Job:
     def device(self) -> torch.device:
         return model_device(self.stream.model)
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int) -> Iterator[tuple[Arguments, Tensor]]:
         assert self.data is not None
         for inputs, labels in self.data.batches(batch_size):
             yield inputs.to(self.device), labels
@@ -147,7 +148,8 @@ def _measure_samples(job: Job, task: SampleTask, tick: Tick) -> dict[str, np.nda
 
 def _measure_sample(job: Job, task: SampleTask, n: int) -> dict[str, np.ndarray]:
     """One sample alone: in a batch with others its states would be rounded differently."""
-    states = job.stream.states(task.inputs[n : n + 1].to(job.device))
+    inputs = task.inputs[n : n + 1].to(job.device)
+    states = job.stream.states(*inputs.args, **inputs.kwargs)
     sample = Sample(job.stream, states, task.labels[n], task.indices[n], job.kind, job.seed, job.singular.svd)
     arrays: dict[str, np.ndarray] = {}
     for probe in job.probes:

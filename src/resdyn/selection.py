@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from resdyn.arguments import Arguments
 from resdyn.data import ImageData, TokenData
 from resdyn.errors import InputError
 
 SPREAD = 256
+Inputs = Tensor | Mapping[str, Tensor]
+Data = ImageData | TokenData | Inputs | tuple[Inputs, Tensor]
 
 
 @dataclass(frozen=True)
 class LabelledInputs:
     """Model inputs that are read on demand, int64 labels (-1: none is known), and each one's index in the data split.
 
-    relabelled: the classes are some of the dataset's, numbered anew.
+    What is read is finite and in the model's dtype. relabelled: the classes are some of the dataset's, numbered anew.
     """
 
     name: str
@@ -28,7 +31,7 @@ class LabelledInputs:
     class_names: tuple[str, ...] | None
     labels: Tensor
     index: Tensor
-    read: Callable[[Tensor], Tensor]
+    read: Callable[[Tensor], Arguments]
     notes: tuple[str, ...] = ()
     relabelled: bool = False
 
@@ -44,7 +47,7 @@ class LabelledInputs:
         read = _Subset(self.read, positions)
         return replace(self, labels=self.labels[positions], index=self.index[positions], read=read)
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int) -> Iterator[tuple[Arguments, Tensor]]:
         for positions in torch.arange(len(self)).split(batch_size):
             yield self.read(positions), self.labels[positions]
 
@@ -61,7 +64,7 @@ class LabelledInputs:
         return torch.tensor([place[index] for index in indices])
 
 
-def labelled_inputs(data: ImageData | TokenData | Tensor | tuple[Tensor, Tensor], dtype: torch.dtype) -> LabelledInputs:
+def labelled_inputs(data: Data, dtype: torch.dtype) -> LabelledInputs:
     """Images are read in the model's dtype; tensors must come in it; inputs alone have no labels.
 
     Raises `InputError` for empty data, and for tensors that do not fit each other or the model's dtype.
@@ -72,17 +75,23 @@ def labelled_inputs(data: ImageData | TokenData | Tensor | tuple[Tensor, Tensor]
         return LabelledInputs(*common, read, tuple(data.notes), data.relabelled)
     if isinstance(data, TokenData):
         index = torch.arange(len(data))
-        return LabelledInputs(data.name, "windows", None, data.following, index, _Rows(data.tokens), data.notes)
-    if isinstance(data, Tensor):
-        data = (data, torch.full((len(data) if data.dim() else 0,), -1))
-    if not (isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
-        raise InputError(
-            f"got data of type {type(data).__name__}, expected ImageData, TokenData, a tensor of inputs, or a tuple of "
-            "tensors (inputs, labels)"
+        return LabelledInputs(
+            data.name, "windows", None, data.following, index, _Rows(Arguments.of(data.tokens)), data.notes
         )
-    inputs, labels = data
-    _check_tensors(inputs, labels, dtype)
-    return LabelledInputs("tensors", "given", None, labels.cpu(), torch.arange(len(labels)), _Rows(inputs))
+    inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+    if not isinstance(inputs, Tensor | Mapping) or not isinstance(labels, Tensor | None):
+        raise InputError(
+            f"got data of type {type(data).__name__}, expected ImageData, TokenData, inputs, or a tuple (inputs, "
+            "labels), where inputs are a tensor, or a mapping of tensors by the names of the model's arguments"
+        )
+    arguments = _checked(Arguments.of(inputs), dtype)
+    labels = torch.full((len(arguments),), -1) if labels is None else labels.cpu()
+    if labels.dtype != torch.int64 or labels.shape != (len(arguments),):
+        raise InputError(
+            f"got labels of dtype {labels.dtype} and shape {tuple(labels.shape)}, "
+            f"expected torch.int64 and ({len(arguments)},), one for each input"
+        )
+    return LabelledInputs("tensors", "given", None, labels, torch.arange(len(labels)), _Rows(arguments))
 
 
 def number_of_classes(data: LabelledInputs, logits: int | None) -> int:
@@ -150,42 +159,41 @@ def fingerprint(data: LabelledInputs, positions: Tensor, read: LabelledInputs | 
 
 def _hash_inputs(digest: hashlib._Hash, data: LabelledInputs, positions: Tensor) -> None:
     for part in positions.split(256):
-        inputs = data.read(part).contiguous()
-        digest.update(f"{inputs.dtype}{tuple(inputs.shape[1:])}".encode())
-        digest.update(inputs.cpu().view(torch.uint8).numpy().tobytes())
+        for name, values in data.read(part).named.items():
+            digest.update(f"{name}{values.dtype}{tuple(values.shape[1:])}".encode())
+            digest.update(values.contiguous().cpu().view(torch.uint8).numpy().tobytes())
 
 
-def _check_tensors(inputs: Tensor, labels: Tensor, dtype: torch.dtype) -> None:
-    if inputs.dim() == 0 or len(inputs) == 0:
-        raise InputError(f"got inputs of shape {tuple(inputs.shape)}, expected at least one sample (N, ...)")
-    if labels.dtype != torch.int64 or labels.shape != inputs.shape[:1]:
-        raise InputError(
-            f"got labels of dtype {labels.dtype} and shape {tuple(labels.shape)}, "
-            f"expected torch.int64 and ({len(inputs)},), one for each input"
-        )
-    if inputs.dtype == torch.uint8 or (inputs.is_floating_point() and inputs.dtype != dtype):
-        raise InputError(
-            f"got inputs of dtype {inputs.dtype}, expected the model's {dtype}; "
-            "convert them as in training, for images (x.float() / 255 - mean) / std"
-        )
+def _checked(inputs: Arguments, dtype: torch.dtype) -> Arguments:
+    for name, values in inputs.named.items():
+        what = f"inputs {name!r}" if name else "inputs"
+        if values.dim() == 0 or len(values) == 0:
+            raise InputError(f"got {what} of shape {tuple(values.shape)}, expected at least one sample (N, ...)")
+        if values.dtype == torch.uint8 or (values.is_floating_point() and values.dtype != dtype):
+            raise InputError(
+                f"got {what} of dtype {values.dtype}, expected the model's {dtype}; "
+                "convert them as in training, for images (x.float() / 255 - mean) / std"
+            )
+    return inputs
 
 
-def _finite(inputs: Tensor, positions: Tensor) -> Tensor:
-    if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
-        bad = [int(p) for p, row in zip(positions, inputs) if not bool(torch.isfinite(row).all())]
-        raise InputError(
-            f"{len(bad)} of {len(inputs)} inputs hold NaN or infinite values, the first of them at {bad[0]}; "
-            "clean or leave them out first"
-        )
+def _finite(inputs: Arguments, positions: Tensor) -> Arguments:
+    for values in inputs.named.values():
+        good = torch.isfinite(values).flatten(1).all(1) if values.is_floating_point() else torch.ones(len(values))
+        if not good.all():
+            raise InputError(
+                f"{int((~good).sum())} of {len(values)} inputs hold NaN or infinite values, the first of them at "
+                f"{int(positions[good.cpu().int().argmin()])}; clean or leave them out first"
+            )
     return inputs
 
 
 @dataclass(frozen=True)
 class _Rows:
-    tensor: Tensor
+    arguments: Arguments
 
-    def __call__(self, positions: Tensor) -> Tensor:
-        return _finite(self.tensor[positions], positions)
+    def __call__(self, positions: Tensor) -> Arguments:
+        return _finite(self.arguments[positions], positions)
 
 
 @dataclass(frozen=True)
@@ -193,14 +201,14 @@ class _Cast:
     read: Callable[[Tensor], Tensor]
     dtype: torch.dtype
 
-    def __call__(self, positions: Tensor) -> Tensor:
-        return _finite(self.read(positions).to(self.dtype), positions)
+    def __call__(self, positions: Tensor) -> Arguments:
+        return _finite(Arguments.of(self.read(positions).to(self.dtype)), positions)
 
 
 @dataclass(frozen=True)
 class _Subset:
-    read: Callable[[Tensor], Tensor]
+    read: Callable[[Tensor], Arguments]
     positions: Tensor
 
-    def __call__(self, positions: Tensor) -> Tensor:
+    def __call__(self, positions: Tensor) -> Arguments:
         return self.read(self.positions[positions])

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from resdyn.arguments import Arguments
 from resdyn.errors import InputError
 from resdyn.probes.sample import Layout, padded, state_sizes, to_numpy
 from resdyn.probes.trajectory import logits_of
 
-Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+Batches = Callable[[], Iterable[tuple[Arguments, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Features:
         means, counts = self._means(stream, batches, n_classes, classifier is not None, tick)
         scatters = [Scatter(mean, counts) for mean in means]
         for x, y in batches():
-            states = stream.states(x)
+            states = stream.states(*x.args, **x.kwargs)
             answers = _answers(states.output, n_classes)
             for scatter, h in zip(scatters, _layers(states, classifier is not None)):
                 scatter.add(h, y, answers)
@@ -82,7 +83,7 @@ class Features:
         sums: list[Tensor] = []
         counts: Tensor | float = 0.0
         for x, y in batches():
-            layers = _layers(stream.states(x), with_features)
+            layers = _layers(stream.states(*x.args, **x.kwargs), with_features)
             members = _members(y, n_classes).to(layers[0].device)
             sums = sums or [torch.zeros_like(members.T @ h) for h in layers]
             for total, h in zip(sums, layers):

@@ -58,11 +58,12 @@ def find_joins(graph: DataGraph) -> tuple[list[Join], fx.Node | None]:
 
     Of all pairs (input, output) of the model the one with the most blocks is taken: a mask is no input of the
     stream. Where several outputs have equally many, it is the one computed from the others (logits rather than
-    hidden states), else the first.
+    hidden states), else the first. A single number, such as a loss, is an output of the batch and not of a sample.
     """
     best: tuple[list[Join], fx.Node | None] = ([], None)
+    targets = [node for node in graph.outputs if (value := tensor_of(node)) is not None and value.dim() > 0]
     for source in graph.inputs:
-        for target in graph.outputs:
+        for target in targets or graph.outputs:
             joins = joins_between(graph, stream_sources(source), target)
             if len(joins) > len(best[0]) or (len(joins) == len(best[0]) and _follows(target, best[1])):
                 best = (joins, target)

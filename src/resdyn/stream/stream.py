@@ -268,10 +268,10 @@ def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, An
     return stream
 
 
-def check_current(stream: ResidualStream, *args: Any) -> None:
+def check_current(stream: ResidualStream, *args: Any, **kwargs: Any) -> None:
     """A stream holds what was a number when it was found; where such a number has changed since, so has the model."""
     advice = "something in the model that is no tensor has changed since the stream was found: find it again"
-    _check_output(stream, stream.states(*args).output, args, {}, advice)
+    _check_output(stream, stream.states(*args, **kwargs).output, args, kwargs, advice)
 
 
 def _check_output(
@@ -280,13 +280,17 @@ def _check_output(
     copied, named = copies((args, kwargs))
     with torch.no_grad(), sdpa_math(), unchanged(stream.model):
         returned = tensors_of(stream.model(*copied, **named))
-    tensors = [value for value in returned if value.numel() == output.numel()]
-    error = min((relative_error(output, value) for value in tensors), default=float("inf"))
-    limit = 10 * tolerance(stream._trace.precision)
-    if not error <= limit:
+    name, limit = type(stream.model).__name__, 10 * tolerance(stream._trace.precision)
+    errors = [relative_error(output, value) for value in returned if value.numel() == output.numel()]
+    if not errors:
         raise ComputationError(
-            f"the exported graph of {type(stream.model).__name__} does not reproduce the model on {len(output)} "
-            f"sample(s): its output differs by {error:.1e} (expected at most {limit:.1e}); {advice}"
+            f"{name} returns no tensor of shape {tuple(output.shape)} for {len(output)} sample(s), as its exported "
+            f"graph does; {advice}"
+        )
+    if not any(error <= limit for error in errors):
+        raise ComputationError(
+            f"the exported graph of {name} does not reproduce the model on {len(output)} sample(s): its output differs "
+            f"by {min(errors):.1e} (expected at most {limit:.1e}); {advice}"
         )
 
 

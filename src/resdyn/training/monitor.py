@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from resdyn.errors import InputError
 from resdyn.metrics.summary import Metric
 from resdyn.probes import Probe, resolve_probes
+from resdyn.selection import Data
 from resdyn.training.account import Account
-from resdyn.training.questions import Batch, Questions, fixed_batch, names
+from resdyn.training.questions import Questions, fixed_batch, names
 from resdyn.training.undisturbed import settle, undisturbed, unwrapped
 
 MonitorState = dict[str, Any]
@@ -95,12 +96,12 @@ class Monitor:
         self._since = 0.0
 
     def init(
-        self, model: nn.Module, inputs: Batch, labels: Tensor | None = None, *, at: int = 0,
+        self, model: nn.Module, inputs: Data, labels: Tensor | None = None, *, at: int = 0,
         state: MonitorState | None = None,
     ) -> MonitorState:  # fmt: skip
         """The state with its first row, of the network as it is; or `state`, saved earlier, to go on with.
 
-        inputs: tensors, a tuple (inputs, labels), images or windows of text; without labels nothing is said about
+        inputs: whatever `resdyn.capture` takes as data; without labels nothing is said about
         classes. at: the epochs or steps done. The state is plain: numbers, text, lists and dicts, for JSON and
         checkpoints. Errors: whatever measuring raises, such as InputError for a batch that does not fit the model.
         """

@@ -12,31 +12,33 @@ import torch
 from torch import Tensor, nn
 
 from resdyn.capture import capture
-from resdyn.data import ImageData, TokenData
+from resdyn.data import ImageData
 from resdyn.errors import ComputationError, InputError
 from resdyn.metrics import summarize
 from resdyn.metrics.summary import Metric
 from resdyn.probes import Probe, Singular, resolve_probes
 from resdyn.probes.sample import model_device, model_dtype
-from resdyn.selection import LabelledInputs, labelled_inputs
+from resdyn.selection import Data, LabelledInputs, labelled_inputs
 from resdyn.stream import ResidualStream, find_stream
 from resdyn.stream.stream import check_current
 
-Batch = Tensor | tuple[Tensor, Tensor] | ImageData | TokenData
 TRIPLETS = 10
 
 
-def fixed_batch(inputs: Batch, labels: Tensor | None) -> Batch:
+def fixed_batch(inputs: Data, labels: Tensor | None) -> Data:
     """A batch as `capture` takes it, its tensors out of a loop's reach."""
-    if isinstance(inputs, Tensor):
-        copied = inputs.detach().clone()
-        return copied if labels is None else (copied, labels.detach().clone())
-    if labels is not None:
-        raise InputError(f"got labels beside inputs of type {type(inputs).__name__}, expected them beside a tensor")
-    if isinstance(inputs, tuple):
-        copies: Any = tuple(part.detach().clone() if isinstance(part, Tensor) else part for part in inputs)
-        return copies
-    return inputs
+    if labels is not None and not isinstance(inputs, Tensor | Mapping):
+        raise InputError(f"got labels beside inputs of type {type(inputs).__name__}, expected them beside tensors")
+    data: Any = inputs if labels is None else (inputs, labels)
+    if isinstance(data, tuple):
+        return tuple(_copied(part) for part in data)  # type: ignore[return-value]
+    return _copied(data)
+
+
+def _copied(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {name: _copied(value) for name, value in part.items()}
+    return part.detach().clone() if isinstance(part, Tensor) else part
 
 
 class Questions:
@@ -47,7 +49,7 @@ class Questions:
     """
 
     def __init__(
-        self, data: Batch, probes: tuple[Probe, ...] | None, samples: int, seed: int, options: Mapping[str, Any]
+        self, data: Data, probes: tuple[Probe, ...] | None, samples: int, seed: int, options: Mapping[str, Any]
     ) -> None:
         self.data, self.samples, self.seed, self.options = data, samples, seed, options
         self.fit = probes is None
@@ -68,7 +70,8 @@ class Questions:
         """Whether the stream at hand no longer computes what the model does: a number in its code has changed."""
         assert self._stream is not None
         try:
-            check_current(self._stream, self._inputs(model).read(torch.tensor([0])).to(model_device(model)))
+            first = self._inputs(model).read(torch.tensor([0])).to(model_device(model))
+            check_current(self._stream, *first.args, **first.kwargs)
         except ComputationError:
             return True
         return False
@@ -77,7 +80,8 @@ class Questions:
         """Find the stream, at two samples, so that a model which mixes the samples of a batch is noticed."""
         inputs = self._inputs(model)
         two = inputs.read(torch.arange(min(2, len(inputs)))).to(model_device(model))
-        self._stream = find_stream(model, two, granularity=self.options.get("granularity", "join"))
+        granularity = self.options.get("granularity", "join")
+        self._stream = find_stream(model, *two.args, granularity=granularity, **two.kwargs)
         self._shapes = _shapes(model)
 
     def answers(self, model: nn.Module, group: tuple[Probe, ...]) -> list[Metric]:
