@@ -17,6 +17,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import resdyn  # noqa: E402
-from zoo import FAMILIES, Family, missing  # noqa: E402
+from zoo import FAMILIES, Family, Inputs, fed, missing  # noqa: E402
 
 PACKAGES = ("torch", "transformers", "timm", "torchvision")
 HEADER = "| family | blocks | states | skip | gate | verified | captured | seconds |\n|---|---|---|---|---|---|---|---|"
@@ -46,7 +47,7 @@ def row(family: Family) -> str:
     start = time.perf_counter()
     try:
         model, x = family.built(torch.float32)
-        stream = resdyn.find_stream(model, x)
+        stream = fed(partial(resdyn.find_stream, model), x)
     except Exception as error:
         return line(family.name, "0", "", "", "", f"no: {type(error).__name__}: {one_line(error)}", "no", start)
     captured = "yes"
@@ -60,7 +61,7 @@ def row(family: Family) -> str:
     return line(family.name, blocks, ", ".join(shapes), *kinds, "yes", captured, start)
 
 
-def capture(stream: resdyn.ResidualStream, x: torch.Tensor) -> None:
+def capture(stream: resdyn.ResidualStream, x: Inputs) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data, store = (x, torch.tensor([0])), Path(folder) / "zoo.zarr"
         probes = "trajectory,singular(k=3)"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.func import jacrev
 
+from resdyn.arguments import Arguments
 from resdyn.errors import InputError
 from resdyn.nets import ResidualCNN, ResidualMLP
 from resdyn.probes import Coupling, Features, Sample, Singular, Trajectory, fit_probes, parse_probes, resolve_probes
@@ -174,7 +175,7 @@ def features_of(stream, data, batch_size, classes=CLASSES):
     inputs, labels = data
 
     def batches():
-        return zip(inputs.split(batch_size), labels.split(batch_size))
+        return zip(map(Arguments.of, inputs.split(batch_size)), labels.split(batch_size))
 
     return Features(batch_size).measure(stream, batches, classes)
 

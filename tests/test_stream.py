@@ -732,3 +732,94 @@ def test_a_dataclass_may_hold_the_output():
             return Output(None, super().forward(x))
 
     assert len(resdyn.find_stream(Net().eval(), torch.randn(2, 4))) == 2
+
+
+class Bypassed(nn.Module):
+    """A long skip around short ones, as networks that restore images have."""
+
+    def __init__(self, depth: int = 5) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 4)
+        self.body = nn.Sequential(*(ResidualMLPBlock(4) for _ in range(depth)), nn.Linear(4, 4))
+        self.tail = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.head(x)
+        return self.tail(h + self.body(h))
+
+
+class ResidualMLPBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return h + torch.tanh(self.inner(h))
+
+
+def test_blocks_that_a_longer_skip_hides_are_noted_and_can_be_named(tmp_path):
+    model, x = Bypassed().double().eval(), torch.randn(2, 3, dtype=torch.float64)
+    stream = resdyn.find_stream(model, x)
+    assert len(stream) == 1
+    (note,) = stream.notes
+    assert "block 0" in note
+    assert "5 in all" in note
+    assert note.endswith("body.0, body.1, body.2, ..., body.4")
+    assert note in str(stream)
+    assert note in resdyn.capture(model, x, "trajectory", tmp_path / "a.zarr", samples=1, quiet=True).attrs["notes"]
+    inner = resdyn.stream_from_blocks(model, [f"body.{i}" for i in range(5)], x)
+    assert not inner.notes
+    torch.testing.assert_close(inner.states(x)[5], model.body[:5](model.head(x)))
+
+
+def test_a_block_with_a_single_skip_inside_is_no_chain():
+    model = Bypassed(depth=1).eval()
+    assert not resdyn.find_stream(model, torch.randn(2, 3)).notes
+
+
+class Drawing(nn.Module):
+    """Hides half of its state, another half in every pass unless it is told which."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = ResidualMLPBlock(2)
+
+    def forward(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        noise = torch.rand(len(x), 4) if noise is None else noise
+        shown = torch.gather(x, 1, noise.argsort(1)[:, :2])
+        return self.inner(shown)
+
+
+def test_a_model_that_draws_random_numbers_is_refused_even_where_two_passes_agree():
+    model, x = Drawing().eval(), torch.ones(2, 4)
+    with pytest.raises(ComputationError, match=r"draws random numbers \(rand\).*never the same"):
+        resdyn.find_stream(model, x)
+    assert len(resdyn.find_stream(model, x, noise=torch.rand(2, 4))) == 1
+
+
+@pytest.mark.parametrize(("p", "fine"), [(0.0, True), (0.5, False)])
+def test_a_dropout_that_is_on_is_named_unless_it_drops_nothing(p, fine):
+    class Dropping(ResidualMLPBlock):
+        def forward(self, h: torch.Tensor) -> torch.Tensor:
+            return h + torch.nn.functional.dropout(self.inner(h), p, training=True)
+
+    model = nn.Sequential(nn.Linear(3, 2), Dropping(2)).eval()
+    if fine:
+        assert len(resdyn.find_stream(model, torch.randn(2, 3))) == 1
+        return
+    with pytest.raises(ComputationError, match=r"draws random numbers .* in 1"):
+        resdyn.find_stream(model, torch.randn(2, 3))
+
+
+def test_a_block_that_reads_an_encoder_does_not_count_its_parameters():
+    class Crossing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.inner = nn.Linear(3, 2), nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+            return x + self.inner(x) * self.encoder(source)
+
+    stream = resdyn.find_stream(Crossing().eval(), torch.randn(2, 2), torch.randn(2, 3))
+    assert stream[0].num_parameters == 6
+    assert stream[0].needs_inputs

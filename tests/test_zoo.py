@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 import resdyn
 from resdyn.errors import ResdynError
 from resdyn.stream.jacobian import block_jacobian
-from zoo import FAMILIES, PAGE_ONLY, missing
+from zoo import FAMILIES, PAGE_ONLY, fed, missing
 
 KNOWN = [family for family in FAMILIES if not family.refused and family.name not in PAGE_ONLY]
 REFUSED = [family for family in FAMILIES if family.refused]
@@ -28,7 +29,7 @@ def found(request):
     if reason := missing(family.package):
         pytest.skip(reason)
     model, x = family.built(torch.float64 if family.double else torch.float32)
-    return family, resdyn.find_stream(model, x), x
+    return family, fed(partial(resdyn.find_stream, model), x), x
 
 
 @pytest.mark.filterwarnings("default")
@@ -45,7 +46,7 @@ def test_jacobians_keep_the_contract(found):
     Beside the model's own state, which may lie on the kink of a ReLU (where all inputs of a unit are 0).
     """
     _, stream, x = found
-    states = stream.states(x).sample(0)
+    states = fed(stream.states, x).sample(0)
     for block in stream.blocks[:2]:
         generator, eps = torch.Generator().manual_seed(0), torch.finfo(block.precision).eps
         m, n = (math.prod(shape) for shape in (block.shape_out, block.shape_in))
@@ -80,5 +81,5 @@ def test_what_has_no_stream_is_refused_in_one_line(family):
         pytest.skip(reason)
     model, x = family.built(torch.float32)
     with pytest.raises(ResdynError, match=family.refused) as refusal:
-        resdyn.find_stream(model, x)
+        fed(partial(resdyn.find_stream, model), x)
     assert "\n" not in str(refusal.value)

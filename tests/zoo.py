@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Built = tuple[nn.Module, Tensor]
+Inputs = Tensor | dict[str, Tensor]
+Built = tuple[nn.Module, Inputs]
 
 
 @dataclass(frozen=True)
 class Family:
-    """`build` returns a model in eval mode and its input.
+    """`build` returns a model in eval mode and its input, or its inputs by name.
 
     blocks: how many the layer count of the configuration implies. refused: words of the reason why there is no
     stream. package: what the builder imports. double: whether the model runs in float64 too.
@@ -37,7 +38,17 @@ class Family:
         """Model and input with floating-point numbers of this precision, the same at every call."""
         torch.manual_seed(0)
         model, x = self.build()
-        return model.eval().to(dtype), x.to(dtype) if x.is_floating_point() else x
+        inputs = {name: in_precision(values, dtype) for name, values in x.items()} if isinstance(x, dict) else x
+        return model.eval().to(dtype), inputs if isinstance(inputs, dict) else in_precision(inputs, dtype)
+
+
+def in_precision(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values.to(dtype) if values.is_floating_point() else values
+
+
+def fed(function: Callable[..., Any], inputs: Inputs) -> Any:
+    """What a model, a stream's `states` or `find_stream` of a model returns for inputs of either kind."""
+    return function(**inputs) if isinstance(inputs, dict) else function(inputs)
 
 
 @cache
@@ -71,11 +82,15 @@ def tokens() -> Tensor:
     return torch.randint(3, 60, (1, 6))
 
 
+def two_texts() -> dict[str, Tensor]:
+    return {"input_ids": tokens(), "attention_mask": torch.tensor([[1, 1, 1, 1, 0, 0]]), "decoder_input_ids": tokens()}
+
+
 def waveform() -> Tensor:
     return torch.randn(1, 100)
 
 
-def configured(config: str, head: str, sizes: dict[str, Any], example: Callable[[], Tensor]) -> Callable[[], Built]:
+def configured(config: str, head: str, sizes: dict[str, Any], example: Callable[[], Inputs]) -> Callable[[], Built]:
     """A builder of a transformers model from its configuration class; an `AutoModel...` finds the model's class."""
 
     def build() -> Built:
@@ -119,9 +134,12 @@ def cnn(name: str, blocks: int, head: str = CLASSIFIER, refused: str = "", **siz
     return Family(name, "vision", configured(name, head, sizes, images), blocks, refused)
 
 
-def vit(name: str, blocks: int = 4, head: str = CLASSIFIER, **sizes: Any) -> Family:
+def vit(
+    name: str, blocks: int = 4, head: str = CLASSIFIER, example: Callable[[], Inputs] = images, refused: str = "",
+    **sizes: Any,
+) -> Family:  # fmt: skip
     sizes = BODY | {"image_size": 32, "patch_size": 16} | sizes
-    return Family(name, "vision", configured(name, head, sizes, images), blocks)
+    return Family(name, "vision", configured(name, head, sizes, example), blocks, refused)
 
 
 def text(
@@ -143,6 +161,11 @@ def audio(
     name: str, blocks: int, head: str = "AutoModel", example: Callable[[], Tensor] = waveform, **sizes: Any
 ) -> Family:
     return Family(name, "audio", configured(name, head, SPEECH | sizes, example), blocks)
+
+
+def halves(name: str, head: str, example: Callable[[], Inputs] = two_texts, refused: str = "", **sizes: Any) -> Family:
+    """An encoder and a decoder of two layers: the stream is the decoder's, of three blocks a layer."""
+    return Family(name, "encoder and decoder", configured(name, head, WORDS | sizes, example), 6, refused)
 
 
 def state_space(name: str, blocks: int, base: dict[str, Any] = STATE, double: bool = True, **sizes: Any) -> Family:
@@ -191,10 +214,14 @@ VISION = [
     vit("DeiT", head="DeiTForImageClassification"),
     vit("Dinov2"),
     vit("Beit"),
-    vit("ViTMAE", head="AutoModel"),
+    # The patches that it hides are those of the least noise, drawn anew in every pass unless it is given.
+    vit("ViTMAE", head="AutoModel", example=lambda: {"pixel_values": images(), "noise": torch.rand(1, 4)}),
     vit("DINOv3ViT", head="AutoModel"),
     vit("CLIPVision", head="AutoModel"),
     vit("SiglipVision", 5, head="AutoModel"),  # its pooling ends in an MLP with a skip
+    # How many patches it looks at is a number that it computes from the values of a mask.
+    vit("Vilt", 0, "AutoModel", lambda: {"input_ids": tokens(), "pixel_values": images()}, "could not be exported",
+        **WORDS, max_position_embeddings=16),
 ]  # fmt: skip
 TEXTS = [
     text("Bert"),
@@ -302,12 +329,21 @@ TORCHVISION = [
     torchvision("DenseNet", 0, 4, (2, 2), 8, refused=NO_SKIPS),
     torchvision("ShuffleNetV2", 0, [1, 1, 1], [4, 8, 16, 32, 64], refused=NO_SKIPS),
 ]
-FAMILIES = [*VISION, *TEXTS, *DECODERS, *EXPERTS, *AUDIO, *STATE_SPACES, *TIMM, *TORCHVISION]
+BOTH = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}  # fmt: skip
+HALVES = [
+    halves("Bart", "BartModel", **BOTH, max_position_embeddings=32),
+    halves("Marian", "MarianMTModel", **BOTH, max_position_embeddings=32, decoder_start_token_id=0),
+    halves("T5", "T5ForConditionalGeneration", d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2),
+    halves("Whisper", "WhisperModel", **BOTH, num_mel_bins=8, max_source_positions=10, max_target_positions=16,
+           example=lambda: {"input_features": torch.randn(1, 8, 20), "decoder_input_ids": tokens()}),
+]  # fmt: skip
+FAMILIES = [*VISION, *TEXTS, *DECODERS, *EXPERTS, *HALVES, *AUDIO, *STATE_SPACES, *TIMM, *TORCHVISION]
 # Relatives of families that stay: the page shows them, the tests leave them out to take minutes and not more.
 PAGE_ONLY = {
     "PvtV2", "Swinv2", "SwiftFormer", "FocalNet", "ViTMAE", "Cvt", "RoFormer", "Esm", "Canine", "Nystromformer",
     "XLNet", "MobileBert", "CLIPText", "RobertaPreLayerNorm", "GPTNeo", "XGLM", "BioGpt", "Nemotron", "Starcoder2",
     "Glm4", "Olmo", "Granite", "Gemma", "Olmoe", "GraniteMoe", "Qwen3Moe", "WavLM", "SEW", "Rwkv",
     "Levit", "ConvBert", "Electra", "StableLm", "Phi3", "FalconMamba", "Hubert", "DINOv3ViT", "Roberta", "Qwen2",
-    "Mistral", "Olmo2", "Gemma2", "Deberta", "CLIPVision", "Beit", "Mpt", "Phi", "ConvNext", "RegNet",
+    "Mistral", "Marian", "Olmo2", "Gemma2", "Deberta", "CLIPVision", "Beit", "Mpt", "Phi", "ConvNext", "RegNet",
 }  # fmt: skip

@@ -31,7 +31,7 @@ from resdyn.progress import shown
 from resdyn.selection import Data, LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.inputs import check_model
-from resdyn.stream.stream import check_current
+from resdyn.stream.verify import check_current
 
 IN_SINGLE = ("singular", "coupling", "spectrum")
 DEFAULT_PROBES = "trajectory,singular,coupling,spectrum,features"
@@ -208,7 +208,7 @@ def _provenance(
     plan: Plan, command: str | None, notes: Sequence[str], training: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     device = model_device(plan.stream.model)
-    known = [*(plan.model.notes if isinstance(plan.model, LoadedModel) else ()), *plan.data.notes, *plan.notes]
+    of_model = plan.model.notes if isinstance(plan.model, LoadedModel) else ()
     return {
         "model": plan.model_name,
         "versions": {
@@ -225,6 +225,6 @@ def _provenance(
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
         "command": shlex.join(sys.argv) if command is None else command,
-        "notes": [*known, *notes],
+        "notes": [*of_model, *plan.stream.notes, *plan.data.notes, *plan.notes, *notes],
         "training": list(training),
     }

@@ -80,7 +80,7 @@ def inspect(model: str, /, *, weights: Weights = None, blocks: Blocks = (), data
     loaded = _load(model, weights)
     stream = _stream(loaded, blocks, None if data is None else load_data(data, root=data_root), granularity)
     if json:
-        print_json({"model": loaded.name, "weights_hash": loaded.weights_hash, "notes": list(loaded.notes),
+        print_json({"model": loaded.name, "weights_hash": loaded.weights_hash, "notes": [*loaded.notes, *stream.notes],
                     "num_parameters": stream.num_parameters, "blocks": stream.describe()})  # fmt: skip
     else:
         print_stream(stream, loaded.notes)

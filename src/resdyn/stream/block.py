@@ -65,9 +65,8 @@ class ResidualBlock:
         self.skip_kind = join.skip_kind
         self.gate_kind = gate_name(between(graph, [join.total], [join.out]))
         self.square = numel(self.shape_in) == numel(self.shape_out)
-        self.num_parameters = sum(
-            p.numel() for name, p in graph.model.named_parameters() if name in set(self._whole.parameters)
-        )
+        read = set(self._whole.parameters)
+        self.num_parameters = sum(p.numel() for name, p in graph.model.named_parameters() if name in read)
 
     @property
     def needs_inputs(self) -> tuple[str, ...]:

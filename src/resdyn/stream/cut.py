@@ -76,8 +76,12 @@ class Cut:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Dotted names of the model's parameters and buffers that the cut reads."""
-        behind = reach(self.leaves, lambda node: node.all_input_nodes)
+        """Dotted names of the model's parameters and buffers that the cut reads, as they are or computed with.
+
+        Not those behind a value that depends on the model's inputs: an encoder is no part of the block that reads it.
+        """
+        moving = reach(self.graph.inputs, lambda node: node.users)
+        behind = reach([leaf for leaf in self.leaves if leaf not in moving], lambda node: node.all_input_nodes)
         return tuple(name for node, name in self.graph.parameters.items() if node in behind)
 
     @property

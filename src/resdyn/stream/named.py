@@ -17,7 +17,8 @@ from resdyn.stream.graph import DataGraph, export_graph, tensor_of
 from resdyn.stream.inputs import Signature, check_model, check_runs
 from resdyn.stream.operations import is_flow, node_modules
 from resdyn.stream.rewriting import aten
-from resdyn.stream.stream import ResidualStream, verified
+from resdyn.stream.stream import ResidualStream
+from resdyn.stream.verify import verified
 
 Skip = Literal["auto", "none"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import fx
 
 from resdyn.stream.graph import is_floating, tensor_of
@@ -37,11 +38,23 @@ GATE_NAMES = {
     "frozen_batch_norm": "batchnorm", "batch_norm": "batchnorm",
 }  # fmt: skip
 
+OFF = (0, False)
+
 
 def operation(node: fx.Node) -> str:
     """The bare name of a node's operation: `relu` for `aten.relu.default`."""
     name = getattr(node.target, "__name__", str(node.target))
     return name.removeprefix("aten.").split(".")[0]
+
+
+def is_random(node: fx.Node) -> bool:
+    """Whether an operation draws random numbers; a dropout that is switched off draws none."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    arguments = node.target._schema.arguments  # type: ignore[union-attr]
+    given = {known.name: known.default_value for known in arguments if known.has_default_value()}
+    given |= dict(zip((known.name for known in arguments), node.args)) | node.kwargs
+    return not any(given.get(name) in OFF for name in ("p", "dropout_p", "train", "training"))
 
 
 def is_neutral(node: fx.Node) -> bool:

@@ -83,7 +83,7 @@ class TokenStream:
         self.position = plain_position(position)
         self._to, self._of = _checked(self.position, tokens)
         self.model, self.signature = whole.model, whole.signature
-        self.named, self.granularity = whole.named, whole.granularity
+        self.named, self.granularity, self.notes = whole.named, whole.granularity, whole.notes
         self.blocks = [TokenBlock(block, block.shape_in[1:], block.shape_out[1:]) for block in whole]
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class TokenStream:
 
     def _repr_html_(self) -> str:
         title = f"{type(self.model).__name__} at position {self.position}"
-        return stream_html(title, self.describe(), self.num_parameters)
+        return stream_html(title, self.describe(), self.num_parameters, self.notes)
 
     @property
     def num_parameters(self) -> int:

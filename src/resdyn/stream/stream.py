@@ -9,26 +9,28 @@ import torch
 from torch import Tensor, fx, nn
 
 from resdyn.errors import ComputationError, InputError
-from resdyn.progress import stage, track
+from resdyn.progress import stage
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import Join, find_joins
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
-from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, sdpa_math, tensor_of, tensors_of, unchanged
-from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, copies
+from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, sdpa_math, tensor_of
+from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
+from resdyn.stream.nested import hidden_blocks
 from resdyn.stream.operations import is_neutral, operation
 from resdyn.stream.position import Position, TokenStream
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_html, stream_table
-from resdyn.stream.verify import relative_error, tolerance, verify_block
+from resdyn.stream.verify import relative_error, tolerance, verified
 
 
 class ResidualStream:
     """The residual blocks of a model in order, h_{i+1} = gate_i(skip_i(h_i) + F_i(h_i)), i = 0..L-1.
 
     Made by `find_stream` or `stream_from_blocks` (then `named` holds the paths and the kind of skip that were
-    given, else None). `granularity`: "join" or "layer" (see `find_stream`). `len(stream)` is L, `stream[i]` and
+    given, else None). `granularity`: "join" or "layer" (see `find_stream`). `notes`: what a reader must know, such as
+    blocks that lie inside the branch of another. `len(stream)` is L, `stream[i]` and
     `stream.blocks[i]` the blocks, `print(stream)` a table.
     """
 
@@ -42,11 +44,13 @@ class ResidualStream:
         signature: Signature,
         named: tuple[tuple[str, ...], str] | None = None,
         granularity: Granularity = "join",
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.model: nn.Module = graph.model
         self.signature = signature
         self.named = named
         self.granularity: Granularity = granularity
+        self.notes = notes
         self._graph = graph
         self._target = target
         self._stages = state_stages(joins)
@@ -70,13 +74,13 @@ class ResidualStream:
         return self.blocks[index]
 
     def __str__(self) -> str:
-        return stream_table(type(self.model).__name__, self.describe(), self.num_parameters)
+        return stream_table(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
 
     def __repr__(self) -> str:
         return f"ResidualStream({type(self.model).__name__}, {len(self)} blocks)"
 
     def _repr_html_(self) -> str:
-        return stream_html(type(self.model).__name__, self.describe(), self.num_parameters)
+        return stream_html(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
 
     @property
     def num_parameters(self) -> int:
@@ -243,55 +247,8 @@ def find_stream(
         )
     if granularity == "layer":
         joins = merge_layers(graph, joins)
-    return verified(
-        ResidualStream(graph, joins, target, signature, granularity=granularity), example_args, example_kwargs
-    )
-
-
-def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResidualStream:
-    """The same stream, once its graph and each of its blocks reproduce the model.
-
-    The output is compared for the whole example batch, which shows whether samples influence each other; blocks
-    are compared at the first sample.
-    """
-    one, named = stream.signature.one_sample(args, kwargs)
-    states = stream.states(*one, **named)
-    _check_output(stream, states.output, one, named, "is something random in the model?")
-    if (batch := stream.states(*args, **kwargs)).num_samples > 1:
-        advice = (
-            "samples influence each other, or an input does not carry the batch in its first dimension; find the "
-            "stream with one sample if that is meant"
-        )
-        _check_output(stream, batch.output, args, kwargs, advice)
-    for block in track(stream.blocks, "verifying the blocks"):
-        verify_block(block, states[block.index][0], states.outputs[block.index][0], states.inputs)
-    return stream
-
-
-def check_current(stream: ResidualStream, *args: Any, **kwargs: Any) -> None:
-    """A stream holds what was a number when it was found; where such a number has changed since, so has the model."""
-    advice = "something in the model that is no tensor has changed since the stream was found: find it again"
-    _check_output(stream, stream.states(*args, **kwargs).output, args, kwargs, advice)
-
-
-def _check_output(
-    stream: ResidualStream, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], advice: str
-) -> None:
-    copied, named = copies((args, kwargs))
-    with torch.no_grad(), sdpa_math(), unchanged(stream.model):
-        returned = tensors_of(stream.model(*copied, **named))
-    name, limit = type(stream.model).__name__, 10 * tolerance(stream._trace.precision)
-    errors = [relative_error(output, value) for value in returned if value.numel() == output.numel()]
-    if not errors:
-        raise ComputationError(
-            f"{name} returns no tensor of shape {tuple(output.shape)} for {len(output)} sample(s), as its exported "
-            f"graph does; {advice}"
-        )
-    if not any(error <= limit for error in errors):
-        raise ComputationError(
-            f"the exported graph of {name} does not reproduce the model on {len(output)} sample(s): its output differs "
-            f"by {min(errors):.1e} (expected at most {limit:.1e}); {advice}"
-        )
+    stream = ResidualStream(graph, joins, target, signature, granularity=granularity, notes=hidden_blocks(graph, joins))
+    return verified(stream, example_args, example_kwargs)
 
 
 def state_stages(joins: list[Join]) -> tuple[int, ...]:

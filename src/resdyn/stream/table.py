@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from resdyn._html import table
@@ -9,8 +10,8 @@ from resdyn._html import table
 HEADER = ("block", "module", "parts", "state in", "state out", "skip", "gate", "square", "parameters")
 
 
-def stream_table(model: str, blocks: list[dict[str, Any]], parameters: int) -> str:
-    """Aligned plain text: a line of summary, a header, one line a block, a rule before each new stage."""
+def stream_table(model: str, blocks: list[dict[str, Any]], parameters: int, notes: Sequence[str] = ()) -> str:
+    """Aligned plain text: a line of summary, a header, one line a block, a rule before each new stage, notes."""
     rows = [_row(block) for block in blocks]
     widths = [max(len(row[column]) for row in [HEADER, *rows]) for column in range(len(HEADER))]
     lines = [_line(HEADER, widths), _line(["-" * width for width in widths], widths)]
@@ -19,13 +20,14 @@ def stream_table(model: str, blocks: list[dict[str, Any]], parameters: int) -> s
         if block["transition"]:
             lines.append("  (transition)")
     count = f"{len(blocks)} residual block{'s' if len(blocks) != 1 else ''}"
-    return "\n".join([f"{model}: {count}, {parameters:,} parameters", "", *lines])
+    below = [line for note in notes for line in ("", f"note: {note}")]
+    return "\n".join([f"{model}: {count}, {parameters:,} parameters", "", *lines, *below])
 
 
-def stream_html(model: str, blocks: list[dict[str, Any]], parameters: int) -> str:
+def stream_html(model: str, blocks: list[dict[str, Any]], parameters: int, notes: Sequence[str] = ()) -> str:
     """The same as an HTML table for notebooks."""
     caption = f"{model}: {len(blocks)} residual block{'s' if len(blocks) != 1 else ''}, {parameters:,} parameters"
-    return table(caption, HEADER, [_row(block) for block in blocks])
+    return table(caption, HEADER, [_row(block) for block in blocks], "; ".join(notes))
 
 
 def _row(block: dict[str, Any]) -> tuple[str, ...]:

@@ -1,15 +1,24 @@
-"""Every block is checked before anybody uses it; what fails is refused by name."""
+"""A stream and each of its blocks are checked before anybody uses them; what fails is refused by name."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from resdyn.errors import ComputationError
+from resdyn.progress import track
 from resdyn.stream.block import Kind, ResidualBlock
+from resdyn.stream.cut import reach
+from resdyn.stream.graph import sdpa_math, tensors_of, unchanged
+from resdyn.stream.inputs import copies
 from resdyn.stream.jacobian import block_jacobian
+from resdyn.stream.operations import is_random, node_modules, operation
+
+if TYPE_CHECKING:
+    from resdyn.stream.stream import ResidualStream
 
 VERIFIED_KINDS: tuple[Kind, ...] = ("gated", "block")
 
@@ -17,6 +26,67 @@ VERIFIED_KINDS: tuple[Kind, ...] = ("gated", "block")
 def tolerance(dtype: torch.dtype) -> float:
     """Relative deviation that rounding can explain: eps^(2/3) (2e-5 in float32, 4e-11 in float64)."""
     return math.pow(torch.finfo(dtype).eps, 2 / 3)
+
+
+def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResidualStream:
+    """The same stream, once its graph and each of its blocks reproduce the model.
+
+    The output is compared for the whole example batch, which shows whether samples influence each other; blocks
+    are compared at the first sample.
+    """
+    _check_repeatable(stream)
+    one, named = stream.signature.one_sample(args, kwargs)
+    states = stream.states(*one, **named)
+    _check_output(stream, states.output, one, named, "is something random in the model?")
+    if (batch := stream.states(*args, **kwargs)).num_samples > 1:
+        advice = (
+            "samples influence each other, or an input does not carry the batch in its first dimension; find the "
+            "stream with one sample if that is meant"
+        )
+        _check_output(stream, batch.output, args, kwargs, advice)
+    for block in track(stream.blocks, "verifying the blocks"):
+        verify_block(block, states[block.index][0], states.outputs[block.index][0], states.inputs)
+    return stream
+
+
+def _check_repeatable(stream: ResidualStream) -> None:
+    """States that are drawn anew in every pass are those of no sample; two passes may still agree by chance."""
+    drawn = [node for node in stream._trace.nodes if is_random(node)]
+    drawn += [node for node in reach(stream._trace.leaves, lambda node: node.all_input_nodes) if is_random(node)]
+    if drawn:
+        modules = [path for path in node_modules(drawn[0]) if path]
+        where = f" in {modules[-1]}" if modules else ""
+        raise ComputationError(
+            f"{type(stream.model).__name__} draws random numbers ({operation(drawn[0])}{where}) whenever it runs, so "
+            "its states are never the same; switch that off (model.eval(), its configuration) or pass what it draws as "
+            "an input"
+        )
+
+
+def check_current(stream: ResidualStream, *args: Any, **kwargs: Any) -> None:
+    """A stream holds what was a number when it was found; where such a number has changed since, so has the model."""
+    advice = "something in the model that is no tensor has changed since the stream was found: find it again"
+    _check_output(stream, stream.states(*args, **kwargs).output, args, kwargs, advice)
+
+
+def _check_output(
+    stream: ResidualStream, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], advice: str
+) -> None:
+    copied, named = copies((args, kwargs))
+    with torch.no_grad(), sdpa_math(), unchanged(stream.model):
+        returned = tensors_of(stream.model(*copied, **named))
+    name, limit = type(stream.model).__name__, 10 * tolerance(stream._trace.precision)
+    errors = [relative_error(output, value) for value in returned if value.numel() == output.numel()]
+    if not errors:
+        raise ComputationError(
+            f"{name} returns no tensor of shape {tuple(output.shape)} for {len(output)} sample(s), as its exported "
+            f"graph does; {advice}"
+        )
+    if not any(error <= limit for error in errors):
+        raise ComputationError(
+            f"the exported graph of {name} does not reproduce the model on {len(output)} sample(s): its output differs "
+            f"by {min(errors):.1e} (expected at most {limit:.1e}); {advice}"
+        )
 
 
 def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: tuple[object, ...]) -> None:

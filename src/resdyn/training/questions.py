@@ -20,7 +20,7 @@ from resdyn.probes import Probe, Singular, resolve_probes
 from resdyn.probes.sample import model_device, model_dtype
 from resdyn.selection import Data, LabelledInputs, labelled_inputs
 from resdyn.stream import ResidualStream, find_stream
-from resdyn.stream.stream import check_current
+from resdyn.stream.verify import check_current
 
 TRIPLETS = 10
 
