@@ -102,3 +102,9 @@ class TestNotebook:
     def test_noise_shows_mean_and_error(self):
         shown = resdyn.NoiseResponse((0.1,), np.array([[0.5, 0.7]]))._repr_html_()
         assert "<td>0.6</td>" in shown
+
+
+def test_a_sample_that_was_chosen_without_its_dimension_is_refused_with_the_way_that_keeps_it(ds):
+    with pytest.raises(InputError, match=r"isel\(sample=\[0\]\)"):
+        _ = ds.isel(sample=0).resdyn
+    assert ds.isel(sample=[0]).resdyn.line_shape_score().sizes["sample"] == 1

@@ -823,3 +823,18 @@ def test_a_block_that_reads_an_encoder_does_not_count_its_parameters():
     stream = resdyn.find_stream(Crossing().eval(), torch.randn(2, 2), torch.randn(2, 3))
     assert stream[0].num_parameters == 6
     assert stream[0].needs_inputs
+
+
+def test_weights_that_blocks_share_count_in_each_of_them():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = ResidualMLPBlock(4), ResidualMLPBlock(4)
+            self.second.inner.weight = self.first.inner.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x))
+
+    stream = resdyn.find_stream(Shared().eval(), torch.randn(2, 4))
+    assert [block.num_parameters for block in stream] == [20, 20]
+    assert stream.num_parameters == 24

@@ -60,6 +60,12 @@ class ResdynAccessor:
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
+        for dim in ("sample", "block", "depth"):
+            if dim in ds.coords and dim not in ds.dims:
+                raise InputError(
+                    f"got a dataset of one {dim} without that dimension; choose with a list, ds.isel({dim}=[0]), so "
+                    "that metrics find it"
+                )
         self._ds = ds
 
     def summary(self) -> pd.DataFrame:

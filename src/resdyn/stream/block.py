@@ -65,8 +65,8 @@ class ResidualBlock:
         self.skip_kind = join.skip_kind
         self.gate_kind = gate_name(between(graph, [join.total], [join.out]))
         self.square = numel(self.shape_in) == numel(self.shape_out)
-        read = set(self._whole.parameters)
-        self.num_parameters = sum(p.numel() for name, p in graph.model.named_parameters() if name in read)
+        read, every = set(self._whole.parameters), graph.model.named_parameters(remove_duplicate=False)
+        self.num_parameters = sum(p.numel() for p in {p for name, p in every if name in read})
 
     @property
     def needs_inputs(self) -> tuple[str, ...]:
