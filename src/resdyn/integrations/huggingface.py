@@ -78,13 +78,14 @@ def huggingface_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = N
         callback = huggingface_monitor(resdyn.Monitor(every=100, unit="step"), token_ids).attach(trainer)
         trainer.train()
 
-    inputs, labels: the batch that is measured (see `Monitor.init`), such as token ids, pixel values, or tensors by the
-    names of the model's arguments, as a data collator makes them. `attach` adds the callback to a Trainer and lets it log there: new values go, as `resdyn/<name>`,
-    by `trainer.log` into `state.log_history` and to whatever reports (TensorBoard, W&B). A callback that was passed to
-    the Trainer instead keeps its rows, and writes to `state.log_history` alone. `callback.rows` is the course, with
-    the last `loss` that the Trainer had logged before, and for steps the `epoch`. The state goes into the Trainer's
-    checkpoints (`trainer_state.json`), and a resumed run goes on with it. Where several processes train, the first one
-    measures and the others wait. One monitor a Trainer.
+    inputs, labels: the batch that is measured (see `Monitor.init`), such as token ids, pixel values, or tensors by
+    the names of the model's arguments, as a data collator makes them. `attach` adds the callback to a Trainer and
+    lets it log there: new values go, as `resdyn/<name>`, by `trainer.log` into `state.log_history` and to whatever
+    reports (TensorBoard, W&B). A callback that was passed to the Trainer instead keeps its rows, and writes to
+    `state.log_history` alone. `callback.rows` is the course, with the last `loss` that the Trainer had logged
+    before, and for steps the `epoch`. The state goes into the Trainer's checkpoints (`trainer_state.json`), and a
+    resumed run goes on with it. Where several processes train, the first one measures and the others wait. One
+    monitor a Trainer.
 
     Errors: MissingExtraError without transformers; whatever the first measurement raises.
     """

@@ -97,10 +97,13 @@ def joins_between(graph: DataGraph, sources: list[fx.Node], target: fx.Node) -> 
 
 def dominator_chain(sources: list[fx.Node], target: fx.Node) -> tuple[list[fx.Node], set[fx.Node]]:
     """Tensors that every path from the sources to the target passes, in order; and all nodes on such paths."""
-    downstream = reach(sources, lambda node: [user for user in node.users if is_flow(user)])
-    if target not in downstream:
+    upstream = reach([target], lambda node: node.all_input_nodes, stop=set(sources) if len(sources) == 1 else set())
+    flow = reach(
+        [node for node in sources if node in upstream],
+        lambda node: [user for user in node.users if user in upstream and is_flow(user)],
+    )
+    if target not in flow:
         return [], set()
-    flow = downstream & reach([target], lambda node: node.all_input_nodes)
     directed = nx.DiGraph((node, user) for node in flow for user in node.users if user in flow)
     directed.add_edges_from((ROOT, node) for node in sources if node in flow)
     parents = nx.immediate_dominators(directed, ROOT)
