@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from resdyn.papers import pictures
-from resdyn.papers.lab import Lab
-from resdyn.papers.transient_dynamics.networks import SEEDS, by_seed, case, logistic, test_errors
+from resdyn.papers.lab import Lab, Scale
+from resdyn.papers.transient_dynamics.networks import SEEDS as USUAL_SEEDS
+from resdyn.papers.transient_dynamics.networks import by_seed, case, logistic, test_errors
 from resdyn.training import AdaptiveDepth
 
 KINDS = ("free", "shared")
+SEEDS: dict[Scale, tuple[int, ...]] = USUAL_SEEDS | {"paper": (0, 1, 2)}
 
 
 def run(lab: Lab) -> None:
