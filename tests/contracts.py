@@ -77,6 +77,9 @@ def check_solver(operator: LinearOperator, matrix: Tensor, k: int, method: str) 
     assert bool((result.residuals.double() - residuals).abs().max() <= slack)
     assert bool(((S - exact[:k]).abs() <= (residuals + slack) * (largest or 1.0)).all())
     assert torch.equal(result.converged, result.residuals <= torch.finfo(matrix.dtype).eps ** 0.5)
+    lacking = (exact[:k] - S) / (largest or 1.0)
+    rounding = 64 * torch.finfo(matrix.dtype).eps
+    assert bool(((-rounding <= lacking) & (lacking <= result.bounds.double())).all())
     columns = torch.arange(k)
     assert bool((result.V[result.V.abs().argmax(dim=0), columns] > 0).all())
     return result

@@ -9,9 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resdyn.linalg._completeness import Confidence, certify, num_converged
 from resdyn.linalg._orthonormal import NEVER, Block, orthonormal_block, random_rows, to_small
 from resdyn.linalg._triplets import Triplets, residual_norms
 from resdyn.linalg.operator import LinearOperator
+
+_RESERVE = 64  # products kept for the search, where that is a small part
+_CLUSTER = 1e-4  # values that lie closer, relative to the largest, may be copies
 
 
 def block_lanczos(
@@ -22,28 +26,73 @@ def block_lanczos(
     basis_size: int,
     tol: float,
     max_matvecs: int,
+    confidence: Confidence,
     generator: torch.Generator,
 ) -> Triplets:
-    """The k largest triplets of an operator (m, n) with m >= n."""
+    """The k largest triplets of an operator (m, n) with m >= n, and bounds from a search for what was missed."""
     state = _Bidiagonalisation(operator, block_size, basis_size, generator)
-    next_check: float = k if tol > 0 else math.inf
+    reserve = _RESERVE if tol > 0 and max_matvecs >= 8 * _RESERVE else 0
+    searches = 0
+    while True:
+        ritz = _converge(state, k, tol, max_matvecs - reserve)
+        count = num_converged(ritz.residuals[:k], tol)
+        if not count or state.is_whole:
+            bounds = torch.zeros_like(ritz.values) if state.is_whole else torch.full_like(ritz.values, float("inf"))
+            return state.triplets(ritz, k, bounds)
+        may_grow = state.spent + 2 * (len(state.next_block) + state.num_starts) <= max_matvecs - reserve
+        known = _num_known(ritz, count, confidence.delta)
+        if may_grow and _may_hide_copies(ritz.values[:count], state.num_starts, tol):
+            state.widen(ritz, min(state.size, 2 * k + 16))
+            continue
+        searches += 1
+        found = certify(
+            operator, state.right(ritz, known), ritz.values[:known], ritz.defect[:, :known], count,
+            tol * float(ritz.values[0]), confidence.of_search(searches), generator,
+            spent=state.spent, max_matvecs=max_matvecs,
+        )  # fmt: skip
+        if not len(found.missed) or not may_grow:
+            return state.triplets(ritz, k, found.bounds)
+        state.widen(ritz, min(state.size, 2 * k + 16), found.missed)
+
+
+def _converge(state: _Bidiagonalisation, k: int, tol: float, max_matvecs: int) -> _Ritz:
+    """Expand and restart until the first k residuals are at most tol, or the products are used up."""
+    next_check: float = state.size + 1 if tol > 0 else math.inf
     before: _Progress | None = None
     while True:
         state.expand()
         width = state.next_block.shape[0]
-        last = width == 0 or 2 * (state.total + width) > max_matvecs
-        full = state.size + width > basis_size
-        if state.size < next_check and not (last or full):
+        last = state.is_whole or state.spent + 2 * width > max_matvecs
+        full = state.size + width > state.capacity
+        if state.size < max(k, next_check) and not (last or full):
             continue
         ritz = state.ritz()
         if last or bool((ritz.residuals[:k] <= tol).all()):
-            return state.triplets(ritz, k)
+            return ritz
         if full:
             state.restart(ritz, keep=k + (state.size - k) // 3)
         now = _Progress(state.total, float(ritz.residuals[:k].max()))
         if tol > 0:
-            next_check = state.size + min(_vectors_to_go(before, now, tol), max(block_size, state.size // 4))
+            next_check = state.size + min(_vectors_to_go(before, now, tol), max(width, state.size // 4))
         before = now
+
+
+def _num_known(ritz: _Ritz, count: int, delta: float) -> int:
+    """How many leading Ritz vectors a search may leave out: those after the converged ones lower what is left.
+
+    Their residuals must not blur the bounds, and they cost time, so there are hardly more of them than of the others.
+    """
+    room = 1.0 * delta**2 * float(ritz.values[count - 1] / ritz.values[0]) ** 2
+    return count + int((ritz.residuals[count : 2 * count + 16].square().cumsum(0) <= room).sum())
+
+
+def _may_hide_copies(values: Tensor, num_starts: int, tol: float) -> bool:
+    """Whether as many values are equal, or nearly so, as a Krylov space of that many random vectors can tell apart."""
+    if len(values) < num_starts:
+        return False
+    first, last = values[: len(values) - num_starts + 1], values[num_starts - 1 :]
+    nearly_equal = first - last <= max(10 * tol, _CLUSTER) * values[0]
+    return bool((nearly_equal & (first > 10 * tol * values[0])).any())
 
 
 class _Progress(NamedTuple):
@@ -62,11 +111,16 @@ def _vectors_to_go(before: _Progress | None, now: _Progress, tol: float) -> floa
 
 
 class _Ritz(NamedTuple):
-    """The SVD of the projected matrix: ``B = left diag(values) right^T``, and residual norms relative to values[0]."""
+    """The SVD of the projected matrix, ``B = left diag(values) right^T``, and what the triplets lack.
+
+    ``defect`` is A^T U left - V right diag(values) in an orthonormal basis, ``residuals`` its column norms relative to
+    values[0].
+    """
 
     values: Tensor
     left: Tensor
     right: Tensor
+    defect: Tensor
     residuals: Tensor
 
 
@@ -82,7 +136,8 @@ class _Bidiagonalisation:
     def __init__(self, operator: LinearOperator, block_size: int, basis_size: int, generator: torch.Generator) -> None:
         m, n = operator.shape
         self._operator, self._generator = operator, generator
-        width = min(block_size, basis_size)
+        self._before = operator.num_matvecs
+        width = self.num_starts = min(block_size, basis_size)
         self._U = _memory(basis_size, m, operator)
         self._V = _memory(basis_size + width, n, operator)
         self._B = torch.zeros(basis_size, basis_size, dtype=torch.float64)
@@ -93,6 +148,21 @@ class _Bidiagonalisation:
         self._coupling = torch.zeros(len(self.next_block), 0, dtype=torch.float64)
         self._U_overlaps = _Overlaps(self._U, generator)
         self._V_overlaps = _Overlaps(self._V, generator)
+
+    @property
+    def spent(self) -> int:
+        """Products that the operator has made since the beginning, those of others included."""
+        return self._operator.num_matvecs - self._before
+
+    @property
+    def capacity(self) -> int:
+        """Vectors that a basis can hold."""
+        return len(self._U)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the basis spans the whole space."""
+        return len(self.next_block) == 0
 
     def expand(self) -> None:
         """Take the next block into both bases: one product with A, one with A^T."""
@@ -122,7 +192,8 @@ class _Bidiagonalisation:
         left, values, right = torch.linalg.svd(self._B[:p, :p])
         outside = self._coupling @ left[self._start : p]
         inside = self._drift[:p, :p] @ left
-        return _Ritz(values, left, right.T, residual_norms(torch.cat([outside, inside]), values))
+        defect = torch.cat([outside, inside])
+        return _Ritz(values, left, right.T, defect, residual_norms(defect, values))
 
     def restart(self, ritz: _Ritz, keep: int) -> None:
         """Shrink both bases to the leading ``keep`` Ritz vectors."""
@@ -141,11 +212,39 @@ class _Bidiagonalisation:
         self._V_overlaps.reset(self._V[:keep])
         self.size, self._start = keep, 0
 
-    def triplets(self, ritz: _Ritz, k: int) -> Triplets:
+    def widen(self, ritz: _Ritz, keep: int, rows: Tensor | None = None) -> None:
+        """Restart with the leading Ritz vectors, and let blocks grow by given rows and as many random ones as ever.
+
+        New rows are orthogonal to what is kept, and A has not been applied to them: the decomposition stays what it is.
+        """
+        self.restart(ritz, keep)
+        following, kept = len(self.next_block), keep + len(self.next_block)
+        fresh = random_rows(self.num_starts, self._V.shape[1], self._generator, self._V)
+        fresh = fresh if rows is None else torch.cat([rows, fresh])
+        fresh = orthonormal_block(fresh, self._V[:kept], self._generator).Q
+        self.num_starts += len(fresh)
+        width = following + len(fresh)
+        size = min(max(self.capacity, keep + 3 * width), self._V.shape[1])
+        U, V = self._U[:keep], self._V[:kept]
+        self._U, self._V = _memory(size, U.shape[1], self._operator), _memory(size + width, V.shape[1], self._operator)
+        self._U[:keep], self._V[:kept], self._V[kept : kept + len(fresh)] = U, V, fresh
+        self.next_block = self._V[keep : keep + width]
+        self._coupling = torch.cat([self._coupling, self._coupling.new_zeros(len(fresh), keep)])
+        self._B, self._drift = (_enlarged(small, size) for small in (self._B, self._drift))
+        self._U_overlaps = _Overlaps(self._U, self._generator)
+        self._V_overlaps = _Overlaps(self._V, self._generator)
+        self._U_overlaps.add(self._U[:keep])
+        self._V_overlaps.add(self._V[:keep])
+
+    def right(self, ritz: _Ritz, count: int) -> Tensor:
+        """The leading right Ritz vectors, as rows."""
+        return ritz.right[:, :count].T.to(self._V) @ self._V[: self.size]
+
+    def triplets(self, ritz: _Ritz, k: int, bounds: Tensor) -> Triplets:
         """The leading k Ritz triplets, vectors as columns."""
         U = ritz.left[:, :k].T.to(self._U) @ self._U[: self.size]
-        V = ritz.right[:, :k].T.to(self._V) @ self._V[: self.size]
-        return Triplets(U.T, ritz.values[:k], V.T, ritz.residuals[:k])
+        bounds = bounds[:k] / torch.where(ritz.values[0] > 0, ritz.values[0], 1.0)
+        return Triplets(U.T, ritz.values[:k], self.right(ritz, k).T, ritz.residuals[:k], bounds)
 
 
 class _Overlaps:
@@ -204,6 +303,13 @@ def _placed(rows: Tensor, memory: Tensor) -> Tensor:
     if rows.data_ptr() != memory.data_ptr():
         memory[: len(rows)] = rows
     return memory[: len(rows)]
+
+
+def _enlarged(small: Tensor, size: int) -> Tensor:
+    """A square matrix continued by zeros."""
+    large = small.new_zeros(size, size)
+    large[: len(small), : len(small)] = small
+    return large
 
 
 def _combine(rows: Tensor, coefficients: Tensor, chunk: int = 4096) -> None:

@@ -57,8 +57,11 @@ def orthonormal_block(
             coefficients += L @ to_small(inside)
             gram = None
         gram = _accurate_gram(X) if gram is None else gram
-        factor, inverse, void, sine = _factor(gram, torch.finfo(X.dtype).eps, settled=index > 1)
-        X = torch.mm(inverse.to(X), X, out=None if X is out else out)
+        factor, lower, void, sine = _factor(gram, torch.finfo(X.dtype).eps, settled=index > 1)
+        if sine > 0.1:
+            X = torch.mm(_inverse(lower).to(X), X, out=None if X is out else out)
+        else:  # the product with the inverse of a factor near singular would lose as many digits as that has lost
+            X = torch.linalg.solve_triangular(lower.to(X), X, upper=False)
         L = L @ factor
         if void is not None and void.any():
             X[void.to(X.device)] = random_rows(int(void.sum()), n, generator, X)
@@ -104,13 +107,14 @@ def _accurate_gram(X: Tensor) -> Tensor:
 
 
 class _Factor(NamedTuple):
-    """``X = factor (inverse X)``; rows of inverse X that hold nothing are marked ``void``, if there can be such.
+    """``X = factor (lower^-1 X)``; rows of lower^-1 X that hold nothing are marked ``void``, if there can be such.
 
-    ``sine`` is the least one between a row of X and the rows before it, 0 where the factor had to be repaired.
+    ``factor`` is ``lower`` without those. ``sine`` is the least one between a row of X and the rows before it, 0 where
+    the factor had to be repaired.
     """
 
     factor: Tensor
-    inverse: Tensor
+    lower: Tensor
     void: Tensor | None
     sine: float
 
@@ -124,7 +128,7 @@ def _factor(gram: Tensor, eps: float, settled: bool) -> _Factor:
         sine = float((lower.diagonal() / squares**0.5).min())
         if sine >= 30 * eps**0.5:
             factor = torch.from_numpy(lower)
-            return _Factor(factor, _inverse(factor), None, sine)
+            return _Factor(factor, factor, None, sine)
     return _repaired(gram, vanishing, eps, settled)
 
 
@@ -145,7 +149,7 @@ def _repaired(gram: Tensor, vanishing: float, eps: float, settled: bool) -> _Fac
         lower = torch.linalg.cholesky(scaled + shift * torch.eye(len(gram), dtype=gram.dtype))
         void = void | (settled & (lower.diagonal() < 3 * shift**0.5))
     factor = scale[:, None] * lower
-    return _Factor(factor.masked_fill(void, 0.0), _inverse(factor), void, 0.0)
+    return _Factor(factor.masked_fill(void, 0.0), factor, void, 0.0)
 
 
 def _inverse(lower: Tensor) -> Tensor:

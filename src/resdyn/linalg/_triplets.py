@@ -9,12 +9,13 @@ from torch import Tensor
 
 
 class Triplets(NamedTuple):
-    """U (m, k), S (k,) descending, V (n, k), and residual norms relative to S[0]."""
+    """U (m, k), S (k,) descending, V (n, k), and relative to S[0] residual norms and bounds of what S lacks."""
 
     U: Tensor
     S: Tensor
     V: Tensor
     residuals: Tensor
+    bounds: Tensor
 
 
 def residual_norms(defect: Tensor, S: Tensor) -> Tensor:

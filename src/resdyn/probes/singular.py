@@ -23,7 +23,10 @@ class Singular:
 
     Which derivative J is, the capture's `kind` says; blocks whose Jacobian is not square are included.
     `singular_values` (block, rank), descending; `singular_residuals` max(|Jv - su|, |J^T u - sv|) / s_1;
-    `singular_converged`: residual within `tol`; `singular_matvecs`: products with J and J^T together. With
+    `singular_bounds`: how far above s the true value in its place may be, divided by s_1, infinite where nothing is
+    known; `singular_converged`: this value and those before it are the largest, copies of repeated ones included, with
+    residuals within `tol` and none missed above (1 + `delta`) s, at a failure probability of 1e-6 (see
+    `resdyn.linalg.svd`); `singular_matvecs`: products with J and J^T together. With
     `vectors`: `left_vectors` u and `right_vectors` v (block, rank, coord), padded with NaN, signed so that
     the largest entry of v is positive.
 
@@ -35,6 +38,7 @@ class Singular:
     method: Method = "lanczos"
     tol: float = 1e-4
     vectors: bool = False
+    delta: float = 0.05
     name: ClassVar[str] = "singular"
     per_sample: ClassVar[bool] = True
 
@@ -46,12 +50,16 @@ class Singular:
         if not isinstance(self.tol, float | int) or not self.tol > 0:
             raise InputError(f"singular: got tol={self.tol!r}, expected a positive number")
 
+        if not isinstance(self.delta, float | int) or not 0 < self.delta < math.inf:
+            raise InputError(f"singular: got delta={self.delta!r}, expected a positive number")
+
     def layout(self, stream: Any, n_classes: int) -> Layout:
         assert self.k is not None, "capture fits k to the stream"
         dtype, table = float_dtype(stream), (len(stream), self.k)
         layout: Layout = {
             "singular_values": (("block", "rank"), table, dtype),
             "singular_residuals": (("block", "rank"), table, dtype),
+            "singular_bounds": (("block", "rank"), table, dtype),
             "singular_converged": (("block", "rank"), table, "bool"),
             "singular_matvecs": (("block",), (len(stream),), "int64"),
         }
@@ -65,6 +73,7 @@ class Singular:
         arrays = {
             "singular_values": padded([t.S for t in triplets], dtype),
             "singular_residuals": padded([t.residuals for t in triplets], dtype),
+            "singular_bounds": padded([t.bounds for t in triplets], dtype),
             "singular_converged": np.stack([to_numpy(t.converged) for t in triplets]),
             "singular_matvecs": np.asarray([t.num_matvecs for t in triplets]),
         }
@@ -76,7 +85,7 @@ class Singular:
     def svd(self, jacobian: LinearOperator, seed: int) -> SVDResult:
         """The triplets of one Jacobian."""
         assert self.k is not None, "capture fits k to the stream"
-        return svd(jacobian, self.k, method=self.method, tol=self.tol, seed=seed)
+        return svd(jacobian, self.k, method=self.method, tol=self.tol, seed=seed, delta=self.delta)
 
     def fitted(self, stream: Any) -> Singular:
         """The same probe with k decided, or an error that names the block which has fewer singular values."""
