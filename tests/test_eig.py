@@ -128,9 +128,12 @@ def test_grcar_eigenvalues_come_with_the_warning_that_they_mean_little(method):
 def test_the_condition_of_a_normal_matrix_is_one_and_that_of_a_triangle_is_known():
     normal = eigenvalues(DenseOperator(MATRICES["normal"]), "LR", conditions=True, method="krylov_schur")
     assert float(normal.conditions[0]) == pytest.approx(1.0, abs=1e-6)
-    triangle = DenseOperator(torch.tensor([[1.0, 7.0], [0.0, 0.0]]).double())
-    shifted = eigenvalues(DenseOperator(triangle.matrix + torch.eye(2)), "LR", conditions=True, method="dense")
-    assert float(shifted.conditions[0]) == pytest.approx(50**0.5)
+    triangle = torch.tensor([[2.0, 7.0], [0.0, 1.0]]).double()
+    turn = torch.tensor([[1.0, -1.0], [1.0, 1.0]]).double() / 2**0.5
+    turned = eigenvalues(DenseOperator(turn @ triangle @ turn.T), "LR", conditions=True, method="dense")
+    assert float(turned.conditions[0]) == pytest.approx(50**0.5)
+    # with its zero in place it is block triangular: no perturbation of its nonzeros moves its diagonal more than itself
+    assert float(eigenvalues(DenseOperator(triangle), "LR", conditions=True).conditions[0]) == 1
 
 
 def test_what_has_not_converged_is_flagged_and_still_there():

@@ -5,7 +5,8 @@ from resdyn._version import __version__
 from resdyn.boundary import boundary_points
 from resdyn.capture import capture
 from resdyn.data import load_data, load_text
-from resdyn.linalg.eig import EigenResult, eigenvalues
+from resdyn.linalg._eigen_result import EigenResult
+from resdyn.linalg.eig import eigenvalues
 from resdyn.linalg.svd import SVDResult, svd
 from resdyn.models import load_model
 from resdyn.noise import NoiseResponse, noise_response

@@ -1,14 +1,32 @@
-"""Which coordinates a square operator really uses."""
+"""Which coordinates a square operator really uses, and at which scale."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from resdyn.errors import ComputationError
+from resdyn.linalg._norms import power_of_two
 from resdyn.linalg._orthonormal import random_rows
-from resdyn.linalg.operator import LinearOperator
+from resdyn.linalg.operator import LinearOperator, ScaledOperator
 
 _COLUMNS = 2
+_MODERATE = 1e-6, 1e6
+
+
+def near_one(operator: LinearOperator) -> tuple[LinearOperator, float]:
+    """(c A, c) with c a power of two that brings products near one, so that no square leaves the dtype.
+
+    c = 1 for an operator whose scale is moderate. Costs one product.
+    """
+    generator = torch.Generator().manual_seed(0)
+    like = torch.empty(0, dtype=operator.dtype, device=operator.device)
+    size = float(operator.matmat(random_rows(1, operator.shape[1], generator, like).T).abs().max())
+    if not size < float("inf"):
+        raise ComputationError("a product holds NaN or infinite values")
+    low, high = _MODERATE
+    factor = 1.0 if low < size * operator.shape[0] ** 0.5 < high else power_of_two(size)
+    return (operator, 1.0) if factor == 1 else (ScaledOperator(operator, factor), factor)
 
 
 def live_coordinates(operator: LinearOperator, generator: torch.Generator) -> Tensor:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resdyn.errors import ComputationError
+from resdyn.linalg._norms import column_norms, norm
 from resdyn.linalg._orthonormal import random_rows
 from resdyn.linalg.operator import LinearOperator
 
@@ -63,14 +64,14 @@ def krylov_schur(
         spent = space.expand(max_matvecs)
         values, small = np.linalg.eig(space.projection)
         estimates = np.abs(space.spike @ small)
-        norm = float(np.linalg.norm(space.projection, 2))
+        size = float(np.linalg.norm(space.projection, 2))
         chosen = {end: leading(values, end, min(k, len(values))) for end in ends}
         wanted = np.unique(np.concatenate(list(chosen.values())))
-        settled = bool((estimates[wanted] <= tol * norm).all()) and space.is_full
+        settled = bool((estimates[wanted] <= tol * size).all()) and space.is_full
         if settled or spent + basis_size // 2 > max_matvecs or space.is_invariant:
             break
         space.restart(ends, k)
-    pairs = space.pairs(values[wanted], small[:, wanted], norm)
+    pairs = space.pairs(values[wanted], small[:, wanted], size)
     place = {int(position): row for row, position in enumerate(wanted)}
     return {end: _taken(pairs, [place[int(p)] for p in positions]) for end, positions in chosen.items()}
 
@@ -96,7 +97,7 @@ class _Space:
         n = operator.shape[1]
         self._V = torch.empty(basis_size + 1, n, dtype=operator.dtype, device=operator.device)
         start = random_rows(1, n, generator, self._V)[0] if start is None else start
-        self._V[0] = start / torch.linalg.vector_norm(start)
+        self._V[0] = start / norm(start)
         self._H = np.zeros((basis_size + 1, basis_size))
         self._size, self._capacity, self._spent = 0, basis_size, 0
 
@@ -132,7 +133,7 @@ class _Space:
     def _orthogonal(self, w: Tensor, count: int) -> tuple[Tensor, NDArray[np.float64], float]:
         """w split into its part in the first ``count`` vectors and the length of the rest, which is normalised."""
         basis = self._V[:count]
-        before = float(torch.linalg.vector_norm(w))
+        before = norm(w)
         if not before < float("inf"):
             raise ComputationError("a product holds NaN or infinite values")
         inside = torch.zeros(count, dtype=torch.float64)
@@ -141,7 +142,7 @@ class _Space:
             part = basis @ w
             w = w - part @ basis
             inside += part.cpu().double()
-            last, length = length, float(torch.linalg.vector_norm(w))
+            last, length = length, norm(w)
             # what keeps its length was orthogonal already; what keeps losing is rounding noise of the basis itself
             if repeat and length > 0.5 * last and length > 10 * torch.finfo(w.dtype).eps * before:
                 return w / length, inside.numpy(), length
@@ -153,7 +154,7 @@ class _Space:
         w = random_rows(1, basis.shape[1], self._generator, basis)[0]
         for _ in range(3):
             w = w - (basis @ w) @ basis
-            w = w / torch.linalg.vector_norm(w).clamp_min(torch.finfo(w.dtype).tiny)
+            w = w / max(norm(w), torch.finfo(w.dtype).tiny)
         return w
 
     def restart(self, ends: tuple[str, ...], k: int) -> None:
@@ -172,7 +173,7 @@ class _Space:
         self._H[count, :count] = spike
         self._size = count
 
-    def pairs(self, values: Complex, small: Complex, norm: float) -> Pairs:
+    def pairs(self, values: Complex, small: Complex, size: float) -> Pairs:
         """Ritz pairs with residuals from products made for them."""
         V = self._V[: self._size].T
         real, imaginary = (V @ torch.tensor(part).to(V) for part in (small.real, small.imag))
@@ -180,9 +181,9 @@ class _Space:
         X = torch.complex(real.double(), imaginary.double())
         count = X.shape[1]
         defect = torch.complex(images[:, :count], images[:, count:]) - X * torch.from_numpy(values).to(X.device)
-        lengths = torch.linalg.vector_norm(X, dim=0)
-        residuals = torch.linalg.vector_norm(defect, dim=0) / lengths / (norm or 1.0)
-        return Pairs(values, X / lengths, residuals.cpu().numpy(), norm)
+        lengths = column_norms(X)
+        residuals = column_norms(defect) / lengths / (size or 1.0)
+        return Pairs(values, X / lengths, residuals.cpu().numpy(), size)
 
 
 def _kept(values: Complex, ends: tuple[str, ...], k: int, room: int) -> NDArray[np.bool_]:

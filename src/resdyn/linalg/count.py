@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from resdyn.linalg._compression import live_coordinates
+from resdyn.linalg._eigen_result import EigenResult
 from resdyn.linalg.distribution import spectral_distribution
-from resdyn.linalg.eig import EigenResult, eigenvalues
+from resdyn.linalg.eig import eigenvalues
 from resdyn.linalg.operator import LinearOperator
 from resdyn.linalg.sign import inertia
 

@@ -3,77 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, get_args
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn._html import table
 from resdyn.errors import ComputationError, InputError
-from resdyn.linalg._compression import live_coordinates
-from resdyn.linalg._krylov_schur import ORDERS, Complex, Pairs, krylov_schur, leading
+from resdyn.linalg._compression import live_coordinates, near_one
+from resdyn.linalg._dense_eig import Values as _Values
+from resdyn.linalg._dense_eig import all_values, dense_ends, joined, pairs_of, picked
+from resdyn.linalg._eigen_result import EigenResult
+from resdyn.linalg._krylov_schur import ORDERS, Pairs, krylov_schur, leading
+from resdyn.linalg._structure import components, diagonal_blocks
 from resdyn.linalg.operator import LinearOperator
 
 End = Literal["LR", "SR", "LM"]
 EigMethod = Literal["auto", "dense", "krylov_schur"]
 DENSE_BELOW = 200
-
-
-@dataclass(frozen=True)
-class EigenResult:
-    """Eigenvalues of a real n x n operator, ``A x = lambda x``, with a backward error for each.
-
-    Attributes:
-        values: (m,) complex. All of them by descending real part; or the ends one after the other, each
-            from its extreme inwards, conjugate pairs whole (so an end may hold k + 1).
-        ends: which end each value belongs to, "all" where all were asked for.
-        residuals: (m,) ||A x - lambda x|| / (norm ||x||): each lambda is an exact eigenvalue of a matrix A + E with
-            ||E|| = residual x norm. Measured, but for "all", where it is the ``backward_error`` of the QR algorithm.
-        converged: (m,) residuals <= tol.
-        norm: the estimate of ||A||_2 (a lower bound; for dense matrices the Frobenius norm).
-        num_live: coordinates left by compression; n - num_live eigenvalues are exactly 0.
-        num_matvecs: products that were spent.
-        conditions: (m,) 1 / |y^H x| for unit right and left eigenvectors (to first order in E, lambda moves by at most
-            condition x residual x norm); None unless asked for.
-        method: "dense" or "krylov_schur".
-    """
-
-    values: Tensor
-    ends: tuple[str, ...]
-    residuals: Tensor
-    converged: Tensor
-    norm: float
-    num_live: int
-    num_matvecs: int
-    method: str
-    conditions: Tensor | None = None
-
-    def _repr_html_(self) -> str:
-        shown = min(len(self.values), 50)
-        rows = [
-            (self.ends[k], f"{complex(self.values[k]):.6g}", f"{float(self.residuals[k]):.1e}",
-             "yes" if self.converged[k] else "no")
-            for k in range(shown)
-        ]  # fmt: skip
-        more = f"{len(self.values) - shown} more; " if shown < len(self.values) else ""
-        note = f"{more}{self.method}, {self.num_matvecs} products, norm {self.norm:.4g}"
-        return table(
-            f"{len(self.values)} eigenvalues", ("end", "eigenvalue", "backward error", "converged"), rows, note
-        )
-
-    def end(self, which: str) -> EigenResult:
-        """The values of one end alone. Raises InputError if it was not asked for."""
-        rows = [row for row, end in enumerate(self.ends) if end == which]
-        if not rows:
-            raise InputError(f"got end {which!r}; this result holds {', '.join(dict.fromkeys(self.ends))}")
-        picked = None if self.conditions is None else self.conditions[rows]
-        return replace(
-            self, values=self.values[rows], ends=(which,) * len(rows), residuals=self.residuals[rows],
-            converged=self.converged[rows], conditions=picked,
-        )  # fmt: skip
+PRODUCTS = 2.0  # rounding errors of an operator's products in eps ||A||
 
 
 def eigenvalues(
@@ -95,15 +45,19 @@ def eigenvalues(
 
     First the operator is compressed exactly: a coordinate with a zero row or column (an output that a ReLU
     kills) is an eigenvalue 0, and the others are those of the principal submatrix on the live coordinates. The zeros
-    count: they are the smallest real part where all other real parts are positive.
+    count: they are the smallest real part where all other real parts are positive. Then it is split: where its zeros
+    leave a block triangular form after a permutation of coordinates (causal attention, causal convolutions), its
+    eigenvalues are those of the diagonal blocks, and so are residuals and conditions; for the ends of large operators
+    that costs a product per coordinate.
 
     ``dense``: LAPACK on the compressed matrix, from ``num_live`` products; for ends, eigenvectors and measured
     residuals too. ``krylov_schur``: products only, one Krylov space for all ends, real arithmetic, restarted with the
     Schur vectors nearest to the ends; stops when all residuals are at most ``tol`` or at ``max_matvecs``. What has not
     converged is returned and flagged. ``auto``: dense for all values and up to 200 live coordinates.
 
-    A residual is a backward error. The forward error is about condition x residual x norm, and the condition of an
-    eigenvalue of a nonnormal matrix can be anything: ask for ``conditions`` (doubles the cost of ``krylov_schur``).
+    A residual is a backward error, and ``converged`` says that it is small, not that the value is right. The forward
+    error is about condition x residual x norm (``errors``), and the condition of an eigenvalue of a nonnormal matrix
+    can be anything: ask for ``conditions`` (doubles the cost of ``krylov_schur``).
 
     Args:
         operator: square, float32 or float64, on any device.
@@ -134,71 +88,65 @@ def eigenvalues(
     generator = torch.Generator().manual_seed(seed)
     before = operator.num_matvecs
     try:
-        live = live_coordinates(operator, generator)
-        inner = operator if len(live) == operator.shape[0] else operator.restricted(live, live) if len(live) else None
+        scaled, factor = near_one(operator)
+        live = live_coordinates(scaled, generator)
+        inner = scaled if len(live) == operator.shape[0] else scaled.restricted(live, live) if len(live) else None
         dense = (
             inner is None or ends == ("all",) or method == "dense" or (method == "auto" and len(live) <= DENSE_BELOW)
         )
+        num_blocks = 0
         if inner is None:
             found = {end: _zeros(0) for end in ends}
         elif ends == ("all",):
-            found = {"all": _all_values(_matrix(inner, memory_limit))}
+            part, num_blocks = all_values(_matrix(inner, memory_limit))
+            found = {"all": part}
         elif dense:
-            found = _dense_ends(_matrix(inner, memory_limit), ends, k, conditions)
+            found, num_blocks = dense_ends(_matrix(inner, memory_limit), ends, k, conditions)
         else:
             basis = max(40, 20 + 3 * k * len(ends)) if basis_size is None else basis_size
             _check_memory(basis, inner, memory_limit)
-            settings = {"basis_size": min(len(live), basis), "tol": tol, "max_matvecs": max_matvecs}
-            found = _krylov_ends(inner, ends, k, conditions, generator, settings)
+            settings = {"basis_size": basis, "tol": tol, "max_matvecs": max_matvecs}
+            found, num_blocks = _ends_of_blocks(inner, ends, k, conditions, generator, settings)
     except ComputationError as error:
         raise ComputationError(f"eigenvalues of {operator!r} failed: {error}") from error
+    found = {end: _stated(part, operator.dtype, factor) for end, part in found.items()}
     dead = operator.shape[0] - len(live)
     parts = [_with_zeros(part, end, k, dead) for end, part in found.items()]
-    return _result(operator, found, parts, tol, len(live), operator.num_matvecs - before, dense, conditions)
+    result = _result(operator, found, parts, tol, len(live), operator.num_matvecs - before, dense, conditions)
+    return replace(result, num_blocks=num_blocks)
 
 
-def backward_error(matrix: Tensor) -> float:
-    """How far the QR algorithm may be from a matrix, relative to its Frobenius norm: sqrt(n) eps.
+def _ends_of_blocks(
+    operator: LinearOperator, ends: tuple[str, ...], k: int, conditions: bool, generator: torch.Generator,
+    settings: dict[str, Any],
+) -> tuple[dict[str, _Values], int]:  # fmt: skip
+    """The ends among the diagonal blocks of the operator, those of small blocks from all their eigenvalues."""
 
-    The proven constant grows faster with n; what is measured stays below this one.
-    """
-    return float(len(matrix) ** 0.5 * torch.finfo(matrix.dtype).eps)
+    def krylov(block: LinearOperator) -> dict[str, _Values]:
+        sizes = settings | {"basis_size": min(block.shape[0], settings["basis_size"])}
+        return _krylov_ends(block, ends, min(k, block.shape[0]), conditions, generator, sizes)
+
+    blocks = components(operator, generator)
+    if len(blocks) == 1:
+        return krylov(operator), 1
+    small = [block for block in blocks if len(block) <= DENSE_BELOW]
+    matrices = list(diagonal_blocks(operator, small))
+    norms = [float(torch.linalg.matrix_norm(matrix.double(), 2)) for matrix in matrices]
+    parts = [pairs_of(matrix, size, conditions) for matrix, size in zip(matrices, norms)]
+    large = [krylov(operator.restricted(block, block)) for block in blocks if len(block) > DENSE_BELOW]
+    found = {end: joined(parts + [part[end] for part in large]) for end in ends}
+    return {end: picked(part, end, k) for end, part in found.items()}, len(blocks)
 
 
-class _Values(NamedTuple):
-    """Eigenvalues with residuals relative to the norm, and conditions (NaN where unknown)."""
-
-    values: Complex
-    residuals: NDArray[np.float64]
-    conditions: NDArray[np.float64]
-    norm: float
+def _stated(part: _Values, dtype: torch.dtype, factor: float) -> _Values:
+    """At the operator's own scale, with no residual below what its products carry, however exact the algebra was."""
+    residuals = np.maximum(part.residuals, PRODUCTS * torch.finfo(dtype).eps)
+    return _Values(part.values / factor, residuals, part.conditions, part.norm / factor)
 
 
 def _zeros(count: int) -> _Values:
     """Eigenvalues 0 of the coordinates that compression took out."""
     return _Values(np.zeros(count, complex), np.zeros(count), np.full(count, np.nan), 0.0)
-
-
-def _all_values(matrix: Tensor) -> _Values:
-    values = torch.linalg.eigvals(matrix).cpu().numpy().astype(complex)
-    norm = float(torch.linalg.matrix_norm(matrix.double()))
-    error = abs(values.sum() - float(matrix.double().trace())) / (norm or 1.0) / len(values) ** 0.5
-    residuals = np.full(len(values), max(backward_error(matrix), float(error)))
-    return _Values(values, residuals, np.full(len(values), np.nan), norm)
-
-
-def _dense_ends(matrix: Tensor, ends: tuple[str, ...], k: int, conditions: bool) -> dict[str, _Values]:
-    """Ends of the full decomposition, with measured residuals; left vectors are the rows of the inverse."""
-    values, vectors = torch.linalg.eig(matrix.double())
-    norm = float(torch.linalg.matrix_norm(matrix.double(), 2))
-    residuals = torch.linalg.vector_norm(matrix.to(vectors) @ vectors - vectors * values, dim=0) / (norm or 1.0)
-    known = torch.full_like(residuals, float("nan"))
-    if conditions:
-        left, info = torch.linalg.inv_ex(vectors)
-        known = torch.linalg.vector_norm(left, dim=1) if not int(info) else torch.full_like(residuals, float("inf"))
-    found, errors, conditions_ = (column.cpu().numpy() for column in (values, residuals, known))
-    chosen = {end: leading(found, end, min(k, len(found))) for end in ends}
-    return {end: _Values(found[rows], errors[rows], conditions_[rows], norm) for end, rows in chosen.items()}
 
 
 def _krylov_ends(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from resdyn.errors import InputError
-from resdyn.linalg.eig import EigenResult, eigenvalues
+from resdyn.linalg._eigen_result import EigenResult
+from resdyn.linalg.eig import eigenvalues
 from resdyn.linalg.operator import LinearOperator
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from resdyn.errors import InputError
-from resdyn.linalg.eig import backward_error
+from resdyn.linalg._dense_eig import backward_error
 
 InertiaMethod = Literal["auto", "eigenvalues", "sign"]
 MAX_ITERATIONS = 60

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from resdyn.errors import InputError
+from resdyn.linalg._norms import norm
 from resdyn.probes.sample import Layout, Sample, block_seed, to_numpy
 from resdyn.probes.trajectory import logits_of
 
@@ -75,7 +76,7 @@ class Robustness:
         generator = np.random.default_rng(block_seed(sample.seed, sample.index, len(sample.stream)))
         noise = torch.from_numpy(generator.standard_normal((self.directions, x.numel()))).to(x)
         gradient, margins, logit_margin = nearest_rivals(model, x, self.rivals)
-        largest = self.reach * float(x.norm())
+        largest = self.reach * norm(x)
         for kind, directions in (("noise", noise), ("gradient", gradient)):
             low, high = crossings(model, x, directions, largest, self.tol)
             found |= {f"{kind}_{name}": value for name, value in _least(low, high, self.tol).items()}

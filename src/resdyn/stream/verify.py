@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from resdyn.errors import ComputationError
+from resdyn.linalg._norms import norm
 from resdyn.progress import track
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.cut import reach
@@ -124,7 +125,7 @@ def _verify_linear_skip(block: ResidualBlock, state: Tensor, inputs: tuple[objec
         return
     generator = torch.Generator().manual_seed(block.index)
     v = torch.randn(state.shape, generator=generator, dtype=state.dtype).to(state)
-    v = v * (state.norm() / v.norm() if state.norm() > 0 else 1.0)
+    v = v * (norm(state) / norm(v) if norm(state) > 0 else 1.0)
     ends, middle = block.skip(state, inputs) + block.skip(state + 2 * v, inputs), block.skip(state + v, inputs)
     error = relative_error(ends, 2 * middle)
     _require(
@@ -151,7 +152,7 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
                 f"block {block.index} ({block.path}) cannot be differentiated: {reason}. It was refused; name other "
                 "blocks with stream_from_blocks, or replace the operation that has no derivative"
             ) from error
-        scale = float(forward.norm() * u.norm() + backward.norm() * v.norm())
+        scale = norm(forward) * norm(u) + norm(backward) * norm(v)
         gap = abs(float((forward * u).sum() - (v * backward).sum()))
         _require(
             gap <= tolerance(block.precision) * scale + torch.finfo(state.dtype).tiny,
@@ -163,9 +164,8 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
 
 def relative_error(value: Tensor, reference: Tensor) -> float:
     """||value - reference|| / ||reference||, 0 when both vanish."""
-    gap = float((value.reshape(-1) - reference.reshape(-1)).norm())
-    norm = float(reference.norm())
-    return gap / norm if norm else gap
+    gap, size = norm(value.reshape(-1) - reference.reshape(-1)), norm(reference)
+    return gap / size if size else gap
 
 
 def _require(condition: object, block: ResidualBlock, what: str, advice: str) -> None:

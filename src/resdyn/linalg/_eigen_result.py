@@ -1,0 +1,80 @@
+"""What `eigenvalues` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from resdyn._html import table
+from resdyn.errors import InputError
+
+
+@dataclass(frozen=True)
+class EigenResult:
+    """Eigenvalues of a real n x n operator, ``A x = lambda x``, with a backward error for each.
+
+    Attributes:
+        values: (m,) complex. All of them by descending real part; or the ends one after the other, each
+            from its extreme inwards, conjugate pairs whole (so an end may hold k + 1).
+        ends: which end each value belongs to, "all" where all were asked for.
+        residuals: (m,) ||A x - lambda x|| / (norm ||x||): each lambda is an exact eigenvalue of a matrix A + E with
+            ||E|| = residual x norm. Measured, but for "all", where it is the ``backward_error`` of the QR algorithm;
+            never less than 2 eps of the operator's dtype, which its products carry.
+        converged: (m,) residuals <= tol.
+        norm: the estimate of ||A||_2 (a lower bound; for dense matrices the Frobenius norm).
+        num_live: coordinates left by compression; n - num_live eigenvalues are exactly 0.
+        num_blocks: diagonal blocks of the block triangular form of the live coordinates, 1 where there is none.
+        num_matvecs: products that were spent.
+        conditions: (m,) 1 / |y^H x| for unit right and left eigenvectors of the value's diagonal block (to first order
+            in E, lambda moves by at most condition x residual x norm); None unless asked for. `errors` is that product.
+        method: "dense" or "krylov_schur".
+    """
+
+    values: Tensor
+    ends: tuple[str, ...]
+    residuals: Tensor
+    converged: Tensor
+    norm: float
+    num_live: int
+    num_matvecs: int
+    method: str
+    conditions: Tensor | None = None
+    num_blocks: int = 1
+
+    @property
+    def errors(self) -> Tensor | None:
+        """(m,) first-order forward errors, condition x residual x norm, 0 for exact zeros; None without conditions.
+
+        What a perturbation of the size of the residual does to the value, to first order: where this is not small
+        against the distance to other eigenvalues (Jordan blocks and their neighbours) it tells the order at most.
+        """
+        if self.conditions is None:
+            return None
+        found = self.conditions.double() * self.residuals.double() * self.norm
+        return torch.where(self.residuals == 0, 0.0, found)
+
+    def _repr_html_(self) -> str:
+        shown = min(len(self.values), 50)
+        rows = [
+            (self.ends[k], f"{complex(self.values[k]):.6g}", f"{float(self.residuals[k]):.1e}",
+             "yes" if self.converged[k] else "no")
+            for k in range(shown)
+        ]  # fmt: skip
+        more = f"{len(self.values) - shown} more; " if shown < len(self.values) else ""
+        note = f"{more}{self.method}, {self.num_matvecs} products, norm {self.norm:.4g}"
+        return table(
+            f"{len(self.values)} eigenvalues", ("end", "eigenvalue", "backward error", "converged"), rows, note
+        )
+
+    def end(self, which: str) -> EigenResult:
+        """The values of one end alone. Raises InputError if it was not asked for."""
+        rows = [row for row, end in enumerate(self.ends) if end == which]
+        if not rows:
+            raise InputError(f"got end {which!r}; this result holds {', '.join(dict.fromkeys(self.ends))}")
+        picked = None if self.conditions is None else self.conditions[rows]
+        return replace(
+            self, values=self.values[rows], ends=(which,) * len(rows), residuals=self.residuals[rows],
+            converged=self.converged[rows], conditions=picked,
+        )  # fmt: skip

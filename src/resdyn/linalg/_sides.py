@@ -1,0 +1,164 @@
+"""On which side of the imaginary axis the eigenvalues of a matrix are, and of how many that cannot be said.
+
+An operator's products carry rounding errors of its dtype, so its eigenvalues are known as those of a matrix A + E with
+||E|| <= delta. To first order E moves eigenvalue i by at most condition_i delta. Where several such discs meet (a
+Jordan block of size m, perturbed, is a ring of radius delta^(1/m) and condition delta^(1/m - 1) / m), the m of them are
+taken together, with m times the radius: Gershgorin's discs in the basis of eigenvectors (Bauer and Fike 1960,
+theorem IV). A cluster is on one side if all its discs are, or the numerical range of A on its invariant subspace
+plus ||projector|| delta. Matrices whose eigenvectors are too ill-conditioned to say even that get a random
+perturbation of half of delta first, which bounds the conditions (Banks, Garza-Vargas, Kulkarni and Srivastava 2020).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from resdyn.linalg._norms import norm, power_of_two
+from resdyn.linalg._structure import of_matrix
+
+Matrix = NDArray[np.floating]
+Complex = NDArray[np.complexfloating]
+Rows = NDArray[np.intp]
+
+ROUNDING = 2.0  # ||E|| of an operator's products, in eps ||A||_F
+_QR = 3.0  # what the QR algorithm adds in its own precision
+_MEETING = 5.0  # radii at which the members of a perturbed Jordan block see each other: half of 2 pi, and a margin
+_SEPARATED = 1e-3  # how far rounding may move zeros, relative to the norm, to be a null space and no cluster
+
+
+class Sides(NamedTuple):
+    """Numbers of eigenvalues left of the axis, undecided, and of the latter those that are 0 to rounding."""
+
+    negative: int
+    undecided: int
+    zero: int
+
+
+class _Pairs(NamedTuple):
+    """Eigenvalues (n,), right vectors (n, n) as columns, left vectors (n, n) as rows of the inverse, conditions."""
+
+    values: Complex
+    right: Complex
+    left: Complex
+    conditions: NDArray[np.float64]
+
+
+def sides(matrix: Tensor) -> Sides:
+    """The sides of all eigenvalues of a matrix (n, n), each diagonal block of its structure for itself."""
+    eps = float(torch.finfo(matrix.dtype).eps)
+    scaled = (matrix * power_of_two(float(matrix.abs().max()))).cpu()
+    total = Sides(0, 0, 0)
+    # an entry is wrong by what its row is wrong by: it may have come about by cancellation
+    rows = scaled.abs().amax(dim=1).double()
+    for block in of_matrix(scaled):
+        inner = scaled[block][:, block]
+        delta = ROUNDING * eps * max(norm(inner), float(rows[block].max()))
+        found = _one(float(inner), delta) if len(block) == 1 else _of_block(inner.numpy(), delta)
+        total = Sides(*(a + b for a, b in zip(total, found)))
+    return total
+
+
+def _one(value: float, delta: float) -> Sides:
+    undecided = abs(value) <= delta and delta > 0
+    return Sides(int(value < -delta), int(undecided), int(undecided))
+
+
+def _of_block(A: Matrix, delta: float) -> Sides:
+    """First in the matrix's own precision, which is enough where nothing is near the axis or ill-conditioned."""
+    n = len(A)
+    wide = delta * (1 + _QR / ROUNDING)
+    pairs = _decomposed(A)
+    if pairs is not None and _is_plain(pairs, wide, float(np.linalg.norm(A.astype(float)))):
+        negative, positive = _counted(A, pairs, wide, pairs.conditions)
+        if negative + positive == n:
+            return Sides(negative, 0, 0)
+    A = A.astype(float)
+    core, kept = _without_null_space(A, delta)
+    if not len(core):
+        return Sides(0, n, n)
+    noise = np.random.default_rng(0).standard_normal(core.shape) / (2 * len(core) ** 0.5)
+    core = core + 0.5 * delta * noise
+    pairs = _decomposed(core)
+    if pairs is None:
+        return Sides(0, n, n - len(core))
+    conditions = pairs.conditions
+    if kept is not None:  # conditions in all of A: the left vectors reach into the null space
+        lifted = np.linalg.norm(pairs.left * kept, axis=1) / np.maximum(np.abs(pairs.values), np.finfo(float).tiny)
+        conditions = np.maximum(conditions, lifted)
+    negative, positive = _counted(core, pairs, 1.5 * delta, conditions)
+    return Sides(negative, n - negative - positive, n - len(core))
+
+
+def _decomposed(A: Matrix) -> _Pairs | None:
+    values, right = np.linalg.eig(A)
+    try:
+        left = np.linalg.inv(right)
+    except np.linalg.LinAlgError:
+        return None
+    conditions = np.linalg.norm(left.astype(complex), axis=1) * np.linalg.norm(right.astype(complex), axis=0)
+    return _Pairs(values, right, left, conditions) if np.isfinite(conditions).all() else None
+
+
+def _is_plain(pairs: _Pairs, delta: float, size: float) -> bool:
+    """Whether no condition is beyond that of a defective pair at distance delta, and none is near the axis."""
+    radii = pairs.conditions * delta
+    return bool((radii < (delta * size) ** 0.5).all() and (np.abs(pairs.values.real) > radii).all())
+
+
+def _without_null_space(A: Matrix, delta: float) -> tuple[Matrix, NDArray[np.float64] | None]:
+    """(core, singular values kept): A = U S V^T to rounding has the eigenvalues of S V^T U and zeros.
+
+    Left as it is where the zeros are not well separated from the rest, by the norm of their projector.
+    """
+    U, S, Vh = np.linalg.svd(A)
+    rank = int((delta < S).sum())
+    if rank == len(A):
+        return A, None
+    if not rank:
+        return A[:0, :0], S[:0]
+    overlap = Vh[:rank] @ U[:, :rank]  # its least singular value is the inverse of the projector's norm
+    separated = delta <= _SEPARATED * S[0] * np.linalg.svd(overlap, compute_uv=False)[-1]
+    return (S[:rank, None] * overlap, S[:rank]) if separated else (A, None)
+
+
+def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.float64]) -> tuple[int, int]:
+    """(left, right): eigenvalues that no perturbation of size delta moves across the axis."""
+    values, radii = pairs.values, conditions * delta
+    if (radii * len(values) < np.abs(values.real)).all():  # decided whatever meets
+        return int((values.real < 0).sum()), int((values.real > 0).sum())
+    distance = np.abs(values[:, None] - values[None])
+    meeting = distance <= _MEETING * (radii[:, None] + radii[None])
+    while True:
+        count, labels = connected_components(csr_array(meeting), directed=False)
+        clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+        # the widest disc times the number of discs as wide as it
+        reach = [float(radii[rows].sum()) for rows in clusters]
+        placed = [_side(A, pairs, rows, width, delta) for rows, width in zip(clusters, reach)]
+        for rows, side, width in zip(clusters, placed, reach):
+            if side == 0 and len(rows) > 1:  # what is undecided takes in what it may have come from
+                meeting[rows[0]] |= (distance[rows] <= width).any(axis=0)
+        if connected_components(csr_array(meeting), directed=False)[0] == count:
+            return tuple(sum(len(rows) for rows, side in zip(clusters, placed) if side == s) for s in (-1, 1))  # type: ignore[return-value]
+
+
+def _side(A: Matrix, pairs: _Pairs, rows: Rows, width: float, delta: float) -> int:
+    """-1 or 1 for a cluster of eigenvalues that is left or right of the axis with certainty, 0 else."""
+    real = pairs.values.real[rows]
+    if real.max() < -width:
+        return -1
+    if real.min() > width:
+        return 1
+    if len(rows) == 1:
+        return 0
+    Q, R = np.linalg.qr(pairs.right[:, rows])
+    B = Q.conj().T @ A @ Q
+    low, *_, high = np.linalg.eigvalsh((B + B.conj().T) / 2)
+    reach = float(np.linalg.norm(R @ pairs.left[rows], 2)) * delta
+    return -1 if high + reach < 0 else 1 if low - reach > 0 else 0
