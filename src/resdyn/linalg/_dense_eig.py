@@ -9,18 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn.linalg._krylov_schur import Complex, leading
+from resdyn.linalg._krylov_schur import Complex, leading, without_rounding
 from resdyn.linalg._norms import column_norms, norm
 from resdyn.linalg._structure import of_matrix
 
 
 class Values(NamedTuple):
-    """Eigenvalues with residuals relative to the norm, and conditions (NaN where unknown)."""
+    """Eigenvalues with residuals relative to the norm, conditions (NaN where unknown), and whether none is missing."""
 
     values: Complex
     residuals: NDArray[np.float64]
     conditions: NDArray[np.float64]
     norm: float
+    complete: bool = True
 
 
 def backward_error(matrix: Tensor) -> float:
@@ -56,19 +57,21 @@ def pairs_of(matrix: Tensor, size: float, conditions: bool) -> Values:
     if conditions:
         left, info = torch.linalg.inv_ex(vectors)
         known = column_norms(left.T) if not int(info) else torch.full_like(residuals, float("inf"))
-    return Values(values.cpu().numpy(), residuals.cpu().numpy(), known.cpu().numpy(), size)
+    found = without_rounding(values.cpu().numpy(), backward_error(matrix.double()) * size)
+    return Values(found, residuals.cpu().numpy(), known.cpu().numpy(), size)
 
 
 def joined(parts: list[Values]) -> Values:
     """The values of several blocks as those of one matrix."""
     values, residuals, conditions = (np.concatenate(column) for column in list(zip(*parts))[:3])
-    return Values(values, residuals, conditions, max(part.norm for part in parts))
+    complete = all(part.complete for part in parts)
+    return Values(values, residuals, conditions, max(part.norm for part in parts), complete)
 
 
 def picked(part: Values, end: str, k: int) -> Values:
     """The k leading values of an end."""
     rows = leading(part.values, end, min(k, len(part.values)))
-    return Values(part.values[rows], part.residuals[rows], part.conditions[rows], part.norm)
+    return Values(part.values[rows], part.residuals[rows], part.conditions[rows], part.norm, part.complete)
 
 
 def _values_of(matrix: Tensor, size: float) -> tuple[Complex, NDArray[np.float64]]:

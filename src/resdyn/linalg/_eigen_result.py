@@ -22,7 +22,9 @@ class EigenResult:
         residuals: (m,) ||A x - lambda x|| / (norm ||x||): each lambda is an exact eigenvalue of a matrix A + E with
             ||E|| = residual x norm. Measured, but for "all", where it is the ``backward_error`` of the QR algorithm;
             never less than 2 eps of the operator's dtype, which its products carry.
-        converged: (m,) residuals <= tol.
+        converged: (m,) residuals <= tol and, for ends by ``krylov_schur``, a search from a fresh random vector has met
+            no value that belongs before these, copies of repeated ones included. No bound of the probability that it
+            misses one is known for nonnormal matrices; on matrices of known spectrum it missed none.
         norm: the estimate of ||A||_2 (a lower bound; for dense matrices the Frobenius norm).
         num_live: coordinates left by compression; n - num_live eigenvalues are exactly 0.
         num_blocks: diagonal blocks of the block triangular form of the live coordinates, 1 where there is none.

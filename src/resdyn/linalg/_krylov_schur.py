@@ -17,27 +17,40 @@ from resdyn.linalg._orthonormal import random_rows
 from resdyn.linalg.operator import LinearOperator
 
 Complex = NDArray[np.complex128]
-Order = Callable[[Complex], NDArray[np.intp]]
 
-ORDERS: dict[str, Order] = {
-    "LR": lambda values: np.argsort(-values.real, kind="stable"),
-    "SR": lambda values: np.argsort(values.real, kind="stable"),
-    "LM": lambda values: np.argsort(-np.abs(values), kind="stable"),
+OUTWARDS: dict[str, Callable[[Complex], NDArray[np.float64]]] = {
+    "LR": lambda values: values.real,
+    "SR": lambda values: -values.real,
+    "LM": lambda values: np.abs(values),
 }
 
 
+def ordered(values: Complex, which: str, advance: NDArray[np.float64] | float = 0.0) -> NDArray[np.intp]:
+    """Positions of the values of an end from its extreme inwards, each moved outwards by its advance."""
+    return np.argsort(-(OUTWARDS[which](values) + advance), kind="stable")
+
+
 class Pairs(NamedTuple):
-    """Eigenvalues (k,), unit right vectors as columns (n, k), true residuals relative to ``norm``, and that norm."""
+    """Eigenvalues (k,), unit right vectors as columns (n, k), true residuals relative to ``norm``, and that norm.
+
+    ``complete``: a search from a fresh random vector outside of these has found none that belongs before them.
+    """
 
     values: Complex
     vectors: Tensor
     residuals: NDArray[np.float64]
     norm: float
+    complete: bool
 
 
-def leading(values: Complex, which: str, k: int) -> NDArray[np.intp]:
+def without_rounding(values: Complex, slack: float) -> Complex:
+    """Copies of a real eigenvalue that rounding has turned into a complex pair, as the real values that they are."""
+    return np.where(np.abs(values.imag) <= slack, values.real + 0j, values)
+
+
+def leading(values: Complex, which: str, k: int, advance: NDArray[np.float64] | float = 0.0) -> NDArray[np.intp]:
     """Positions of the k first values in an order, and of one more where that would part a conjugate pair."""
-    order = ORDERS[which](values)
+    order = ordered(values, which, advance)
     chosen = order[:k]
     last = values[chosen[-1]]
     split = last.imag != 0 and np.sum(values[chosen] == last) > np.sum(values[chosen] == last.conj())
@@ -58,22 +71,97 @@ def krylov_schur(
 
     A V = V S + v b^T with orthonormal V, v and S quasi-triangular after a restart; the basis shrinks to the leading
     Schur vectors of every end, whose span loses nothing when converged (they stay in front, which locks them).
+
+    The space of one vector holds one copy of a repeated eigenvalue, and rounding brings the others in late or never. So
+    when the wanted pairs have converged they are kept and the space starts again from a random vector orthogonal to
+    them, as it would for the operator deflated by them, until that changes none of the wanted values: for k = 1 one
+    basis full of products, which is to show an end that the first vector did not hold; for more until the next value
+    after the wanted ones has converged too, so that copies come out whole.
     """
     space = _Space(operator, basis_size, generator)
+    settled = _settle(space, ends, k, 0, tol, max_matvecs)
+    complete = space.is_invariant
+    while settled.converged and not complete:
+        space.start_again(ends, k, settled.sure)
+        again = _settle(space, ends, k, 0 if k == 1 else 1, tol, max_matvecs)
+        complete = again.converged and _same(settled, again, tol)
+        if complete or not again.converged:
+            break
+        settled, complete = again, space.is_invariant
+    return _measured(operator, settled, complete)
+
+
+class Sure(NamedTuple):
+    """Values that have converged, and the distance within which another one counts as the same."""
+
+    values: Complex
+    distance: float
+
+    def advance(self, values: Complex) -> NDArray[np.float64]:
+        """How far values are moved outwards before they are ordered: ten distances for those that have converged."""
+        if not len(self.values):
+            return np.zeros(len(values))
+        apart = np.abs(values[:, None] - self.values[None]).min(axis=1)
+        return np.where(apart <= self.distance, 10 * self.distance, 0.0)
+
+
+class _Settled(NamedTuple):
+    """Ritz pairs as they were when the space held them: for each end the rows of its leading values."""
+
+    values: Complex
+    vectors: Tensor
+    rows: dict[str, list[int]]
+    norm: float
+    converged: bool
+    sure: Sure
+
+
+def _settle(space: _Space, ends: tuple[str, ...], k: int, extra: int, tol: float, max_matvecs: int) -> _Settled:
+    """Expand and restart until the leading k values of every end, and roughly ``extra`` more, have converged."""
     while True:
         spent = space.expand(max_matvecs)
         values, small = np.linalg.eig(space.projection)
         estimates = np.abs(space.spike @ small)
         size = float(np.linalg.norm(space.projection, 2))
-        chosen = {end: leading(values, end, min(k, len(values))) for end in ends}
-        wanted = np.unique(np.concatenate(list(chosen.values())))
-        settled = bool((estimates[wanted] <= tol * size).all()) and space.is_full
-        if settled or spent + basis_size // 2 > max_matvecs or space.is_invariant:
-            break
-        space.restart(ends, k)
-    pairs = space.pairs(values[wanted], small[:, wanted], size)
-    place = {int(position): row for row, position in enumerate(wanted)}
-    return {end: _taken(pairs, [place[int(p)] for p in positions]) for end, positions in chosen.items()}
+        values = without_rounding(values, tol * size)
+        # of values that are equal within the tolerance those that have converged come first
+        sure = Sure(values[estimates <= tol * size], tol * size)
+        chosen = {end: leading(values, end, min(k, len(values)), sure.advance(values)) for end in ends}
+        following = [leading(values, end, min(k + extra, len(values)), sure.advance(values)) for end in ends]
+        wanted, next_ones = (np.unique(np.concatenate(list(rows))) for rows in (chosen.values(), following))
+        converged = bool((estimates[wanted] <= tol * size).all() and (estimates[next_ones] <= tol**0.5 * size).all())
+        converged = (converged and space.is_full) or space.is_invariant
+        if converged or spent + space.capacity // 2 > max_matvecs:
+            place = {int(position): row for row, position in enumerate(wanted)}
+            rows = {end: [place[int(p)] for p in positions] for end, positions in chosen.items()}
+            return _Settled(values[wanted], space.vectors(small[:, wanted]), rows, size, converged, sure)
+        space.restart(ends, k + extra, sure)
+
+
+def _same(before: _Settled, after: _Settled, tol: float) -> bool:
+    """Whether no value of an end has moved outwards."""
+    slack = 10 * tol * max(before.norm, after.norm)
+    for end, rows in before.rows.items():
+        old, new = before.values[rows], after.values[after.rows[end]]
+        size = min(len(old), len(new))
+        if (OUTWARDS[end](new[:size]) > OUTWARDS[end](old[:size]) + slack).any():
+            return False
+    return True
+
+
+def _measured(operator: LinearOperator, settled: _Settled, complete: bool) -> dict[str, Pairs]:
+    """The pairs with residuals from products made for them."""
+    X = settled.vectors
+    images = operator.matmat(torch.cat([X.real, X.imag], dim=1).to(operator.dtype)).double()
+    count = X.shape[1]
+    defect = torch.complex(images[:, :count], images[:, count:]) - X * torch.from_numpy(settled.values).to(X.device)
+    lengths = column_norms(X)
+    residuals = (column_norms(defect) / lengths / (settled.norm or 1.0)).cpu().numpy()
+    X = X / lengths
+    return {
+        end: Pairs(settled.values[rows], X[:, rows], residuals[rows], settled.norm, complete)
+        for end, rows in settled.rows.items()
+    }
 
 
 def arnoldi(operator: LinearOperator, start: Tensor, degree: int, generator: torch.Generator) -> NDArray[np.float64]:
@@ -81,10 +169,6 @@ def arnoldi(operator: LinearOperator, start: Tensor, degree: int, generator: tor
     space = _Space(operator, degree, generator, start)
     space.expand(degree)
     return space.projection.copy()
-
-
-def _taken(pairs: Pairs, rows: list[int]) -> Pairs:
-    return Pairs(pairs.values[rows], pairs.vectors[:, rows], pairs.residuals[rows], pairs.norm)
 
 
 class _Space:
@@ -99,7 +183,7 @@ class _Space:
         start = random_rows(1, n, generator, self._V)[0] if start is None else start
         self._V[0] = start / norm(start)
         self._H = np.zeros((basis_size + 1, basis_size))
-        self._size, self._capacity, self._spent = 0, basis_size, 0
+        self._size, self.capacity, self._spent = 0, basis_size, 0
 
     @property
     def projection(self) -> NDArray[np.float64]:
@@ -113,7 +197,7 @@ class _Space:
 
     @property
     def is_full(self) -> bool:
-        return self._size == self._capacity
+        return self._size == self.capacity
 
     @property
     def is_invariant(self) -> bool:
@@ -122,7 +206,7 @@ class _Space:
 
     def expand(self, max_matvecs: int) -> int:
         """Fill the basis, one product a vector, as far as the budget goes; return what was spent so far."""
-        while self._size < self._capacity and self._spent < max_matvecs:
+        while self._size < self.capacity and self._spent < max_matvecs:
             j = self._size
             image = self._operator.matmat(self._V[j][:, None])[:, 0]
             self._spent += 1
@@ -157,12 +241,15 @@ class _Space:
             w = w / max(norm(w), torch.finfo(w.dtype).tiny)
         return w
 
-    def restart(self, ends: tuple[str, ...], k: int) -> None:
+    def restart(self, ends: tuple[str, ...], k: int, sure: Sure) -> None:
         """Shrink the basis to the Schur vectors nearest to the ends: about half of it."""
+        self._shrink(ends, k, sure, room=self._size // 2)
+
+    def _shrink(self, ends: tuple[str, ...], k: int, sure: Sure, room: int) -> None:
         p = self._size
         T, Q = scipy.linalg.schur(self.projection, output="real")
         values = _diagonal_values(T, Q)
-        kept = _kept(values, ends, k, room=p // 2)
+        kept = _kept(values, ends, k, sure.advance(values), room)
         T, Q, *_, count = _reordered(T, Q, kept)
         spike = self.spike @ Q[:, :count]
         leading_rows = torch.from_numpy(np.ascontiguousarray(Q[:, :count].T)).to(self._V) @ self._V[:p]
@@ -173,26 +260,29 @@ class _Space:
         self._H[count, :count] = spike
         self._size = count
 
-    def pairs(self, values: Complex, small: Complex, size: float) -> Pairs:
-        """Ritz pairs with residuals from products made for them."""
+    def start_again(self, ends: tuple[str, ...], k: int, sure: Sure) -> None:
+        """Keep the leading Schur vectors of every end alone, and go on from a random vector orthogonal to them.
+
+        What the kept ones lack to be invariant is forgotten; residuals that count are measured by products.
+        """
+        self._shrink(ends, k, sure, room=0)
+        self._V[self._size] = self._fresh(self._size)
+        self._H[self._size] = 0
+
+    def vectors(self, small: Complex) -> Tensor:
+        """Combinations of the basis vectors as columns (n, k), complex128."""
         V = self._V[: self._size].T
         real, imaginary = (V @ torch.tensor(part).to(V) for part in (small.real, small.imag))
-        images = self._operator.matmat(torch.cat([real, imaginary], dim=1)).double()
-        X = torch.complex(real.double(), imaginary.double())
-        count = X.shape[1]
-        defect = torch.complex(images[:, :count], images[:, count:]) - X * torch.from_numpy(values).to(X.device)
-        lengths = column_norms(X)
-        residuals = column_norms(defect) / lengths / (size or 1.0)
-        return Pairs(values, X / lengths, residuals.cpu().numpy(), size)
+        return torch.complex(real.double(), imaginary.double())
 
 
-def _kept(values: Complex, ends: tuple[str, ...], k: int, room: int) -> NDArray[np.bool_]:
+def _kept(values: Complex, ends: tuple[str, ...], k: int, advance: NDArray[np.float64], room: int) -> NDArray[np.bool_]:
     """The wanted values of every end and, end by end in turn, those behind them, up to ``room``; pairs together."""
     kept = np.zeros(len(values), bool)
     for extra in range(len(values)):
         for end in ends:
             more = kept.copy()
-            more[leading(values, end, min(k + extra, len(values)))] = True
+            more[leading(values, end, min(k + extra, len(values)), advance)] = True
             if extra and more.sum() > room:
                 return kept
             kept = more

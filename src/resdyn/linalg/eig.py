@@ -16,7 +16,7 @@ from resdyn.linalg._compression import live_coordinates, near_one
 from resdyn.linalg._dense_eig import Values as _Values
 from resdyn.linalg._dense_eig import all_values, dense_ends, joined, pairs_of, picked
 from resdyn.linalg._eigen_result import EigenResult
-from resdyn.linalg._krylov_schur import ORDERS, Pairs, krylov_schur, leading
+from resdyn.linalg._krylov_schur import Pairs, krylov_schur, leading, ordered
 from resdyn.linalg._structure import components, diagonal_blocks
 from resdyn.linalg.operator import LinearOperator
 
@@ -52,8 +52,10 @@ def eigenvalues(
 
     ``dense``: LAPACK on the compressed matrix, from ``num_live`` products; for ends, eigenvectors and measured
     residuals too. ``krylov_schur``: products only, one Krylov space for all ends, real arithmetic, restarted with the
-    Schur vectors nearest to the ends; stops when all residuals are at most ``tol`` or at ``max_matvecs``. What has not
-    converged is returned and flagged. ``auto``: dense for all values and up to 200 live coordinates.
+    Schur vectors nearest to the ends. One start vector holds one copy of a repeated value; so when all residuals are at
+    most ``tol``, the space starts again from a random vector outside of what was found, until that finds no more, or
+    until ``max_matvecs``. What has not converged is returned and flagged. ``auto``: dense for all values and up to 200
+    live coordinates.
 
     A residual is a backward error, and ``converged`` says that it is small, not that the value is right. The forward
     error is about condition x residual x norm (``errors``), and the condition of an eigenvalue of a nonnormal matrix
@@ -141,7 +143,7 @@ def _ends_of_blocks(
 def _stated(part: _Values, dtype: torch.dtype, factor: float) -> _Values:
     """At the operator's own scale, with no residual below what its products carry, however exact the algebra was."""
     residuals = np.maximum(part.residuals, PRODUCTS * torch.finfo(dtype).eps)
-    return _Values(part.values / factor, residuals, part.conditions, part.norm / factor)
+    return _Values(part.values / factor, residuals, part.conditions, part.norm / factor, part.complete)
 
 
 def _zeros(count: int) -> _Values:
@@ -155,9 +157,11 @@ def _krylov_ends(
 ) -> dict[str, _Values]:  # fmt: skip
     right = krylov_schur(operator, ends, k, generator=generator, **settings)
     if not conditions:
-        return {end: _Values(p.values, p.residuals, np.full(len(p.values), np.nan), p.norm) for end, p in right.items()}
+        unknown = {end: np.full(len(p.values), np.nan) for end, p in right.items()}
+        return {end: _Values(p.values, p.residuals, unknown[end], p.norm, p.complete) for end, p in right.items()}
     left = krylov_schur(operator.adjoint, ends, k, generator=generator, **settings)
-    return {end: _Values(p.values, p.residuals, _conditions(p, left[end]), p.norm) for end, p in right.items()}
+    known = {end: _conditions(p, left[end]) for end, p in right.items()}
+    return {end: _Values(p.values, p.residuals, known[end], p.norm, p.complete) for end, p in right.items()}
 
 
 def _conditions(right: Pairs, left: Pairs) -> NDArray[np.float64]:
@@ -179,8 +183,8 @@ def _with_zeros(part: _Values, end: str, k: int, dead: int) -> _Values:
     """The eigenvalues 0 that compression took out, put in their places."""
     zeros = _zeros(dead if end == "all" else min(k, dead))
     values, residuals, conditions = (np.concatenate([a, b]) for a, b in zip(part[:3], zeros[:3]))
-    rows = ORDERS["LR"](values) if end == "all" else leading(values, end, min(k, len(values)))
-    return _Values(values[rows], residuals[rows], conditions[rows], part.norm)
+    rows = ordered(values, "LR") if end == "all" else leading(values, end, min(k, len(values)))
+    return _Values(values[rows], residuals[rows], conditions[rows], part.norm, part.complete)
 
 
 def _result(
@@ -190,11 +194,12 @@ def _result(
     values, residuals, known = (np.concatenate(column) for column in list(zip(*parts))[:3])
     dtype, device = operator.dtype, operator.device
     errors = torch.tensor(residuals, dtype=dtype, device=device)
+    complete = np.concatenate([np.full(len(part.values), part.complete) for part in parts])
     return EigenResult(
         values=torch.tensor(values, device=device).to(torch.complex128 if dtype == torch.float64 else torch.complex64),
         ends=tuple(end for end, part in zip(found, parts) for _ in part.values),
         residuals=errors,
-        converged=errors <= tol,
+        converged=(errors <= tol) & torch.tensor(complete, device=device),
         norm=max(part.norm for part in parts),
         num_live=num_live,
         num_matvecs=spent,

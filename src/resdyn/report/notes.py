@@ -48,8 +48,8 @@ def unconverged_note(ds: xr.Dataset) -> list[str]:
         largest = float(np.nanmax(ds["singular_residuals"].values))
         worst = f" (largest residual {largest:.2g} of the top value)"
     return [
-        f"{failed} of {int(stored.sum())} singular triplets did not converge, or may not be the largest{worst}; they are drawn as open "
-        "circles and left out of the numbers."
+        f"{failed} of {int(stored.sum())} singular triplets did not converge, or may not be the largest{worst}; they "
+        "are drawn as open circles and left out of the numbers."
     ]
 
 
