@@ -54,6 +54,7 @@ class Row:
     wall: float
     cpu: float
     error: float | None = None
+    search: int = 0
 
 
 def jacobian_cases(model: torch.nn.Module, x: Tensor, prefix: str) -> Iterator[Case]:
@@ -134,7 +135,9 @@ def our_rows(case: Case, reference: Tensor) -> list[Row]:
             results[name] = run()
             wall, cpu = watch.read()
             times[name] = min(times[name][0], wall), min(times[name][1], cpu)
-    return [Row(n, r.num_matvecs, *times[n], relative_error(r.S, reference)) for n, r in results.items()]
+    return [
+        Row(n, r.num_matvecs, *times[n], relative_error(r.S, reference), r.search_matvecs) for n, r in results.items()
+    ]
 
 
 def rows(case: Case, dense_limit: int) -> Iterator[Row]:
@@ -150,12 +153,14 @@ def rows(case: Case, dense_limit: int) -> Iterator[Row]:
 
 
 def verdict(table: list[Row]) -> str:
-    """What was asked: a quarter of the 1640 matvecs of the range finder, and the share of the wall time."""
+    """The share of the 1640 matvecs of the range finder and of the wall time, and the cost of the certificate."""
     by_name = {row.method: row for row in table}
     ours, theirs = by_name["resdyn lanczos, same error"], by_name["resdyn randomized"]
+    whole = by_name["resdyn lanczos, default"]
     return (
         f"{ours.matvecs} of 1640 matvecs ({ours.matvecs / 1640:.2f}), "
-        f"{ours.wall / theirs.wall:.2f} of the wall and {ours.cpu / theirs.cpu:.2f} of the CPU time"
+        f"{ours.wall / theirs.wall:.2f} of the wall and {ours.cpu / theirs.cpu:.2f} of the CPU time; "
+        f"with the certificate {whole.matvecs / (whole.matvecs - whole.search):.2f} of the matvecs without"
     )
 
 

@@ -32,26 +32,27 @@ def block_lanczos(
     """The k largest triplets of an operator (m, n) with m >= n, and bounds from a search for what was missed."""
     state = _Bidiagonalisation(operator, block_size, basis_size, generator)
     reserve = _RESERVE if tol > 0 and max_matvecs >= 8 * _RESERVE else 0
-    searches = 0
+    searches = searched = 0
     while True:
         ritz = _converge(state, k, tol, max_matvecs - reserve)
         count = num_converged(ritz.residuals[:k], tol)
         if not count or state.is_whole:
             bounds = torch.zeros_like(ritz.values) if state.is_whole else torch.full_like(ritz.values, float("inf"))
-            return state.triplets(ritz, k, bounds)
+            return state.triplets(ritz, k, bounds, searched)
         may_grow = state.spent + 2 * (len(state.next_block) + state.num_starts) <= max_matvecs - reserve
         known = _num_known(ritz, count, confidence.delta)
         if may_grow and _may_hide_copies(ritz.values[:count], state.num_starts, tol):
             state.widen(ritz, min(state.size, 2 * k + 16))
             continue
-        searches += 1
+        searches, before = searches + 1, state.spent
         found = certify(
             operator, state.right(ritz, known), ritz.values[:known], ritz.defect[:, :known], count,
             tol * float(ritz.values[0]), confidence.of_search(searches), generator,
             spent=state.spent, max_matvecs=max_matvecs,
         )  # fmt: skip
+        searched += state.spent - before
         if not len(found.missed) or not may_grow:
-            return state.triplets(ritz, k, found.bounds)
+            return state.triplets(ritz, k, found.bounds, searched)
         state.widen(ritz, min(state.size, 2 * k + 16), found.missed)
 
 
@@ -240,11 +241,11 @@ class _Bidiagonalisation:
         """The leading right Ritz vectors, as rows."""
         return ritz.right[:, :count].T.to(self._V) @ self._V[: self.size]
 
-    def triplets(self, ritz: _Ritz, k: int, bounds: Tensor) -> Triplets:
+    def triplets(self, ritz: _Ritz, k: int, bounds: Tensor, search_matvecs: int) -> Triplets:
         """The leading k Ritz triplets, vectors as columns."""
         U = ritz.left[:, :k].T.to(self._U) @ self._U[: self.size]
         bounds = bounds[:k] / torch.where(ritz.values[0] > 0, ritz.values[0], 1.0)
-        return Triplets(U.T, ritz.values[:k], self.right(ritz, k).T, ritz.residuals[:k], bounds)
+        return Triplets(U.T, ritz.values[:k], self.right(ritz, k).T, ritz.residuals[:k], bounds, search_matvecs)
 
 
 class _Overlaps:

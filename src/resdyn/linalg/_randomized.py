@@ -41,13 +41,13 @@ def randomized(
     S = values[:k]
     defect = operator.matmat(V) - U * S.to(U)
     residuals = residual_norms(defect, S)
-    bounds = torch.full_like(S, float("inf"))
+    bounds, spent = torch.full_like(S, float("inf")), operator.num_matvecs - before
     if count := num_converged(residuals, tol):
         # A^T u = s v holds by construction: the roles of left and right are changed
         gram = to_small(defect.double().T @ defect.double())
         spread, vectors = torch.linalg.eigh(gram)
         bounds = certify(
             operator.adjoint, U.T, S, spread.clamp_min(0).sqrt()[:, None] * vectors.T, count, tol * float(S[0]),
-            confidence.of_search(1), generator, spent=operator.num_matvecs - before, max_matvecs=2**63,
+            confidence.of_search(1), generator, spent=spent, max_matvecs=2**63,
         ).bounds / (float(S[0]) or 1.0)  # fmt: skip
-    return Triplets(U, S, V, residuals, bounds)
+    return Triplets(U, S, V, residuals, bounds, operator.num_matvecs - before - spent)

@@ -9,13 +9,17 @@ from torch import Tensor
 
 
 class Triplets(NamedTuple):
-    """U (m, k), S (k,) descending, V (n, k), and relative to S[0] residual norms and bounds of what S lacks."""
+    """U (m, k), S (k,) descending, V (n, k), and relative to S[0] residual norms and bounds of what S lacks.
+
+    ``search_matvecs`` products went into the search for missed values.
+    """
 
     U: Tensor
     S: Tensor
     V: Tensor
     residuals: Tensor
     bounds: Tensor
+    search_matvecs: int
 
 
 def residual_norms(defect: Tensor, S: Tensor) -> Tensor:

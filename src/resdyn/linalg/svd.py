@@ -35,7 +35,8 @@ class SVDResult:
             residuals up to j are at most ``tol``, and bounds[j] S[0] is at most delta S[j] + tol S[0].
         delta: the resolution of the search for values that were missed.
         failure_probability: that of the bounds, over the random vectors of the search; 0 for ``dense``.
-        num_matvecs: products with A plus products with A^T that this result cost.
+        num_matvecs: products with A plus products with A^T that this result cost,
+        search_matvecs: of which the search for missed values took these.
         method: the method that made it.
     """
 
@@ -48,6 +49,7 @@ class SVDResult:
     delta: float
     failure_probability: float
     num_matvecs: int
+    search_matvecs: int
     method: str
 
     def _repr_html_(self) -> str:
@@ -217,13 +219,13 @@ def _dense(operator: LinearOperator, k: int, memory_limit: int) -> Triplets:
     U, S, V = U[:, :k], S[:k], Vh[:k].T
     forward = residual_norms(matrix @ V - U * S, S)
     backward = residual_norms(matrix.T @ U - V * S, S)
-    return Triplets(U, S, V, torch.maximum(forward, backward), torch.zeros_like(S))
+    return Triplets(U, S, V, torch.maximum(forward, backward), torch.zeros_like(S), 0)
 
 
 def _result(
     operator: LinearOperator, triplets: Triplets, tol: float, spent: int, method: str, confidence: Confidence
 ) -> SVDResult:
-    U, S, V, residuals, bounds = triplets
+    U, S, V, residuals, bounds, search = triplets
     if operator.shape[0] < operator.shape[1]:
         U, V = V, U
     signs = V.gather(0, V.abs().argmax(dim=0, keepdim=True)).sign()
@@ -233,5 +235,6 @@ def _result(
     rounding = 64 * torch.finfo(U.dtype).eps
     return SVDResult(
         U * signs, S.to(U), V * signs, residuals.to(U), (bounds + rounding).to(U), converged.to(U.device),
-        confidence.delta, 0.0 if method == "dense" else confidence.failure_probability, spent, method,
+        confidence.delta, 0.0 if method == "dense" else confidence.failure_probability, spent, search,
+        method,
     )  # fmt: skip
