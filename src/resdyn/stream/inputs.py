@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from resdyn.errors import InputError
-from resdyn.stream.graph import unchanged
+from resdyn.stream.preserve import preserve_state
+from resdyn.stream.refusals import check_tensors, plain_model
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
-def check_model(model: nn.Module) -> None:
-    """A model must be a module in eval mode with finite weights."""
-    if not isinstance(model, nn.Module):
-        raise InputError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the model itself")
+def check_model(model: nn.Module) -> nn.Module:
+    """The model itself (see `plain_model`), which must be in eval mode with finite weights."""
+    model = plain_model(model)
     check_eval(model)
     check_weights(model)
+    return model
 
 
 def check_eval(model: nn.Module) -> None:
@@ -60,7 +61,7 @@ def check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """The model must run on its example; otherwise its own message is passed on."""
     copied, named = copies((args, kwargs))
     try:
-        with torch.no_grad(), unchanged(model):
+        with torch.no_grad(), preserve_state(model):
             model(*copied, **named)
     except Exception as error:
         tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
@@ -89,6 +90,7 @@ class Signature:
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
         leaves, structure = pytree.tree_flatten((args, kwargs))
+        check_tensors(leaves, "an example input")
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if not tensors or tensors[0].dim() == 0 or len(tensors[0]) == 0:
             raise InputError(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from resdyn.errors import ComputationError, InputError
+from resdyn.errors import InputError
 from resdyn.progress import stage
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
 from resdyn.stream.cut import Cut, Evaluation
@@ -227,11 +227,12 @@ def find_stream(
     Parameters: the model in eval mode, and the arguments of one forward call, batch first. granularity "join": every
     residual sum is a block (attention and feed-forward of a transformer are two); "layer": those of one layer are one
     block, F(h) = layer(h) - h, the layer being the innermost repeated module that they lie in.
-    Errors: InputError for a model in training mode or with NaN weights; ComputationError for a model without
-    a residual stream, one that cannot be exported, or a block that fails verification (named, with the reason).
+    Errors: InputError for a model in training mode, with NaN weights, of a kind that cannot be measured (see
+    `plain_model`) or without a residual stream; ComputationError for one that cannot be exported, or a block that fails
+    verification (named, with the reason).
     Cost: one export (seconds), and per block a few evaluations and one product with J and J^T each.
     """
-    check_model(model)
+    model = check_model(model)
     check_granularity(granularity)
     signature = Signature.of(example_args, example_kwargs)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
@@ -240,7 +241,7 @@ def find_stream(
         graph = export_graph(model, args, kwargs)
         joins, target = find_joins(graph)
     if not joins or target is None:
-        raise ComputationError(
+        raise InputError(
             f"{type(model).__name__} has no residual stream: no value that every path to the output passes is the sum "
             "of an earlier such value (or a linear projection of it) and a branch. Name blocks by hand with "
             "resdyn.stream_from_blocks(model, [module paths], *inputs)"

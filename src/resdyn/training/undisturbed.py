@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from resdyn.probes.sample import model_device
-from resdyn.stream.graph import unchanged
+from resdyn.stream.preserve import preserve_state
 from resdyn.training.depth import evaluating
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -44,7 +44,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             torch.autocast(model_device(model).type, enabled=False),
             evaluating(model),
             _own_forward(model),
-            unchanged(model),
+            preserve_state(model),
         ):
             yield
     finally:
