@@ -224,6 +224,7 @@ def _provenance(
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
         "command": shlex.join(sys.argv) if command is None else command,
-        "notes": [*of_model, *plan.stream.notes, *plan.data.notes, *plan.notes, *notes],
+        "output_reading": plan.stream.readout.reading,
+        "notes": [*of_model, *plan.stream.notes, *plan.stream.readout.notes, *plan.data.notes, *plan.notes, *notes],
         "training": list(training),
     }

@@ -113,7 +113,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
 def _num_classes(model: nn.Module, example: Tensor, spec: str) -> int | None:
     try:
         with torch.no_grad(), preserve_state(model):
-            output = model(example)
+            output = model(torch.cat([example, example]))  # a norm over a single value refuses one sample
     except Exception as error:
         raise InputError(
             f"{spec} does not accept its example input of shape {tuple(example.shape)}: {error}"

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import logging
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -23,6 +22,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
 from resdyn.errors import ComputationError, InputError
+from resdyn.stream.failures import export_failure, failing_hook
 from resdyn.stream.preserve import preserve_state
 from resdyn.stream.rewriting import detach_from_patterns, rewrite
 
@@ -86,31 +86,31 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
-    try:
-        # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What
-        # export prints of a graph that it gave up is of no use without the rest of its output.
-        with (
-            preserve_state(model), tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
-            torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
-        ):  # fmt: skip
-            program = torch.export.export(model, args, kwargs, strict=False)
-            functional: torch.export.ExportedProgram = program.run_decompositions({})
-            return functional
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ComputationError(
-            f"{type(model).__name__} could not be exported as a graph{_place(model, error)} "
-            f"({type(error).__name__}: {reason}). Check "
-            "that the model runs on the example input; control flow that depends on values cannot be followed"
-        ) from error
+    """A hook that fails on values which are only traced, as one that prints them, is left out, and the export repeated.
+
+    That it did not change them is verified when the graph is compared with the model, whose hooks all run then.
+    """
+    with preserve_state(model):
+        while True:
+            try:
+                return _functional(model, args, kwargs)
+            except Exception as error:
+                hook = failing_hook(model, error)
+                if hook is None:
+                    raise ComputationError(export_failure(model, error)) from error
+                hook.remove()
 
 
-def _place(model: nn.Module, error: Exception) -> str:
-    """In which module a forward pass failed: the innermost one of the traceback."""
-    names = {id(module): name for name, module in model.named_modules() if name}
-    owners = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    inside = [owner for owner in owners if id(owner) in names]
-    return f", in {names[id(inside[-1])]} ({type(inside[-1]).__name__})" if inside else ""
+def _functional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What
+    # export prints of a graph that it gave up is of no use without the rest of its output.
+    with (
+        tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
+        torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
+    ):  # fmt: skip
+        program = torch.export.export(model, args, kwargs, strict=False)
+        functional: torch.export.ExportedProgram = program.run_decompositions({})
+        return functional
 
 
 @contextmanager

@@ -43,8 +43,8 @@ def stream_from_blocks(
         raise InputError("no blocks were named; pass a list of module paths such as ['layer1.0', 'layer1.1']")
     model = check_model(model)
     signature = Signature.of(example_args, example_kwargs)
+    check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
-    check_runs(model, args, kwargs)
     with stage("exporting the model"):
         graph = export_graph(model, args, kwargs)
     flow = stream_flow(graph)

@@ -12,7 +12,7 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -23,13 +23,14 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 Undo = Callable[[], None]
-HOPS = 2  # how many objects that are not modules, or globals, are passed on the way to a value, such as a recorder
+HOPS = 3  # how many objects that are not modules, or globals, are passed on the way to a value, such as a recorder
 COPY_LIMIT = (
     1 << 26
 )  # bytes of an array or tensor that is neither parameter nor buffer, copied in case a pass writes it
 FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "resdyn"} - {"__main__"}  # queues, threads: of others too
 CONTAINERS = (dict, list, set, deque)
 ATOMS = {str, bytes, int, float, complex, bool, type(None), torch.Size, torch.dtype, torch.device, CodeType, ModuleType}
+LRU_CACHE = type(lru_cache(len))
 STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 SLOTS_OF_CLASSES = {"__dict__", "__weakref__"}
 
@@ -44,6 +45,7 @@ def preserve_state(model: nn.Module, parameters: bool = False) -> Iterator[None]
     what belongs to other threads (queues).
     """
     state = ModelState(model, parameters)
+    _run_as_written(model)
     try:
         yield
     finally:
@@ -55,12 +57,20 @@ def preserved(model: nn.Module) -> Callable[..., Any]:
     state = ModelState(model)
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        _run_as_written(model)
         try:
             return model(*args, **kwargs)
         finally:
             state.restore()
 
     return call
+
+
+def _run_as_written(model: nn.Module) -> None:
+    """Not what `module.compile()` would make of it first."""
+    for module in model.modules():
+        if vars(module).get("_compiled_call_impl") is not None:
+            vars(module)["_compiled_call_impl"] = None
 
 
 class ModelState:
@@ -110,7 +120,7 @@ class ModelState:
             self._undo.append(partial(_set_generator, item, item.get_state()))
         elif isinstance(item, (tuple, frozenset)):
             yield from ((part, 0) for part in item)
-        elif isinstance(item, (FunctionType, MethodType, partial, staticmethod, classmethod, property)):
+        elif isinstance(item, (FunctionType, MethodType, partial, staticmethod, classmethod, property, LRU_CACHE)):
             yield from self._function_parts(item)
         elif isinstance(item, type):
             if not _is_foreign(item):
@@ -130,6 +140,9 @@ class ModelState:
             yield item.__func__, 0
         elif isinstance(item, property):
             yield from ((item.fget, 0), (item.fset, 0))
+        elif isinstance(item, LRU_CACHE):
+            self._undo.append(partial(_forget, item, item.cache_info().misses))
+            yield item.__wrapped__, 0
         elif not _is_foreign(item):
             yield from ((part, 0) for part in self._closure(item))
             yield from ((part, 0) for part in (item.__defaults__, item.__kwdefaults__, item.__dict__))
@@ -249,6 +262,12 @@ def _restore_class(kind: type, before: dict[str, Any]) -> None:
     for name, value in before.items():
         if vars(kind).get(name) is not value:
             type.__setattr__(kind, name, value)
+
+
+def _forget(function: Any, misses: int) -> None:
+    """A cached function that was called with something new, which may have been traced."""
+    if function.cache_info().misses != misses:
+        function.cache_clear()
 
 
 def _set_generator(generator: torch.Generator, state: Tensor) -> None:

@@ -71,7 +71,7 @@ def _check_module(module: nn.Module, where: str, path: str) -> None:
     inner = f"model.{path}.module" if path else "model.module"
     if kinds & PARALLEL:
         raise InputError(f"{where} spreads a batch over devices, and is not the network itself; pass {inner}")
-    if kinds & SHARDED or "FSDPModule" in kinds:
+    if kinds & SHARDED:
         raise InputError(
             f"{where} shards its weights over processes; gather them with FullyShardedDataParallel.summon_full_params, "
             f"and pass {inner}"

@@ -146,7 +146,7 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
             forward, backward = jacobian.matmat(v), jacobian.rmatmat(u)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, NotImplementedError) as error:
+        except (RuntimeError, NotImplementedError, KeyError) as error:
             reason = str(error).strip().split("\n")[0].rstrip(".")
             raise ComputationError(
                 f"block {block.index} ({block.path}) cannot be differentiated: {reason}. It was refused; name other "
