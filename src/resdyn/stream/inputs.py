@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from resdyn.errors import InputError
 from resdyn.stream.failures import first_line
-from resdyn.stream.graph import sdpa_math
+from resdyn.stream.graph import quiet, sdpa_math
 from resdyn.stream.preserve import preserve_state
 from resdyn.stream.refusals import check_tensors, plain_model
 
@@ -86,7 +86,7 @@ def _failure(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]
     """What a pass of the model raises."""
     copied, named = copies(arguments)
     try:
-        with torch.no_grad(), sdpa_math(), preserve_state(model):
+        with torch.no_grad(), quiet(), sdpa_math(), preserve_state(model):
             model(*copied, **named)
     except Exception as error:
         return error
