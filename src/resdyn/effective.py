@@ -121,16 +121,23 @@ class WeightsInUse(TorchDispatchMode):
             found = dict(self._weights_of(operand, origin)) if product else {}
             self.weights.update(found)
             if not found:
-                for name in origin.names:
+                for name in self._names_in(operand, origin):
                     self.uses.setdefault(name, {})[operation] = None
 
     def _weights_of(self, operand: Tensor, origin: Origin) -> Iterator[tuple[Any, Weight]]:
-        own = [(names, value) for names, value in self._parameters if origin.names & set(names)]
+        read = self._names_in(operand, origin)
+        own = [(names, value) for names, value in self._parameters if read & set(names)]
         if origin.rearranged:
             yield from ((names, Weight(names, False, value.detach())) for names, value in own)
         elif own:
             value = operand.as_strided(origin.shape, origin.stride, origin.offset)
             yield _key(origin), Weight(tuple(names[0] for names, _ in own), True, value)
+
+    def _names_in(self, operand: Tensor, origin: Origin) -> frozenset[str]:
+        """Of several parameters in one piece of memory, those that an operand reads."""
+        here = [(names, value) for names, value in self._parameters if _address(value) == _address(operand)]
+        apart = {name for names, value in here if not _overlap(value, operand) for name in names}
+        return origin.names - apart
 
     def _with_noise(self, operand: Tensor, product: bool) -> Tensor:
         """The operand as it is read from its storage with noise, else itself."""
@@ -232,6 +239,12 @@ def _flat(value: Tensor) -> Tensor:
 
 def _at(flat: Tensor, value: Tensor) -> Tensor:
     return flat.as_strided(value.shape, value.stride(), value.storage_offset())
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two views of one piece of memory may share an element, by the ends of both."""
+    ends = [x.storage_offset() + sum((n - 1) * step for n, step in zip(x.shape, x.stride())) for x in (a, b)]
+    return a.storage_offset() <= ends[1] and b.storage_offset() <= ends[0]
 
 
 def _writes(func: Any) -> bool:

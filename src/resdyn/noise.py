@@ -16,7 +16,6 @@ from resdyn.arguments import Arguments
 from resdyn.effective import PRODUCTS, Weight, WeightsInUse, has_storage, tied
 from resdyn.errors import InputError
 from resdyn.stream.graph import main_output, sdpa_math
-from resdyn.stream.inputs import check_weights
 from resdyn.stream.preserve import preserve_state, preserved
 from resdyn.stream.refusals import plain_model
 
@@ -76,7 +75,6 @@ def noise_response(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], leve
     if draws < 2 or not levels or min(levels) < 0:
         raise InputError(f"got draws={draws} and levels={list(levels)}, expected at least 2 draws, and levels >= 0")
     model = plain_model(model)
-    check_weights(model)
     with preserve_state(model, parameters=True), torch.no_grad(), sdpa_math():
         for module in model.modules():
             module.training = False

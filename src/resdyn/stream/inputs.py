@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -101,6 +102,8 @@ def copies(arguments: Any) -> Any:
 def _check_kinds(leaves: list[Any]) -> None:
     """Tensors can be cut into samples, and numbers are part of the graph; nothing else can be an input."""
     other = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, PLAIN)]
+    if any(isinstance(leaf, Mapping) for leaf in leaves):
+        raise InputError(f"got a {other[0]} as one argument; pass its entries by their names, as in (model, **batch)")
     if other:
         raise InputError(
             f"got an argument of type {other[0]}, expected tensors, numbers, words or None, which can be given for one "

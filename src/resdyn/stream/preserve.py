@@ -7,6 +7,7 @@ functions can reach by name is looked at once; what a pass has changed there is 
 from __future__ import annotations
 
 import dis
+import gc
 import operator
 import sys
 from collections import OrderedDict, deque
@@ -31,6 +32,7 @@ FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "resdyn"} - {"__main__"} 
 CONTAINERS = (dict, list, set, deque)
 ATOMS = {str, bytes, int, float, complex, bool, type(None), torch.Size, torch.dtype, torch.device, CodeType, ModuleType}
 LRU_CACHE = type(lru_cache(len))
+CACHE_LEVELS = 4  # a cached function refers to its entries, an entry to its value, a tuple to its parts
 STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 SLOTS_OF_CLASSES = {"__dict__", "__weakref__"}
 
@@ -141,7 +143,7 @@ class ModelState:
         elif isinstance(item, property):
             yield from ((item.fget, 0), (item.fset, 0))
         elif isinstance(item, LRU_CACHE):
-            self._undo.append(partial(_forget, item, item.cache_info().misses))
+            self._undo.append(partial(_forget_traced, item, item.cache_info().misses))
             yield item.__wrapped__, 0
         elif not _is_foreign(item):
             yield from ((part, 0) for part in self._closure(item))
@@ -264,10 +266,16 @@ def _restore_class(kind: type, before: dict[str, Any]) -> None:
             type.__setattr__(kind, name, value)
 
 
-def _forget(function: Any, misses: int) -> None:
-    """A cached function that was called with something new, which may have been traced."""
+def _forget_traced(function: Any, misses: int) -> None:
+    """Empty the cache of a function that was called while it was only traced: what it returned then has no values."""
     if function.cache_info().misses != misses:
-        function.cache_clear()
+        entries: list[Any] = [function]
+        for _ in range(CACHE_LEVELS):
+            entries = gc.get_referents(*entries)
+            if any(isinstance(entry, FakeTensor) for entry in entries):
+                function.cache_clear()
+                return
+            entries = [entry for entry in entries if not isinstance(entry, (Tensor, FunctionType, type, ModuleType))]
 
 
 def _set_generator(generator: torch.Generator, state: Tensor) -> None:
