@@ -120,13 +120,15 @@ class _Trap:
         return (os.mkdir, (self.path,))
 
 
-def test_a_failed_computation_leaves_with_one(tmp_path, capsys):
+def test_a_model_without_a_stream_is_bad_input_said_in_one_line(tmp_path, capsys):
     factory = tmp_path / "plain.py"
     factory.write_text(
         "import torch\ndef net():\n    return torch.nn.Sequential(torch.nn.Linear(4, 4)), torch.zeros(1, 4)\n"
     )
-    assert run(["inspect", f"{factory}:net"]) == 1
-    assert "no residual stream" in capsys.readouterr().err
+    assert run(["inspect", f"{factory}:net"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "no residual stream" in said
+    assert "\n" not in said
 
 
 NOISY = """

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import resdyn
-from resdyn.errors import ComputationError, InputError
+from resdyn.errors import InputError
 from resdyn.nets import ResidualMLP
 from resdyn.probes import Trajectory
 from resdyn.training import DIGITS_RECIPE, Monitor, Recipe, train, train_digits
@@ -292,7 +292,7 @@ def test_training_goes_on_when_measuring_fails():
     assert json.dumps(state)
     with pytest.raises(InputError, match="NaN"):
         monitor.init(model, inputs, labels)
-    with pytest.raises(ComputationError, match="no residual stream"):
+    with pytest.raises(InputError, match="no residual stream"):
         monitor.init(nn.Sequential(nn.Linear(4, 4)), inputs)
 
 

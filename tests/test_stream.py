@@ -257,7 +257,7 @@ REFUSED = {
     ),
     "NaN weights": (lambda: poison(build(DENSE)), example(DENSE), InputError, "'stem.0.weight' holds 1 NaN"),
     "no residual join": (
-        lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU()).double().eval(), example(DENSE), ComputationError,
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU()).double().eval(), example(DENSE), InputError,
         "no residual stream.*stream_from_blocks",
     ),
     "no input": (lambda: build(DENSE), None, InputError, "example input is needed"),
@@ -362,7 +362,7 @@ def test_sums_inside_other_operations_are_found(name):
 
 def test_a_square_of_the_state_is_no_projection():
     net, x = pair(lambda self, h, f: h * h + f)
-    with pytest.raises(ComputationError, match="no residual stream"):
+    with pytest.raises(InputError, match="no residual stream"):
         resdyn.find_stream(net, x)
 
 

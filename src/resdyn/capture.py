@@ -88,8 +88,7 @@ def capture(
     """
     if kind not in KINDS or not isinstance(seed, int) or seed < 0:
         raise InputError(f"got kind={kind!r} and seed={seed!r}, expected one of {', '.join(KINDS)} and 0 or more")
-    module = model.model if isinstance(model, LoadedModel) else model
-    check_model(module)
+    module = check_model(model.model if isinstance(model, LoadedModel) else model)
     inputs = _inputs(model, module, data)
     asked = _probes(probes, data, position)
     _check_precision(module, asked)
@@ -99,7 +98,7 @@ def capture(
     n_classes = number_of_classes(inputs, logits)
     asked = fit_probes(asked, stream)
     plan = Plan(
-        model=model,
+        model=model if isinstance(model, LoadedModel) else module,
         stream=stream,
         data=inputs,
         probes=asked,
@@ -225,6 +224,7 @@ def _provenance(
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
         "command": shlex.join(sys.argv) if command is None else command,
-        "notes": [*of_model, *plan.stream.notes, *plan.data.notes, *plan.notes, *notes],
+        "output_reading": plan.stream.readout.reading,
+        "notes": [*of_model, *plan.stream.notes, *plan.stream.readout.notes, *plan.data.notes, *plan.notes, *notes],
         "training": list(training),
     }

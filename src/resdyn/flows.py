@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from resdyn.errors import InputError
 from resdyn.metrics.flows import dominance_ratio, dominant_fraction
+from resdyn.stream.preserve import preserve_state
 
 FloatArray = NDArray[np.float64]
 
@@ -39,6 +40,13 @@ def gradient_flows(model: nn.Module, inputs: Tensor, labels: Tensor, layers: Seq
     Cost: one forward pass and F + 1 backward passes of the batch. The model keeps its mode; use eval.
     Source: Yu and Tomasi, equations 5, 6 and 13.
     """
+    with preserve_state(model):
+        return _with_hooks(model, inputs, labels, layers, classifier)
+
+
+def _with_hooks(
+    model: nn.Module, inputs: Tensor, labels: Tensor, layers: Sequence[str], classifier: str
+) -> GradientFlows:
     taken: dict[str, Tensor] = {}
     hooks = [model.get_submodule(name).register_forward_hook(_taker(taken, name)) for name in layers]
     hooks.append(model.get_submodule(classifier).register_forward_pre_hook(_feature_taker(taken)))

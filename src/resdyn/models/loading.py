@@ -15,6 +15,8 @@ from resdyn.errors import InputError
 from resdyn.models import huggingface, origins
 from resdyn.models.spec import ModelSpec, parse_spec
 from resdyn.models.weights import check_finite, load_weights, weights_hash
+from resdyn.stream.preserve import preserve_state
+from resdyn.stream.refusals import plain_model
 
 _ORIGINS: dict[str, Callable[[ModelSpec, Path | None], origins.Origin]] = {
     "resdyn": origins.from_resdyn,
@@ -61,7 +63,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
     parsed = parse_spec(spec)
     path = None if weights is None else Path(weights)
     origin = _ORIGINS[parsed.scheme](parsed, path)
-    model = origin.model.eval()
+    model = plain_model(origin.model).eval()
     if path is not None and not origin.filled:
         load_weights(model, path)
     check_finite(model.state_dict().items(), spec)
@@ -110,8 +112,8 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 def _num_classes(model: nn.Module, example: Tensor, spec: str) -> int | None:
     try:
-        with torch.no_grad():
-            output = model(example)
+        with torch.no_grad(), preserve_state(model):
+            output = model(torch.cat([example, example]))  # a norm over a single value refuses one sample
     except Exception as error:
         raise InputError(
             f"{spec} does not accept its example input of shape {tuple(example.shape)}: {error}"

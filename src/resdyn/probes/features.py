@@ -29,8 +29,9 @@ class Features:
     (1/n_c) sum_{y_n = c} |h_n - mu_c|^2; `within_projected` (depth, class, class_j) = m_c^T Sigma_W m_c';
     `nearest_mean_accuracy` and `nearest_mean_agrees` (depth): the fraction of images whose nearest class mean
     is that of their label, is that of the network's answer (NaN if its logits are not for these classes).
-    `feature_*`: the same of what the last linear map reads; `classifier_weight` (class, feature),
-    `classifier_bias` (class): absent where the model has no such map, or its classes are not the data's.
+    `feature_*`: the same of what the last linear map reads (a softmax may follow it); `classifier_weight`
+    (class, feature), `classifier_bias` (class): absent where the model has no such map, or its classes are not the
+    data's.
     A class without images has NaN. Everything is accumulated and stored in float64.
 
     Cost: two forward passes over the data; memory 2 C x (sum of state sizes) float64 values, which must stay
@@ -71,7 +72,7 @@ class Features:
         scatters = [Scatter(mean, counts) for mean in means]
         for x, y in batches():
             states = stream.states(*x.args, **x.kwargs)
-            answers = _answers(states.output, n_classes)
+            answers = _answers(states.logits, n_classes)
             for scatter, h in zip(scatters, _layers(states, classifier is not None)):
                 scatter.add(h, y, answers)
             tick(1)

@@ -14,6 +14,7 @@ from resdyn.errors import InputError
 from resdyn.linalg._norms import norm
 from resdyn.probes.sample import Layout, Sample, block_seed, to_numpy
 from resdyn.probes.trajectory import logits_of
+from resdyn.stream.readout import logits_function
 
 Logits = Callable[[Tensor], Tensor]
 SCAN = 32  # amplitudes looked at before a crossing is bracketed, in a geometric row
@@ -67,7 +68,7 @@ class Robustness:
         return layout | {"linear_margin": ((), (), "float64"), "logit_margin": ((), (), "float64")}
 
     def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
-        x, model = _image(sample), sample.stream.model
+        x, model = _image(sample), logits_function(sample.stream)
         found = dict.fromkeys(self.layout(sample.stream, n_classes), np.asarray(np.nan))
         found["noise_amplitudes"] = np.full(self.directions, np.nan)
         found["noise_converged"] = found["gradient_converged"] = np.asarray(False)

@@ -7,17 +7,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, logsigmoid
 
 from resdyn.probes.sample import Layout, Sample, float_dtype, padded, state_sizes
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The states h_0..h_L of a sample, what the network answers, and its cross entropy -log softmax(z)_label.
+    """The states h_0..h_L of a sample, what the network answers, and its cross entropy -log p_label.
 
     `states` (depth, coord), flattened, padded with NaN, in the stream's dtype; `prediction` the largest
-    logit's class, -1 if the output is not one row of logits; `loss` in nats, NaN if the logits are not for
+    logit's class, -1 if the output is not one row of logits; `loss` in nats, with p = softmax(z) of the logits z (what
+    enters the last softmax of the model, if it has one; p = sigmoid(z) after a sigmoid), NaN if the logits are not for
     the data's classes, or no label is known. Cost: one forward pass. Steps are differences h_{i+1} - h_i of stored
     states.
     """
@@ -35,12 +36,12 @@ class Trajectory:
 
     def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
         states = padded([h.flatten() for h in sample.states], float_dtype(sample.stream))
-        logits = logits_of(sample.states.output)
+        logits = logits_of(sample.states.logits)
         prediction = -1 if logits is None else int(logits[0].argmax())
         return {
             "states": states,
             "prediction": np.asarray(prediction),
-            "loss": np.asarray(_loss(logits, sample.label, n_classes)),
+            "loss": np.asarray(_loss(logits, sample.label, n_classes, sample.stream.readout.reading)),
         }
 
 
@@ -51,7 +52,9 @@ def logits_of(output: Any) -> torch.Tensor | None:
     return None
 
 
-def _loss(logits: torch.Tensor | None, label: int, n_classes: int) -> float:
+def _loss(logits: torch.Tensor | None, label: int, n_classes: int, reading: str) -> float:
     if logits is None or logits.shape[1] != n_classes or label < 0:
         return float("nan")
+    if reading == "sigmoid":
+        return float(-logsigmoid(logits[0, label].double()))
     return float(cross_entropy(logits.double().cpu(), torch.tensor([label])))

@@ -14,6 +14,7 @@ from resdyn.errors import InputError
 from resdyn.stream import ResidualBlock, ResidualStream, States
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.named import module_span, stream_flow
+from resdyn.stream.preserve import preserve_state
 from resdyn.stream.verify import relative_error, tolerance
 
 
@@ -74,7 +75,7 @@ def _droppable(stream: ResidualStream, block: ResidualBlock, states: States) -> 
         return Droppable(block.index, None, "no module of the model is this block alone")
     expected = _answer_without(stream, block, states)
     try:
-        with without(stream.model, [module]), torch.no_grad():
+        with without(stream.model, [module]), torch.no_grad(), preserve_state(stream.model):
             answer = stream.model(*states.inputs)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         return Droppable(block.index, None, f"the model does not run without {module}: {error}")

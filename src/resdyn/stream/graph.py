@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import logging
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -22,7 +21,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
-from resdyn.errors import ComputationError
+from resdyn.errors import ComputationError, InputError
+from resdyn.stream.failures import export_failure, failing_hook
+from resdyn.stream.preserve import preserve_state
 from resdyn.stream.rewriting import detach_from_patterns, rewrite
 
 
@@ -85,31 +86,31 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
-    try:
-        # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What
-        # export prints of a graph that it gave up is of no use without the rest of its output.
-        with (
-            unchanged(model), tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
-            torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
-        ):  # fmt: skip
-            program = torch.export.export(model, args, kwargs, strict=False)
-            functional: torch.export.ExportedProgram = program.run_decompositions({})
-            return functional
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ComputationError(
-            f"{type(model).__name__} could not be exported as a graph{_place(model, error)} "
-            f"({type(error).__name__}: {reason}). Check "
-            "that the model runs on the example input; control flow that depends on values cannot be followed"
-        ) from error
+    """A hook that fails on values which are only traced, as one that prints them, is left out, and the export repeated.
+
+    That it did not change them is verified when the graph is compared with the model, whose hooks all run then.
+    """
+    with preserve_state(model):
+        while True:
+            try:
+                return _functional(model, args, kwargs)
+            except Exception as error:
+                hook = failing_hook(model, error)
+                if hook is None:
+                    raise ComputationError(export_failure(model, error)) from error
+                hook.remove()
 
 
-def _place(model: nn.Module, error: Exception) -> str:
-    """In which module a forward pass failed: the innermost one of the traceback."""
-    names = {id(module): name for name, module in model.named_modules() if name}
-    owners = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    inside = [owner for owner in owners if id(owner) in names]
-    return f", in {names[id(inside[-1])]} ({type(inside[-1]).__name__})" if inside else ""
+def _functional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What
+    # export prints of a graph that it gave up is of no use without the rest of its output.
+    with (
+        tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
+        torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
+    ):  # fmt: skip
+        program = torch.export.export(model, args, kwargs, strict=False)
+        functional: torch.export.ExportedProgram = program.run_decompositions({})
+        return functional
 
 
 @contextmanager
@@ -125,29 +126,6 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-@contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Undo what a forward pass leaves behind in the model: counters, caches, buffers, also those assigned anew."""
-    attributes = [(module, dict(module.__dict__)) for module in model.modules()]
-    kept = [(module, dict(module._buffers), dict(module._parameters)) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        for module, before in attributes:
-            module.__dict__.clear()
-            module.__dict__.update(before)
-        for module, own_buffers, own_parameters in kept:
-            module._buffers.clear()
-            module._buffers.update(own_buffers)
-            module._parameters.clear()
-            module._parameters.update(own_parameters)
-        with torch.no_grad():
-            for buffer, value in buffers:
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
-
-
 def tensors_of(output: Any) -> list[Tensor]:
     """All tensors that a model returned, also in dataclasses, in order."""
     leaves = torch.utils._pytree.tree_leaves(output)
@@ -158,6 +136,19 @@ def tensors_of(output: Any) -> list[Tensor]:
         for leaf in leaves
     ]
     return [tensor for part in parts for tensor in part if isinstance(tensor, Tensor)]
+
+
+def main_output(output: Any) -> Tensor:
+    """What a model returns: of several tensors the one named `logits`, else the first that is not a single number."""
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    tensors = [
+        value for value in tensors_of(output) if value.dim() and (value.is_floating_point() or value.is_complex())
+    ]
+    if isinstance(named, Tensor):
+        return named
+    if not tensors:
+        raise InputError(f"the model returns {type(output).__name__}, in which there is no floating-point tensor")
+    return tensors[0]
 
 
 @contextmanager
@@ -174,9 +165,17 @@ def tensors_only(model: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def sdpa_math() -> Any:
-    """Attention by matrix products: the fused kernels have no forward-mode derivative."""
-    return torch.nn.attention.sdpa_kernel([torch.nn.attention.SDPBackend.MATH])
+@contextmanager
+def sdpa_math() -> Iterator[None]:
+    """Attention by matrix products: the fused kernels have no forward-mode derivative, nor has the fast path that
+    `nn.TransformerEncoder` takes where no gradient is wanted, and that leaves zeros in the place of padding."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.nn.attention.sdpa_kernel([torch.nn.attention.SDPBackend.MATH]):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _is_live(model: nn.Module, name: str | None) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
@@ -10,17 +12,22 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from resdyn.errors import InputError
-from resdyn.stream.graph import unchanged
+from resdyn.stream.failures import first_line
+from resdyn.stream.graph import quiet, sdpa_math
+from resdyn.stream.preserve import preserve_state
+from resdyn.stream.refusals import check_tensors, plain_model
 
+NUMBERS = (bool, int, float, complex, torch.dtype, torch.device, torch.layout, Enum, slice)
+PLAIN = (Tensor, str, bytes, type(None), *NUMBERS)
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
-def check_model(model: nn.Module) -> None:
-    """A model must be a module in eval mode with finite weights."""
-    if not isinstance(model, nn.Module):
-        raise InputError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the model itself")
+def check_model(model: nn.Module) -> nn.Module:
+    """The model itself (see `plain_model`), which must be in eval mode with finite weights."""
+    model = plain_model(model)
     check_eval(model)
     check_weights(model)
+    return model
 
 
 def check_eval(model: nn.Module) -> None:
@@ -48,27 +55,43 @@ def check_weights(model: nn.Module) -> None:
                 f"weight {name!r} was made under torch.inference_mode, where nothing has a derivative; load the model "
                 "outside of it"
             )
+        if not (value.is_floating_point() or value.is_complex()):
+            continue
+        value = value.float() if value.dtype.itemsize == 1 else value  # float8 knows no such question
         wrong = ~torch.isfinite(value) if name in parameters else torch.isnan(value)
-        if value.is_floating_point() and (count := int(wrong.sum())):
+        if count := int(wrong.sum()):
             raise InputError(
                 f"weight {name!r} holds {count} NaN or infinite values of {value.numel()}; nothing measured on this "
                 "model would mean anything: load other weights"
             )
 
 
-def check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """The model must run on its example; otherwise its own message is passed on."""
-    copied, named = copies((args, kwargs))
+def check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], signature: Signature) -> None:
+    """The model must run on its example, and on the first sample alone; otherwise its own message is passed on."""
+    first = signature.one_sample(args, kwargs)
+    if (error := _failure(model, first)) is None:
+        return
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    if _failure(model, signature.several(args, kwargs)) is None:
+        raise InputError(
+            f"{type(model).__name__} runs on several samples, but not on one alone ({reason}); a state belongs to one "
+            "sample, so the model must run on one: a norm over a single value, for one, always gives 0, and can be "
+            "left out or given a larger input"
+        ) from error
+    tensors = [leaf for leaf in pytree.tree_leaves(first) if isinstance(leaf, Tensor)]
+    given = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in tensors)
+    raise InputError(f"{type(model).__name__} does not run on the example input ({given}): {reason}") from error
+
+
+def _failure(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Exception | None:
+    """What a pass of the model raises."""
+    copied, named = copies(arguments)
     try:
-        with torch.no_grad(), unchanged(model):
+        with torch.no_grad(), quiet(), sdpa_math(), preserve_state(model):
             model(*copied, **named)
     except Exception as error:
-        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        given = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in tensors)
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"{type(model).__name__} does not run on the example input ({given}): {type(error).__name__}: {reason}"
-        ) from error
+        return error
+    return None
 
 
 def copies(arguments: Any) -> Any:
@@ -76,12 +99,29 @@ def copies(arguments: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, arguments)
 
 
+def _check_kinds(leaves: list[Any]) -> None:
+    """Tensors can be cut into samples, and numbers are part of the graph; nothing else can be an input."""
+    other = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, PLAIN)]
+    if any(isinstance(leaf, Mapping) for leaf in leaves):
+        raise InputError(f"got a {other[0]} as one argument; pass its entries by their names, as in (model, **batch)")
+    if other:
+        raise InputError(
+            f"got an argument of type {other[0]}, expected tensors, numbers, words or None, which can be given for one "
+            "sample: leave it out (a cache of keys and values: pass all tokens at once instead), or fix it in a module "
+            "around the model"
+        )
+
+
 @dataclass(frozen=True)
 class Signature:
-    """Shapes and dtypes of a model's inputs, which of them carry the batch dimension, and all other arguments."""
+    """Shapes and dtypes of a model's inputs, which of them carry the batch dimension, and all other arguments.
+
+    `size`: the number of samples in the example.
+    """
 
     shapes: tuple[tuple[int, ...] | None, ...]
     dtypes: tuple[torch.dtype | None, ...]
+    size: int
     batched: tuple[bool, ...]
     structure: pytree.TreeSpec
     others: tuple[Any, ...]
@@ -89,6 +129,8 @@ class Signature:
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
         leaves, structure = pytree.tree_flatten((args, kwargs))
+        check_tensors(leaves, "an example input")
+        _check_kinds(leaves)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if not tensors or tensors[0].dim() == 0 or len(tensors[0]) == 0:
             raise InputError(
@@ -99,6 +141,7 @@ class Signature:
         return cls(
             shapes=tuple(tuple(leaf.shape) if isinstance(leaf, Tensor) else None for leaf in leaves),
             dtypes=tuple(leaf.dtype if isinstance(leaf, Tensor) else None for leaf in leaves),
+            size=size,
             batched=tuple(isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == size for leaf in leaves),
             structure=structure,
             others=tuple(None if isinstance(leaf, Tensor) else leaf for leaf in leaves),
@@ -109,6 +152,14 @@ class Signature:
         leaves = pytree.tree_leaves((args, kwargs))
         first = [leaf[:1] if batched else leaf for leaf, batched in zip(copies(leaves), self.batched, strict=True)]
         result: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_unflatten(first, self.structure)
+        return result
+
+    def several(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same arguments, with a lone sample given twice."""
+        leaves = copies(pytree.tree_leaves((args, kwargs)))
+        if self.size == 1:
+            leaves = [torch.cat([x, x]) if many else x for x, many in zip(leaves, self.batched, strict=True)]
+        result: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_unflatten(leaves, self.structure)
         return result
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], int]:

@@ -41,10 +41,10 @@ def stream_from_blocks(
         raise InputError(f"unknown skip {skip!r}; choose 'auto' or 'none'")
     if not paths:
         raise InputError("no blocks were named; pass a list of module paths such as ['layer1.0', 'layer1.1']")
-    check_model(model)
+    model = check_model(model)
     signature = Signature.of(example_args, example_kwargs)
+    check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
-    check_runs(model, args, kwargs)
     with stage("exporting the model"):
         graph = export_graph(model, args, kwargs)
     flow = stream_flow(graph)

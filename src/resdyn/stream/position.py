@@ -13,6 +13,7 @@ from resdyn.errors import InputError
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.jacobian import MEMORY_LIMIT
+from resdyn.stream.readout import Readout
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_html
 
@@ -35,7 +36,7 @@ class TokenStates(States):
         answers = whole.output.dim() == 3 and whole.output.shape[1] == whole[0].shape[1]
         super().__init__(
             [row(h) for h in whole], [row(h) for h in whole.outputs], row(whole.output) if answers else whole.output,
-            whole.features, whole.inputs, whole.batched,
+            whole.features, whole.inputs, whole.batched, row(whole.logits) if answers else whole.logits,
         )  # fmt: skip
         self.whole = whole
         self._token = token
@@ -122,6 +123,11 @@ class TokenStream:
     def fingerprint(self) -> str:
         """That of the whole stream."""
         return self.whole.fingerprint()
+
+    @property
+    def readout(self) -> Readout:
+        """That of the whole stream."""
+        return self.whole.readout
 
     def classifier(self) -> tuple[Tensor, Tensor | None] | None:
         """That of the whole stream."""

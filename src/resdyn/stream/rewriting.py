@@ -67,12 +67,21 @@ def plain_lstm(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     return result
 
 
+def plain_flex_attention(*arguments: Any) -> tuple[Tensor, ...]:
+    """Flexible attention by plain operations: the operator itself has no forward-mode derivative and no batching."""
+    from torch._higher_order_ops.flex_attention import math_attention
+
+    results: tuple[Tensor, ...] = math_attention(*arguments)
+    return results
+
+
 REWRITES: dict[Any, Callable[..., Any]] = {
     aten.view.default: reshape,
     aten._unsafe_view.default: reshape,
     aten.clone.default: plain_clone,
     aten.copy.default: copied,
     aten.lstm.input: plain_lstm,
+    torch.ops.higher_order.flex_attention: plain_flex_attention,
 }
 # What takes only shape or type from a tensor beside it: no state flows there.
 LIKE: dict[Any, Any] = {

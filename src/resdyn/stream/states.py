@@ -13,8 +13,9 @@ class States(Sequence[Tensor]):
 
     h_i is the input of block i; h_L is the output of the last block. `outputs[i]` is what block i returns
     (equal to h_{i+1} unless a transition between stages stands in between), `output` what the model returns,
-    `features` the input of the final linear map (None if there is none), `inputs` the flat model inputs,
-    `batched` which of them hold one entry a sample.
+    `logits` the same unless a softmax or sigmoid ends the model (then what enters it), `features` the input of the
+    final linear map (None if there is none), `inputs` the flat model inputs, `batched` which of them hold one entry a
+    sample.
     """
 
     def __init__(
@@ -25,10 +26,12 @@ class States(Sequence[Tensor]):
         features: Tensor | None,
         inputs: Sequence[Any],
         batched: Sequence[bool],
+        logits: Tensor | None = None,
     ) -> None:
         self._tensors = tuple(tensors)
         self.outputs = tuple(outputs)
         self.output = output
+        self.logits = output if logits is None else logits
         self.features = features
         self.inputs = tuple(inputs)
         self.batched = tuple(batched)
@@ -51,5 +54,5 @@ class States(Sequence[Tensor]):
         features = None if self.features is None else self.features[pick]
         return States(
             [t[pick] for t in self._tensors], [t[pick] for t in self.outputs], self.output[pick], features, inputs,
-            self.batched,
+            self.batched, self.logits[pick],
         )  # fmt: skip

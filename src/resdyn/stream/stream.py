@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from resdyn.errors import ComputationError, InputError
+from resdyn.errors import InputError
 from resdyn.progress import stage
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import Join, find_joins
+from resdyn.stream.failures import COMPLEX, NO_STREAM
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
 from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, sdpa_math, tensor_of
 from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs
@@ -20,6 +21,7 @@ from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobia
 from resdyn.stream.nested import hidden_blocks
 from resdyn.stream.operations import is_neutral, operation
 from resdyn.stream.position import Position, TokenStream
+from resdyn.stream.readout import Readout, find_readout
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_html, stream_table
 from resdyn.stream.verify import relative_error, tolerance, verified
@@ -30,7 +32,8 @@ class ResidualStream:
 
     Made by `find_stream` or `stream_from_blocks` (then `named` holds the paths and the kind of skip that were
     given, else None). `granularity`: "join" or "layer" (see `find_stream`). `notes`: what a reader must know, such as
-    blocks that lie inside the branch of another. `len(stream)` is L, `stream[i]` and
+    blocks that lie inside the branch of another. `readout`: whether the output is logits, or probabilities (see
+    `Readout`). `len(stream)` is L, `stream[i]` and
     `stream.blocks[i]` the blocks, `print(stream)` a table.
     """
 
@@ -58,10 +61,12 @@ class ResidualStream:
             ResidualBlock(graph, join, i, block_stage(joins, self._stages, i), None if named is None else named[0][i])
             for i, join in enumerate(joins)
         ]
-        self._classifier = final_linear(graph, target)
+        self.readout: Readout = find_readout(graph, target)
+        logits = target if self.readout.logits is None else self.readout.logits
+        self._classifier = final_linear(graph, logits)
         features = [] if self._classifier is None else [self._classifier[0]]
         forks, outs = [join.fork for join in joins], [join.out for join in joins]
-        self._trace = Cut(graph, graph.inputs, list(dict.fromkeys([*forks, *outs, *features, target])))
+        self._trace = Cut(graph, graph.inputs, list(dict.fromkeys([*forks, *outs, *features, logits, target])))
         self._vmappable: bool | None = None
 
     def __len__(self) -> int:
@@ -128,7 +133,9 @@ class ResidualStream:
         states = [values[block.join.fork] for block in self.blocks]
         outs = [values[block.join.out] for block in self.blocks]
         features = None if self._classifier is None else values[self._classifier[0]]
-        return States([*states, outs[-1]], outs, values[self._target], features, leaves, self.signature.batched)
+        output, node = values[self._target], self.readout.logits
+        logits = self.readout.logits_of(output) if node is None else values[node].reshape(output.shape)
+        return States([*states, outs[-1]], outs, output, features, leaves, self.signature.batched, logits)
 
     def _values(self, leaves: list[Any], many: list[bool], size: int) -> list[Tensor]:
         rows = [leaf.unsqueeze(1) if batched else leaf for leaf, batched in zip(leaves, many, strict=True)]
@@ -151,7 +158,7 @@ class ResidualStream:
             results = torch.func.vmap(run, in_dims=dims)(*rows)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, ValueError, NotImplementedError):
+        except (RuntimeError, ValueError, NotImplementedError, KeyError):
             if self._vmappable:
                 raise
             self._vmappable = False
@@ -227,24 +234,25 @@ def find_stream(
     Parameters: the model in eval mode, and the arguments of one forward call, batch first. granularity "join": every
     residual sum is a block (attention and feed-forward of a transformer are two); "layer": those of one layer are one
     block, F(h) = layer(h) - h, the layer being the innermost repeated module that they lie in.
-    Errors: InputError for a model in training mode or with NaN weights; ComputationError for a model without
-    a residual stream, one that cannot be exported, or a block that fails verification (named, with the reason).
+    Errors: InputError for a model in training mode, with NaN weights, of a kind that cannot be measured (see
+    `plain_model`) or without a residual stream; ComputationError for one that cannot be exported, or a block that fails
+    verification (named, with the reason).
     Cost: one export (seconds), and per block a few evaluations and one product with J and J^T each.
     """
-    check_model(model)
+    model = check_model(model)
     check_granularity(granularity)
     signature = Signature.of(example_args, example_kwargs)
+    check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
-    check_runs(model, args, kwargs)
     with stage("exporting the model"):
         graph = export_graph(model, args, kwargs)
         joins, target = find_joins(graph)
     if not joins or target is None:
-        raise ComputationError(
-            f"{type(model).__name__} has no residual stream: no value that every path to the output passes is the sum "
-            "of an earlier such value (or a linear projection of it) and a branch. Name blocks by hand with "
-            "resdyn.stream_from_blocks(model, [module paths], *inputs)"
+        complex_sums = any(
+            operation(n) == "add" and (v := tensor_of(n)) is not None and v.is_complex()
+            for n in graph.module.graph.nodes
         )
+        raise InputError(f"{type(model).__name__} {COMPLEX if complex_sums else NO_STREAM}")
     if granularity == "layer":
         joins = merge_layers(graph, joins)
     stream = ResidualStream(graph, joins, target, signature, granularity=granularity, notes=hidden_blocks(graph, joins))

@@ -13,10 +13,11 @@ from resdyn.linalg._norms import norm
 from resdyn.progress import track
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.cut import reach
-from resdyn.stream.graph import sdpa_math, tensors_of, unchanged
+from resdyn.stream.graph import sdpa_math, tensors_of
 from resdyn.stream.inputs import copies
 from resdyn.stream.jacobian import block_jacobian
 from resdyn.stream.operations import is_random, node_modules, operation
+from resdyn.stream.preserve import preserve_state
 
 if TYPE_CHECKING:
     from resdyn.stream.stream import ResidualStream
@@ -74,7 +75,7 @@ def _check_output(
     stream: ResidualStream, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], advice: str
 ) -> None:
     copied, named = copies((args, kwargs))
-    with torch.no_grad(), sdpa_math(), unchanged(stream.model):
+    with torch.no_grad(), sdpa_math(), preserve_state(stream.model):
         returned = tensors_of(stream.model(*copied, **named))
     name, limit = type(stream.model).__name__, 10 * tolerance(stream._trace.precision)
     errors = [relative_error(output, value) for value in returned if value.numel() == output.numel()]
@@ -146,7 +147,7 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
             forward, backward = jacobian.matmat(v), jacobian.rmatmat(u)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, NotImplementedError) as error:
+        except (RuntimeError, NotImplementedError, KeyError) as error:
             reason = str(error).strip().split("\n")[0].rstrip(".")
             raise ComputationError(
                 f"block {block.index} ({block.path}) cannot be differentiated: {reason}. It was refused; name other "

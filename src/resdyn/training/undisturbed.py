@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from resdyn.probes.sample import model_device
-from resdyn.stream.graph import unchanged
 from resdyn.training.depth import evaluating
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -31,8 +30,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """Every module in eval mode, plain arithmetic inside; afterwards all is as it was, also after an error.
 
     That is: the mode of each module, the states of the random generators (Python, numpy, torch on the CPU and on every
-    CUDA device in use), whether gradients are recorded, inference mode, autocast, buffers and attributes. What is
-    inside must not write into weights and gradients.
+    CUDA device in use), whether gradients are recorded, inference mode and autocast. What a pass of the model leaves in
+    its buffers and attributes is undone where it is run (`preserve_state`). What is inside must not write into weights
+    and gradients.
     """
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002, the loop's own generator
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
@@ -44,7 +44,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             torch.autocast(model_device(model).type, enabled=False),
             evaluating(model),
             _own_forward(model),
-            unchanged(model),
         ):
             yield
     finally:

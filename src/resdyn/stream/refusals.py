@@ -1,0 +1,87 @@
+"""Models of kinds that cannot be measured, each refused for its true reason and with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from resdyn.errors import InputError
+
+PARALLEL = {"DataParallel", "DistributedDataParallel"}
+SHARDED = {"FullyShardedDataParallel"}
+QUANTIZED = ("torch.ao.nn.quantized", "torch.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+
+
+def plain_model(model: nn.Module) -> nn.Module:
+    """The network itself, out of the wrapper that `torch.compile` puts around it.
+
+    Raises InputError for what is not a module of plain tensors with values: wrappers for several devices, TorchScript,
+    quantised networks, and weights that are lazy, sharded, sparse, nested or on the meta device.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the model itself")
+    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+        model = inner
+    for path, module in model.named_modules():
+        where = f"{path} ({type(module).__name__})" if path else type(module).__name__
+        _check_module(module, where, path)
+    for name, value in named_tensors(model):
+        if reason := unusual(value):
+            raise InputError(f"weight {name!r} {reason}")
+    return model
+
+
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, buffers, and tensors that are plain attributes of modules."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+    for path, module in model.named_modules():
+        yield from ((f"{path}.{name}".lstrip("."), x) for name, x in vars(module).items() if isinstance(x, Tensor))
+
+
+def unusual(value: Tensor) -> str:
+    """What is unusual about a tensor, and what to do, or nothing."""
+    if nn.parameter.is_lazy(value):
+        return "has no shape yet, because its layer is lazy; run the model once on an example first"
+    if value.is_meta:
+        return "is on the meta device, which holds shapes and no values; load the weights onto a device first"
+    if value.is_quantized:
+        return "is quantised: what is rounded has no derivative; pass the model from before its quantisation"
+    if type(value).__name__ == "DTensor":
+        return "is sharded over processes (DTensor); gather it first, with its full_tensor()"
+    if value.is_nested:
+        return "is a nested tensor, whose samples differ in shape; pad it to one shape, with to_padded_tensor"
+    if value.layout is not torch.strided:
+        layout = str(value.layout).removeprefix("torch.")
+        return f"has the layout {layout}, which torch.export does not follow; make it dense first, with to_dense()"
+    return ""
+
+
+def check_tensors(values: Iterable[object], what: str) -> None:
+    """Inputs must be plain tensors too."""
+    for value in values:
+        if isinstance(value, Tensor) and (reason := unusual(value)):
+            raise InputError(f"{what} {reason}")
+
+
+def _check_module(module: nn.Module, where: str, path: str) -> None:
+    kinds = {kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("torch.")}
+    inner = f"model.{path}.module" if path else "model.module"
+    if kinds & PARALLEL:
+        raise InputError(f"{where} spreads a batch over devices, and is not the network itself; pass {inner}")
+    if kinds & SHARDED:
+        raise InputError(
+            f"{where} shards its weights over processes; gather them with FullyShardedDataParallel.summon_full_params, "
+            f"and pass {inner}"
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(
+            f"{where} is TorchScript (torch.jit.trace, script or load), which torch.export does not follow; pass the "
+            "torch.nn.Module that it was made from"
+        )
+    if type(module).__module__.startswith(QUANTIZED):
+        raise InputError(
+            f"{where} is quantised: what is rounded has no derivative; pass the model from before its quantisation"
+        )
