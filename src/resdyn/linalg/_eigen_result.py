@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ class EigenResult:
         num_matvecs: products that were spent.
         conditions: (m,) 1 / |y^H x| for unit right and left eigenvectors of the value's diagonal block (to first order
             in E, lambda moves by at most condition x residual x norm); None unless asked for. `errors` is that product.
+        matrix: the matrix on the live coordinates, up to a factor, where "all" were asked for.
         method: "dense" or "krylov_schur".
     """
 
@@ -42,6 +43,7 @@ class EigenResult:
     method: str
     conditions: Tensor | None = None
     num_blocks: int = 1
+    matrix: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def errors(self) -> Tensor | None:

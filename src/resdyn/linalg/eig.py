@@ -94,11 +94,12 @@ def eigenvalues(
         dense = (
             inner is None or ends == ("all",) or method == "dense" or (method == "auto" and len(live) <= DENSE_BELOW)
         )
-        num_blocks = 0
+        num_blocks, matrix = 0, None
         if inner is None:
             found = {end: _zeros(0) for end in ends}
         elif ends == ("all",):
-            part, num_blocks = all_values(_matrix(inner, memory_limit))
+            matrix = _matrix(inner, memory_limit)
+            part, num_blocks = all_values(matrix)
             found = {"all": part}
         elif dense:
             found, num_blocks = dense_ends(_matrix(inner, memory_limit), ends, k, conditions)
@@ -113,7 +114,7 @@ def eigenvalues(
     dead = operator.shape[0] - len(live)
     parts = [_with_zeros(part, end, k, dead) for end, part in found.items()]
     result = _result(operator, found, parts, tol, len(live), operator.num_matvecs - before, dense, conditions)
-    return replace(result, num_blocks=num_blocks)
+    return replace(result, num_blocks=num_blocks, matrix=matrix)
 
 
 def _ends_of_blocks(
@@ -126,7 +127,7 @@ def _ends_of_blocks(
         sizes = settings | {"basis_size": min(block.shape[0], settings["basis_size"])}
         return _krylov_ends(block, ends, min(k, block.shape[0]), conditions, generator, sizes)
 
-    blocks = components(operator, generator)
+    blocks = components(operator, torch.Generator().manual_seed(generator.initial_seed()))
     if len(blocks) == 1:
         return krylov(operator), 1
     small = [block for block in blocks if len(block) <= DENSE_BELOW]

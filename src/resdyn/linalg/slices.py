@@ -168,5 +168,6 @@ def _eigenvalues(matrices: Tensor) -> tuple[NDArray[np.complex128], NDArray[np.f
     batch = matrices.cpu().double().numpy()
     batch = batch[np.abs(batch).max(axis=(1, 2)) > 0]
     values = batch[:, :, 0].astype(complex) if batch.shape[1] == 1 else np.linalg.eigvals(batch).astype(complex)
-    errors = eps * np.linalg.norm(batch, axis=(1, 2))
+    largest = np.abs(batch).max(axis=(1, 2))  # squares of what is far from one would leave the dtype
+    errors = eps * largest * np.linalg.norm(batch / largest[:, None, None], axis=(1, 2))
     return values.reshape(-1), np.repeat(errors, batch.shape[1])
