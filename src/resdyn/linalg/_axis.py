@@ -15,6 +15,7 @@ _DISTANCES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of lines from the axis
 _NEAREST = 4  # eigenvalues whose heights are looked at first
 _ITERATIONS = 4
 _WORK = 2e9  # entries of triangular matrices that the search for one matrix may pass through
+_POINTS = 1000  # and points that it may look at
 
 
 class _Resolvent(NamedTuple):
@@ -38,7 +39,7 @@ def beyond_lines(A: Matrix, delta: float, factor: Matrix | None = None) -> tuple
     resolvent = _Resolvent(T, None if factor is None else Z.conj().T @ factor)
     values = T.diagonal()
     size = float((np.abs(A).sum(axis=0).max() * np.abs(A).sum(axis=1).max()) ** 0.5)
-    budget = [int(_WORK / (2 * _ITERATIONS * len(A) ** 2))]
+    budget = [min(_POINTS, int(_WORK / (2 * _ITERATIONS * len(A) ** 2)))]
     found = []
     for side in (-1.0, 1.0):
         number = 0

@@ -174,7 +174,5 @@ def _judged(count: NegativeCount, n: int, dtype: torch.dtype) -> NegativeCount:
     doubtful = count.undecided - count.zero
     if count.method == "estimate" or 2 * doubtful <= n:
         return count
-    reason = (
-        f"rounding errors of {str(dtype).removeprefix('torch.')} move {doubtful:.0f} of {n} eigenvalues over the axis"
-    )
+    reason = f"rounding errors of {str(dtype).removeprefix('torch.')} may move {doubtful:.0f} of {n} eigenvalues over the axis"
     return NegativeCount(count.negative, count.undecided, count.error, count.method, count.zero, reason)
