@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from resdyn.linalg._axis import beyond_lines
+from resdyn.linalg._discs import MEETING, ROUNDING
 from resdyn.linalg._norms import norm, power_of_two
 from resdyn.linalg._structure import of_matrix
 
@@ -29,9 +30,7 @@ Matrix = NDArray[np.floating]
 Complex = NDArray[np.complexfloating]
 Rows = NDArray[np.intp]
 
-ROUNDING = 2.0  # ||E|| of an operator's products, in eps ||A||_F
 _QR = 3.0  # what the QR algorithm adds in its own precision
-_MEETING = 5.0  # radii at which the members of a perturbed Jordan block see each other: half of 2 pi, and a margin
 _SEPARATED = 1e-2  # how far rounding may move zeros, relative to the norm, to be a null space and no cluster
 
 
@@ -150,7 +149,7 @@ def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.floa
     if (radii * len(values) < np.abs(values.real)).all():  # decided whatever meets
         return int((values.real < 0).sum()), int((values.real > 0).sum())
     distance = np.abs(values[:, None] - values[None])
-    meeting = distance <= _MEETING * (radii[:, None] + radii[None])
+    meeting = distance <= MEETING * (radii[:, None] + radii[None])
     while True:
         count, labels = connected_components(csr_array(meeting), directed=False)
         clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from resdyn.linalg._compression import live_coordinates, near_one
+from resdyn.linalg._discs import ROUNDING
 from resdyn.linalg._eigen_result import EigenResult
 from resdyn.linalg._norms import norm
 from resdyn.linalg._range import low_rank
-from resdyn.linalg._sides import ROUNDING, full_rank, sides, sides_of_product
+from resdyn.linalg._sides import full_rank, sides, sides_of_product
 from resdyn.linalg._structure import components, diagonal_blocks
 from resdyn.linalg.distribution import spectral_distribution
 from resdyn.linalg.eig import eigenvalues
@@ -174,5 +175,6 @@ def _judged(count: NegativeCount, n: int, dtype: torch.dtype) -> NegativeCount:
     doubtful = count.undecided - count.zero
     if count.method == "estimate" or 2 * doubtful <= n:
         return count
-    reason = f"rounding errors of {str(dtype).removeprefix('torch.')} may move {doubtful:.0f} of {n} eigenvalues over the axis"
+    rounding = f"rounding errors of {str(dtype).removeprefix('torch.')}"
+    reason = f"{rounding} may move {doubtful:.0f} of {n} eigenvalues over the axis"
     return NegativeCount(count.negative, count.undecided, count.error, count.method, count.zero, reason)

@@ -114,7 +114,8 @@ def eigenvalues(
     dead = operator.shape[0] - len(live)
     parts = [_with_zeros(part, end, k, dead) for end, part in found.items()]
     result = _result(operator, found, parts, tol, len(live), operator.num_matvecs - before, dense, conditions)
-    return replace(result, num_blocks=num_blocks, matrix=matrix)
+    meeting = np.concatenate([np.ones(0) if part.meeting is None else part.meeting for part in parts])
+    return replace(result, num_blocks=num_blocks, matrix=matrix, meeting=torch.from_numpy(meeting))
 
 
 def _ends_of_blocks(
@@ -142,7 +143,7 @@ def _ends_of_blocks(
 def _stated(part: _Values, dtype: torch.dtype, factor: float) -> _Values:
     """At the operator's own scale, with no residual below what its products carry, however exact the algebra was."""
     residuals = np.maximum(part.residuals, PRODUCTS * torch.finfo(dtype).eps)
-    return _Values(part.values / factor, residuals, part.conditions, part.norm / factor)
+    return _Values(part.values / factor, residuals, part.conditions, part.norm / factor, part.meeting)
 
 
 def _zeros(count: int) -> _Values:
@@ -181,7 +182,9 @@ def _with_zeros(part: _Values, end: str, k: int, dead: int) -> _Values:
     zeros = _zeros(dead if end == "all" else min(k, dead))
     values, residuals, conditions = (np.concatenate([a, b]) for a, b in zip(part[:3], zeros[:3]))
     rows = ORDERS["LR"](values) if end == "all" else leading(values, end, min(k, len(values)))
-    return _Values(values[rows], residuals[rows], conditions[rows], part.norm)
+    own = np.ones(len(part.values)) if part.meeting is None else part.meeting
+    meeting = np.concatenate([own, np.ones(len(zeros.values))])
+    return _Values(values[rows], residuals[rows], conditions[rows], part.norm, meeting[rows])
 
 
 def _result(

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from resdyn.errors import InputError
 from resdyn.linalg._dense_eig import backward_error
+from resdyn.linalg._discs import ROUNDING
 from resdyn.linalg._norms import norm, power_of_two
-from resdyn.linalg._sides import ROUNDING, sides
+from resdyn.linalg._sides import sides
 
 InertiaMethod = Literal["auto", "eigenvalues", "sign"]
 MAX_ITERATIONS = 60
