@@ -9,18 +9,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resdyn.linalg._discs import ROUNDING, meeting_discs
 from resdyn.linalg._krylov_schur import Complex, leading, without_rounding
 from resdyn.linalg._norms import column_norms, norm
 from resdyn.linalg._structure import of_matrix
 
 
 class Values(NamedTuple):
-    """Eigenvalues with residuals relative to the norm, conditions (NaN where unknown), and whether none is missing."""
+    """Eigenvalues with residuals relative to the norm, and conditions (NaN where unknown).
+
+    ``meeting`` says how many discs of an eigenvalue's radius meet in its cluster, None where only ends are known;
+    ``complete``, that none is missing among the ends.
+    """
 
     values: Complex
     residuals: NDArray[np.float64]
     conditions: NDArray[np.float64]
     norm: float
+    meeting: NDArray[np.float64] | None = None
     complete: bool = True
 
 
@@ -58,20 +64,23 @@ def pairs_of(matrix: Tensor, size: float, conditions: bool) -> Values:
         left, info = torch.linalg.inv_ex(vectors)
         known = column_norms(left.T) if not int(info) else torch.full_like(residuals, float("inf"))
     found = without_rounding(values.cpu().numpy(), backward_error(matrix.double()) * size)
-    return Values(found, residuals.cpu().numpy(), known.cpu().numpy(), size)
+    radii = known.cpu().numpy() * ROUNDING * torch.finfo(matrix.dtype).eps * norm(matrix)
+    return Values(found, residuals.cpu().numpy(), known.cpu().numpy(), size, meeting_discs(found, radii))
 
 
 def joined(parts: list[Values]) -> Values:
     """The values of several blocks as those of one matrix."""
     values, residuals, conditions = (np.concatenate(column) for column in list(zip(*parts))[:3])
-    complete = all(part.complete for part in parts)
-    return Values(values, residuals, conditions, max(part.norm for part in parts), complete)
+    meeting = [np.ones(len(part.values)) if part.meeting is None else part.meeting for part in parts]
+    size, complete = max(part.norm for part in parts), all(part.complete for part in parts)
+    return Values(values, residuals, conditions, size, np.concatenate(meeting), complete)
 
 
 def picked(part: Values, end: str, k: int) -> Values:
     """The k leading values of an end."""
     rows = leading(part.values, end, min(k, len(part.values)))
-    return Values(part.values[rows], part.residuals[rows], part.conditions[rows], part.norm, part.complete)
+    meeting = None if part.meeting is None else part.meeting[rows]
+    return Values(part.values[rows], part.residuals[rows], part.conditions[rows], part.norm, meeting, part.complete)
 
 
 def _values_of(matrix: Tensor, size: float) -> tuple[Complex, NDArray[np.float64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class EigenResult:
         num_matvecs: products that were spent.
         conditions: (m,) 1 / |y^H x| for unit right and left eigenvectors of the value's diagonal block (to first order
             in E, lambda moves by at most condition x residual x norm); None unless asked for. `errors` is that product.
+        meeting: (m,) how many discs of this value's first-order radius its cluster is wide; 1 where unknown.
+        matrix: the matrix on the live coordinates, up to a factor, where "all" were asked for.
         method: "dense" or "krylov_schur".
     """
 
@@ -44,17 +46,21 @@ class EigenResult:
     method: str
     conditions: Tensor | None = None
     num_blocks: int = 1
+    matrix: Tensor | None = field(default=None, repr=False, compare=False)
+    meeting: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def errors(self) -> Tensor | None:
-        """(m,) first-order forward errors, condition x residual x norm, 0 for exact zeros; None without conditions.
+        """(m,) forward errors, condition x residual x norm x meeting; 0 for exact zeros; None without conditions.
 
-        What a perturbation of the size of the residual does to the value, to first order: where this is not small
-        against the distance to other eigenvalues (Jordan blocks and their neighbours) it tells the order at most.
+        What a perturbation of the size of the residual does to the value, to first order. Near defective eigenvalues
+        (Jordan blocks) first order is too little: with all eigenvalues at hand it is multiplied by the number of
+        discs that meet; from a Krylov space it tells the order only.
         """
         if self.conditions is None:
             return None
         found = self.conditions.double() * self.residuals.double() * self.norm
+        found = found if self.meeting is None else found * self.meeting.to(found)
         return torch.where(self.residuals == 0, 0.0, found)
 
     def _repr_html_(self) -> str:
@@ -79,4 +85,5 @@ class EigenResult:
         return replace(
             self, values=self.values[rows], ends=(which,) * len(rows), residuals=self.residuals[rows],
             converged=self.converged[rows], conditions=picked,
+            meeting=None if self.meeting is None else self.meeting[rows],
         )  # fmt: skip

@@ -7,6 +7,7 @@ taken together, with m times the radius: Gershgorin's discs in the basis of eige
 theorem IV). A cluster is on one side if all its discs are, or the numerical range of A on its invariant subspace
 plus ||projector|| delta. Matrices whose eigenvectors are too ill-conditioned to say even that get a random
 perturbation of half of delta first, which bounds the conditions (Banks, Garza-Vargas, Kulkarni and Srivastava 2020).
+Where discs leave some undecided, vertical lines beside the axis that no perturbed eigenvalue crosses may decide more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from resdyn.linalg._axis import beyond_lines
+from resdyn.linalg._discs import MEETING, ROUNDING
 from resdyn.linalg._norms import norm, power_of_two
 from resdyn.linalg._structure import of_matrix
 
@@ -27,10 +30,8 @@ Matrix = NDArray[np.floating]
 Complex = NDArray[np.complexfloating]
 Rows = NDArray[np.intp]
 
-ROUNDING = 2.0  # ||E|| of an operator's products, in eps ||A||_F
 _QR = 3.0  # what the QR algorithm adds in its own precision
-_MEETING = 5.0  # radii at which the members of a perturbed Jordan block see each other: half of 2 pi, and a margin
-_SEPARATED = 1e-3  # how far rounding may move zeros, relative to the norm, to be a null space and no cluster
+_SEPARATED = 1e-2  # how far rounding may move zeros, relative to the norm, to be a null space and no cluster
 
 
 class Sides(NamedTuple):
@@ -80,20 +81,50 @@ def _of_block(A: Matrix, delta: float) -> Sides:
         if negative + positive == n:
             return Sides(negative, 0, 0)
     A = A.astype(float)
-    core, kept = _without_null_space(A, delta)
+    core, factor = full_rank(A, A, delta)
+    return _of_core(A, None, delta) if len(core) == n else sides_of_product(core, factor, delta, n)
+
+
+def full_rank(core: Matrix, factor: Matrix, delta: float) -> tuple[Matrix, Matrix]:
+    """B Q and L of a product without the directions of Q whose singular values are rounding."""
+    U, S, _ = np.linalg.svd(factor)
+    U = U[:, : int((delta < S).sum())]
+    return U.T @ core @ U, U.T @ factor
+
+
+def sides_of_product(core: Matrix, factor: Matrix, delta: float, n: int) -> Sides:
+    """Of A = Q B (n, n) without full rank: core B Q (r, r), and a factor L (r, m) with L L^T = B B^T.
+
+    The others are undecided; zeros to rounding, where they are well separated from the rest by the norm of their
+    projector I - Q (B Q)^-1 B.
+    """
+    rest = n - len(core)
     if not len(core):
         return Sides(0, n, n)
+    try:
+        projector = float(np.linalg.norm(np.linalg.solve(core, factor), 2))
+    except np.linalg.LinAlgError:
+        projector = np.inf
+    found = _of_core(core, factor, delta)
+    separated = projector * delta <= _SEPARATED * float(np.linalg.norm(factor, 2))
+    return Sides(found.negative, found.undecided + rest, rest if separated else 0)
+
+
+def _of_core(core: Matrix, factor: Matrix | None, delta: float) -> Sides:
     noise = np.random.default_rng(0).standard_normal(core.shape) / (2 * len(core) ** 0.5)
     core = core + 0.5 * delta * noise
     pairs = _decomposed(core)
     if pairs is None:
-        return Sides(0, n, n - len(core))
+        return Sides(0, len(core), 0)
     conditions = pairs.conditions
-    if kept is not None:  # conditions in all of A: the left vectors reach into the null space
-        lifted = np.linalg.norm(pairs.left * kept, axis=1) / np.maximum(np.abs(pairs.values), np.finfo(float).tiny)
+    if factor is not None:  # conditions in all of A: the left vectors reach into the null space
+        lifted = np.linalg.norm(pairs.left @ factor, axis=1) / np.maximum(np.abs(pairs.values), np.finfo(float).tiny)
         conditions = np.maximum(conditions, lifted)
     negative, positive = _counted(core, pairs, 1.5 * delta, conditions)
-    return Sides(negative, n - negative - positive, n - len(core))
+    if negative + positive < len(core):
+        left, right = beyond_lines(core, 1.5 * delta, factor)
+        negative, positive = max(negative, left), max(positive, right)
+    return Sides(negative, len(core) - negative - positive, 0)
 
 
 def _decomposed(A: Matrix) -> _Pairs | None:
@@ -112,29 +143,13 @@ def _is_plain(pairs: _Pairs, delta: float, size: float) -> bool:
     return bool((radii < (delta * size) ** 0.5).all() and (np.abs(pairs.values.real) > radii).all())
 
 
-def _without_null_space(A: Matrix, delta: float) -> tuple[Matrix, NDArray[np.float64] | None]:
-    """(core, singular values kept): A = U S V^T to rounding has the eigenvalues of S V^T U and zeros.
-
-    Left as it is where the zeros are not well separated from the rest, by the norm of their projector.
-    """
-    U, S, Vh = np.linalg.svd(A)
-    rank = int((delta < S).sum())
-    if rank == len(A):
-        return A, None
-    if not rank:
-        return A[:0, :0], S[:0]
-    overlap = Vh[:rank] @ U[:, :rank]  # its least singular value is the inverse of the projector's norm
-    separated = delta <= _SEPARATED * S[0] * np.linalg.svd(overlap, compute_uv=False)[-1]
-    return (S[:rank, None] * overlap, S[:rank]) if separated else (A, None)
-
-
 def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.float64]) -> tuple[int, int]:
     """(left, right): eigenvalues that no perturbation of size delta moves across the axis."""
     values, radii = pairs.values, conditions * delta
     if (radii * len(values) < np.abs(values.real)).all():  # decided whatever meets
         return int((values.real < 0).sum()), int((values.real > 0).sum())
     distance = np.abs(values[:, None] - values[None])
-    meeting = distance <= _MEETING * (radii[:, None] + radii[None])
+    meeting = distance <= MEETING * (radii[:, None] + radii[None])
     while True:
         count, labels = connected_components(csr_array(meeting), directed=False)
         clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])

@@ -19,7 +19,7 @@ from resdyn.linalg.operator import DenseOperator, LinearOperator
 
 _SAMPLED = 3  # coordinates whose coupling decides whether components are searched for
 _WIDTH = 64  # vectors that search for components at once
-_BUDGET = 2  # products that the search may take, times n
+_FORMED = 8192  # coordinates up to which a matrix is formed where the search takes long
 
 
 def components(operator: LinearOperator, generator: torch.Generator) -> list[Tensor]:
@@ -29,8 +29,8 @@ def components(operator: LinearOperator, generator: torch.Generator) -> list[Ten
     until nothing more is reached, and is exact but for a probability about eps that a sum of nonzeros is 0; the
     coordinates in both are a component, and what is left splits into three parts that share none (Fleischer,
     Hendrickson and Pinar 2000). The search begins where one of three random coordinates is coupled one way to a
-    tenth or more of those that it is coupled to (6 products, all that an operator without structure costs), and
-    gives up beyond 2 n products: then everything is one component.
+    tenth or more of those that it is coupled to (6 products, all that an operator without structure costs). Where it
+    would take more than n products the matrix is formed instead, up to n = 8192; beyond, everything is one component.
     """
     if isinstance(operator, DenseOperator):
         return of_matrix(operator.matrix)
@@ -41,8 +41,8 @@ def components(operator: LinearOperator, generator: torch.Generator) -> list[Ten
     parts = [torch.ones(n, dtype=torch.bool, device=operator.device)]
     before = operator.num_matvecs
     while parts:
-        if operator.num_matvecs - before > _BUDGET * n:
-            return [torch.arange(n, device=operator.device)]
+        if operator.num_matvecs - before > n:
+            return of_matrix(operator.to_dense()) if n <= _FORMED else [torch.arange(n, device=operator.device)]
         batch, parts = parts[:_WIDTH], parts[_WIDTH:]
         inside = torch.stack(batch, dim=1)
         start = torch.zeros_like(inside)

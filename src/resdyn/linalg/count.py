@@ -5,36 +5,60 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from resdyn.linalg._compression import live_coordinates
+from resdyn.linalg._compression import live_coordinates, near_one
+from resdyn.linalg._discs import ROUNDING
 from resdyn.linalg._eigen_result import EigenResult
+from resdyn.linalg._norms import norm
+from resdyn.linalg._range import low_rank
+from resdyn.linalg._sides import full_rank, sides, sides_of_product
+from resdyn.linalg._structure import components, diagonal_blocks
 from resdyn.linalg.distribution import spectral_distribution
 from resdyn.linalg.eig import eigenvalues
 from resdyn.linalg.operator import LinearOperator
 from resdyn.linalg.sign import inertia
 
+_ALL = 512  # live coordinates up to which all eigenvalues are computed
 _LEFTMOST = (8, 64, 256, 512)
 _BULK = 0.1  # estimated share from which counting one by one is given up
 _MATRICES = 6  # copies of the compressed matrix that the sign function holds
+_STRIP = 1e-3  # half width, relative to the norm, of the strip in which an estimate decides nothing
+_DOUBTFUL = 0.02  # share undecided, or error of a share, from which an operator is tried for low rank
+_RANK = 2048  # largest rank for which that is done
+_HOPELESS = 0.3  # error of a leftmost eigenvalue, relative to the norm, from which no count means anything
 
 
 @dataclass(frozen=True)
 class NegativeCount:
-    """``negative`` eigenvalues with Re < 0, ``undecided`` with |Re| within rounding; ``error`` one standard error.
+    """How many of n eigenvalues have a negative real part, and of how many that cannot be said.
 
-    method: "all" (from all eigenvalues), "leftmost" (counted from the left end), "inertia", "estimate" (stochastic).
+    Attributes:
+        negative: eigenvalues with Re < 0 by more than their own uncertainty.
+        undecided: those nearer to the axis than rounding errors of the operator's dtype may move them (their condition,
+            or the width of their cluster, times the size of these errors): the count is negative to negative +
+            undecided.
+        error: one standard error of an estimate; 0 where counted.
+        method: "all" (from all eigenvalues), "leftmost" (counted from the left end), "inertia", "estimate"
+            (stochastic); the least exact one, where diagonal blocks were counted by several.
+        zero: of the undecided, those that are 0 to rounding because the operator has a null space.
+        reason: why the count means nothing, where more than half of the eigenvalues are undecided and not zero;
+            empty elsewhere.
     """
 
     negative: float
     undecided: float
     error: float
     method: str
+    zero: float = 0.0
+    reason: str = ""
 
 
 def count_in(result: EigenResult) -> NegativeCount:
-    """From a result that holds all eigenvalues; the strip of rounding is the backward error."""
-    strip = float(result.residuals.max()) * result.norm if len(result.residuals) else 0.0
-    return _counted(result, strip, "all")
+    """From a result that holds all eigenvalues, by the conditions of those near the axis."""
+    if result.matrix is None:  # all coordinates are dead
+        return NegativeCount(0, 0, 0.0, "all")
+    return _judged(_of_matrix(result.matrix), len(result.values), result.matrix.dtype)
 
 
 def count_negative(
@@ -42,42 +66,115 @@ def count_negative(
 ) -> NegativeCount:
     """Eigenvalues with negative real part of a square operator too large for all its eigenvalues.
 
-    The 8 leftmost eigenvalues are asked for, then 64, 256, 512: where the list reaches a real part that is not
-    negative with everything before it converged, the negative ones are counted (a Krylov space may in principle miss
-    one of a cluster; on dense references it has not). Where that ends without one, or where after 64 an estimate says
-    that a tenth or more of the spectrum is negative, ``by_inertia`` (default: off the CPU, where the sign function is
-    quick) forms the compressed matrix, if ``memory_limit`` bytes hold six of it, and counts exactly up to the guard of
-    `inertia`; else the share is estimated, with a standard error to which the truncation of the Krylov spaces is added.
+    Coordinates with a zero row or column are zeros, exactly; the rest is split into the diagonal blocks of its block
+    triangular form, and up to 512 coordinates all eigenvalues are computed. Of a larger block the 8 leftmost are asked
+    for, then 64, 256, 512: where the list reaches a real part beyond all uncertainties with everything before it
+    converged, the negative ones are counted (a Krylov space may in principle miss one of a cluster; on dense
+    references it has not). Where that ends without one, or where after 64 an estimate says that a tenth or more of the
+    spectrum is negative, ``by_inertia`` (default: off the CPU, where the sign function is quick) forms the compressed
+    matrix, if ``memory_limit`` bytes hold six of it, and counts up to what `inertia` leaves undecided; else the share
+    is estimated, with a standard error that covers the truncation of the Krylov spaces. An estimate decides nothing
+    about a strip of a thousandth of the norm beside the axis (wider where the leftmost eigenvalues are uncertain).
+    Where that leaves much open, and the rank is at most n / 2 and 2048, the operator is a product Q B: its eigenvalues
+    are those of the small matrix B Q, which are counted, and zeros.
     """
-    estimate: tuple[float, float] | None = None
+    scaled, _ = near_one(operator)
+    generator = torch.Generator().manual_seed(seed)
+    live = live_coordinates(scaled, generator)
+    if not len(live):
+        return NegativeCount(0, 0, 0.0, "all")
+    inner = scaled if len(live) == operator.shape[0] else scaled.restricted(live, live)
+    if len(live) <= _ALL:
+        return _judged(_of_matrix(inner.to_dense()), operator.shape[0], operator.dtype)
+    blocks = components(inner, generator)
+    if len(blocks) == 1:
+        parts = [_of_large(inner, seed, by_inertia, memory_limit)]
+    else:
+        small = [block for block in blocks if len(block) <= _ALL]
+        parts = [_of_matrix(matrix) for matrix in diagonal_blocks(inner, small)]
+        large = (inner.restricted(block, block) for block in blocks if len(block) > _ALL)
+        parts += [_of_large(block, seed, by_inertia, memory_limit) for block in large]
+    return _judged(_sum(parts), operator.shape[0], operator.dtype)
+
+
+def _of_matrix(matrix: Tensor) -> NegativeCount:
+    found = sides(matrix)
+    return NegativeCount(found.negative, found.undecided, 0.0, "all", found.zero)
+
+
+def _of_large(operator: LinearOperator, seed: int, by_inertia: bool | None, memory_limit: int) -> NegativeCount:
+    """One block without structure and without dead coordinates."""
+    n, estimate, width = operator.shape[0], None, _STRIP
     for k in _LEFTMOST:
-        left = eigenvalues(operator, "SR", min(k, operator.shape[0]), seed=seed, max_matvecs=3000 + 20 * k)
-        real, strip = left.values.real, float(left.residuals.max()) * left.norm
-        nonnegative = (real >= 0).nonzero()[:, 0]
-        if len(nonnegative) and bool(left.converged[: int(nonnegative[0]) + 1].all()):
-            return _counted(left, strip, "leftmost")
-        if not bool(left.converged.any()):
+        left = eigenvalues(operator, "SR", min(k, n), seed=seed, max_matvecs=3000 + 20 * k, conditions=True)
+        found, widest = _from_the_left(left)
+        if found is not None:
+            return found
+        width = max(width, widest)
+        estimate = estimate or _estimate(operator, min(width, _HOPELESS) * left.norm, seed)
+        if widest > _HOPELESS or estimate.negative > _BULK * n:
             break
-        if k == _LEFTMOST[1]:
-            estimate = _estimate(operator, seed)
-            if estimate[0] > _BULK:
-                break
-    live = live_coordinates(operator, torch.Generator().manual_seed(seed))
-    fits = _MATRICES * len(live) ** 2 * operator.dtype.itemsize <= memory_limit
+    assert estimate is not None, "there is at least one list"
+    if width > _HOPELESS or max(estimate.undecided, estimate.error) > _DOUBTFUL * n:
+        found = _of_low_rank(operator, seed, memory_limit)
+        if found is not None:
+            return found
+    fits = _MATRICES * n**2 * operator.dtype.itemsize <= memory_limit
     if fits and (operator.device.type != "cpu" if by_inertia is None else by_inertia):
-        found = inertia(operator.restricted(live, live).to_dense())
-        return NegativeCount(found.negative, found.zero, 0.0 if found.converged else float("nan"), "inertia")
-    share, error = estimate or _estimate(operator, seed)
+        exact = inertia(operator.to_dense())
+        return NegativeCount(exact.negative, exact.zero, 0.0 if exact.converged else float("nan"), "inertia")
+    return estimate if width < _HOPELESS else NegativeCount(0, n, 0.0, "leftmost")
+
+
+def _from_the_left(left: EigenResult) -> tuple[NegativeCount | None, float]:
+    """The count, if the list reaches beyond the axis, and the largest uncertainty of a value relative to the norm."""
+    assert left.errors is not None, "conditions were asked for"
+    real, reach = left.values.real.double(), left.errors
+    if not bool(left.converged.any()):
+        return None, float("inf")
+    widest = float(reach[left.converged].max())
+    beyond = (real > widest).nonzero()[:, 0]
+    if len(beyond) and bool(left.converged[: int(beyond[0]) + 1].all()):
+        undecided = int((real.abs() <= reach).sum())
+        return NegativeCount(int((real < -reach).sum()), undecided, 0.0, "leftmost"), widest / (left.norm or 1.0)
+    return None, widest / (left.norm or 1.0)
+
+
+def _of_low_rank(operator: LinearOperator, seed: int, memory_limit: int) -> NegativeCount | None:
+    """Of an operator whose rank is at most half its size, from the small matrix that has its nonzero eigenvalues."""
     n = operator.shape[0]
-    return NegativeCount(n * min(max(share, 0.0), 1.0), 0.0, n * error, "estimate")
+    largest = min(n // 2, _RANK, memory_limit // (4 * n * operator.dtype.itemsize))
+    product = low_rank(operator, largest, torch.Generator().manual_seed(seed))
+    if product is None:
+        return None
+    core, factor = (part.cpu().numpy() for part in product)
+    delta = ROUNDING * torch.finfo(operator.dtype).eps * norm(product[1])
+    found = sides_of_product(*full_rank(core, factor, delta), delta, n)
+    return NegativeCount(found.negative, found.undecided, 0.0, "all", found.zero)
 
 
-def _counted(result: EigenResult, strip: float, method: str) -> NegativeCount:
-    real = result.values.real
-    undecided = int(((real.abs() <= strip) & (real != 0)).sum())
-    return NegativeCount(int((real < -strip).sum()), undecided, 0.0, method)
+def _estimate(operator: LinearOperator, strip: float, seed: int) -> NegativeCount:
+    n, shares = operator.shape[0], spectral_distribution(operator, (-strip, strip), seed=seed)
+    low, high = (float(n * min(max(share, 0.0), 1.0)) for share in shares.below)
+    errors = (shares.standard_error**2 + shares.truncation**2) ** 0.5
+    return NegativeCount(low, max(high - low, 0.0), n * float(errors.max()), "estimate")
 
 
-def _estimate(operator: LinearOperator, seed: int) -> tuple[float, float]:
-    share = spectral_distribution(operator, (0.0,), seed=seed)
-    return float(share.below[0]), float((share.standard_error[0] ** 2 + share.truncation[0] ** 2) ** 0.5)
+def _sum(parts: list[NegativeCount]) -> NegativeCount:
+    methods = ("all", "leftmost", "inertia", "estimate")
+    return NegativeCount(
+        negative=sum(part.negative for part in parts),
+        undecided=sum(part.undecided for part in parts),
+        error=sum(part.error**2 for part in parts) ** 0.5,
+        method=max((part.method for part in parts), key=methods.index),
+        zero=sum(part.zero for part in parts),
+    )
+
+
+def _judged(count: NegativeCount, n: int, dtype: torch.dtype) -> NegativeCount:
+    doubtful = count.undecided - count.zero
+    if count.method == "estimate" or 2 * doubtful <= n:
+        return count
+    rounding = f"rounding errors of {str(dtype).removeprefix('torch.')}"
+    reason = f"{rounding} may move {doubtful:.0f} of {n} eigenvalues over the axis"
+    return NegativeCount(count.negative, count.undecided, count.error, count.method, count.zero, reason)

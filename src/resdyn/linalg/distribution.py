@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 
 from resdyn.errors import InputError
 from resdyn.linalg._compression import live_coordinates
@@ -24,9 +25,11 @@ class SpectralDistribution:
     Attributes:
         thresholds: (t,) ascending.
         below: (t,) estimated shares, in [0, 1] up to their errors.
-        standard_error: (t,) over the random probes.
-        truncation: (t,) |below - the same with half the degree|: what the Krylov spaces have not resolved, about.
-        mean, mean_error: tr(A) / n and its standard error.
+        standard_error: (t,) over the random probes, widened by Student's t for their number: 1.96 of it cover 95 %.
+        truncation: (t,) the larger change of ``below`` from half and from three quarters of the degree, with the spread
+            of that change over probes: what the Krylov spaces have not resolved, about. The error of ``below`` is both
+            together, sqrt(standard_error^2 + truncation^2); 1.96 of it covered 95 % or more in trials.
+        mean, mean_error: tr(A) / n and its standard error, widened likewise.
         mean_square, mean_square_error: tr(A^2) / n, the mean of lambda^2.
         num_matvecs: products spent.
     """
@@ -57,8 +60,8 @@ def spectral_distribution(
     #{Re lambda < t} / n = tr(P_t) / n with the spectral projector P_t, the mean over random signs g of
     g^T P_t g / n; and g^T P_t g is taken from an Arnoldi decomposition of ``degree`` steps started at g, as the (1, 1)
     entry of the projector of its Hessenberg matrix. Two errors: the spread over probes (``standard_error``), and the
-    degree (``truncation``: eigenvalues nearer to t than the Krylov space resolves; half the degree tells no more than
-    its order). On strongly nonnormal operators projectors are large and both errors grow. Use it where a good part of
+    degree (``truncation``: eigenvalues nearer to t than the Krylov space resolves; lower degrees tell no more than its
+    order). On strongly nonnormal operators projectors are large and both errors grow. Use it where a good part of
     the spectrum is on either side; a few eigenvalues in a tail are counted by `count_negative`. Costs ``num_probes`` x
     ``degree`` matvecs.
 
@@ -87,27 +90,36 @@ def spectral_distribution(
         )
     inner = operator if len(live) == n else operator.restricted(live, live)
     degree = min(degree, len(live))
-    coarse_degree = max(1, degree // 2)
+    lower = sorted({max(1, degree // 2), max(1, 3 * degree // 4)})
     fine, coarse, moments = [], [], []
     for _ in range(num_probes):
         signs = torch.randint(2, (len(live),), generator=generator) * 2 - 1
         H = arnoldi(inner, signs.to(operator.device, operator.dtype), degree, generator)
         fine.append(_shares_below(H, points))
-        coarse.append(_shares_below(H[:coarse_degree, :coarse_degree], points))
+        coarse.append([_shares_below(H[:m, :m], points) for m in lower])
         moments.append([H[0, 0], (H @ H)[0, 0]])
-    shares, halves, raw = np.array(fine), np.array(coarse), np.array(moments)
-    means, errors = share_live * raw.mean(axis=0), share_live * raw.std(axis=0, ddof=1) / num_probes**0.5
+    shares, raw = np.array(fine), np.array(moments)
+    changes = shares[:, None] - np.array(coarse)
+    means = share_live * raw.mean(axis=0)
+    errors = share_live * _standard_error(raw)
+    truncation = np.hypot(changes.mean(axis=0), _standard_error(changes)).max(axis=0)
     return SpectralDistribution(
         thresholds=points,
         below=zeros_below + share_live * shares.mean(axis=0),
-        standard_error=share_live * shares.std(axis=0, ddof=1) / num_probes**0.5,
-        truncation=share_live * np.abs(shares.mean(axis=0) - halves.mean(axis=0)),
+        standard_error=share_live * _standard_error(shares),
+        truncation=share_live * truncation,
         mean=float(means[0]),
         mean_error=float(errors[0]),
         mean_square=float(means[1]),
         mean_square_error=float(errors[1]),
         num_matvecs=operator.num_matvecs - before,
     )
+
+
+def _standard_error(rows: FloatArray) -> FloatArray:
+    """Of the mean over rows, widened so that 1.96 of it cover 95 % although the spread is known from few rows."""
+    widened = stats.t.ppf(0.975, len(rows) - 1) / stats.norm.ppf(0.975)
+    return np.asarray(widened * rows.std(axis=0, ddof=1) / len(rows) ** 0.5)
 
 
 def _shares_below(H: FloatArray, points: FloatArray) -> FloatArray:

@@ -96,11 +96,12 @@ def eigenvalues(
         dense = (
             inner is None or ends == ("all",) or method == "dense" or (method == "auto" and len(live) <= DENSE_BELOW)
         )
-        num_blocks = 0
+        num_blocks, matrix = 0, None
         if inner is None:
             found = {end: _zeros(0) for end in ends}
         elif ends == ("all",):
-            part, num_blocks = all_values(_matrix(inner, memory_limit))
+            matrix = _matrix(inner, memory_limit)
+            part, num_blocks = all_values(matrix)
             found = {"all": part}
         elif dense:
             found, num_blocks = dense_ends(_matrix(inner, memory_limit), ends, k, conditions)
@@ -115,7 +116,8 @@ def eigenvalues(
     dead = operator.shape[0] - len(live)
     parts = [_with_zeros(part, end, k, dead) for end, part in found.items()]
     result = _result(operator, found, parts, tol, len(live), operator.num_matvecs - before, dense, conditions)
-    return replace(result, num_blocks=num_blocks)
+    meeting = np.concatenate([np.ones(0) if part.meeting is None else part.meeting for part in parts])
+    return replace(result, num_blocks=num_blocks, matrix=matrix, meeting=torch.from_numpy(meeting))
 
 
 def _ends_of_blocks(
@@ -128,7 +130,7 @@ def _ends_of_blocks(
         sizes = settings | {"basis_size": min(block.shape[0], settings["basis_size"])}
         return _krylov_ends(block, ends, min(k, block.shape[0]), conditions, generator, sizes)
 
-    blocks = components(operator, generator)
+    blocks = components(operator, torch.Generator().manual_seed(generator.initial_seed()))
     if len(blocks) == 1:
         return krylov(operator), 1
     small = [block for block in blocks if len(block) <= DENSE_BELOW]
@@ -143,7 +145,7 @@ def _ends_of_blocks(
 def _stated(part: _Values, dtype: torch.dtype, factor: float) -> _Values:
     """At the operator's own scale, with no residual below what its products carry, however exact the algebra was."""
     residuals = np.maximum(part.residuals, PRODUCTS * torch.finfo(dtype).eps)
-    return _Values(part.values / factor, residuals, part.conditions, part.norm / factor, part.complete)
+    return part._replace(values=part.values / factor, residuals=residuals, norm=part.norm / factor)
 
 
 def _zeros(count: int) -> _Values:
@@ -158,10 +160,12 @@ def _krylov_ends(
     right = krylov_schur(operator, ends, k, generator=generator, **settings)
     if not conditions:
         unknown = {end: np.full(len(p.values), np.nan) for end, p in right.items()}
-        return {end: _Values(p.values, p.residuals, unknown[end], p.norm, p.complete) for end, p in right.items()}
+        return {
+            end: _Values(p.values, p.residuals, unknown[end], p.norm, complete=p.complete) for end, p in right.items()
+        }
     left = krylov_schur(operator.adjoint, ends, k, generator=generator, **settings)
     known = {end: _conditions(p, left[end]) for end, p in right.items()}
-    return {end: _Values(p.values, p.residuals, known[end], p.norm, p.complete) for end, p in right.items()}
+    return {end: _Values(p.values, p.residuals, known[end], p.norm, complete=p.complete) for end, p in right.items()}
 
 
 def _conditions(right: Pairs, left: Pairs) -> NDArray[np.float64]:
@@ -184,7 +188,9 @@ def _with_zeros(part: _Values, end: str, k: int, dead: int) -> _Values:
     zeros = _zeros(dead if end == "all" else min(k, dead))
     values, residuals, conditions = (np.concatenate([a, b]) for a, b in zip(part[:3], zeros[:3]))
     rows = ordered(values, "LR") if end == "all" else leading(values, end, min(k, len(values)))
-    return _Values(values[rows], residuals[rows], conditions[rows], part.norm, part.complete)
+    own = np.ones(len(part.values)) if part.meeting is None else part.meeting
+    meeting = np.concatenate([own, np.ones(len(zeros.values))])
+    return _Values(values[rows], residuals[rows], conditions[rows], part.norm, meeting[rows], part.complete)
 
 
 def _result(

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from resdyn.errors import InputError
+from resdyn.linalg._compression import near_one
 from resdyn.linalg._eigen_result import EigenResult
+from resdyn.linalg._norms import column_norms, norm
 from resdyn.linalg.eig import eigenvalues
 from resdyn.linalg.operator import LinearOperator
 
@@ -53,9 +55,9 @@ def departure_from_normality(matrix: Tensor, values: Tensor) -> Departure:
         raise InputError(
             f"got shapes {tuple(matrix.shape)} and {tuple(values.shape)}; expected (n, n) and all n values"
         )
-    norm = float(torch.linalg.matrix_norm(matrix.double()))
-    rest = norm**2 - float((values.to(torch.complex128).abs() ** 2).sum())
-    return Departure((max(rest, 0.0) ** 0.5 / norm) if norm else 0.0, norm)
+    size = norm(matrix)
+    share = norm(values.to(torch.complex128)) / size if size else 1.0
+    return Departure(max(1 - share**2, 0.0) ** 0.5, size)
 
 
 def commutator(operator: LinearOperator, num_probes: int = 16, seed: int = 0) -> Commutator:
@@ -63,14 +65,15 @@ def commutator(operator: LinearOperator, num_probes: int = 16, seed: int = 0) ->
 
     E ||C g||^2 = ||C||_F^2 for g with independent entries of variance one (Girard 1989, Hutchinson 1990); the error of
     the ratio is that of first order. With d Henrici's departure (relative), d^2 >= value^2 / 6
-    (Elsner and Paardekooper 1987). Costs 4 matvecs a probe.
+    (Elsner and Paardekooper 1987). Costs 4 matvecs a probe and one.
     """
     generator = torch.Generator().manual_seed(seed)
     G = torch.randn(operator.shape[1], num_probes, generator=generator, dtype=torch.float64)
     G = G.to(operator.device, operator.dtype)
+    operator, _ = near_one(operator)
     forward, backward = operator.matmat(G), operator.rmatmat(G)
-    squares = ((operator.matmat(backward) - operator.rmatmat(forward)).double() ** 2).sum(dim=0)
-    norms = 0.5 * ((forward.double() ** 2).sum(dim=0) + (backward.double() ** 2).sum(dim=0))
+    squares = column_norms(operator.matmat(backward) - operator.rmatmat(forward)) ** 2
+    norms = 0.5 * (column_norms(forward) ** 2 + column_norms(backward) ** 2)
     top, bottom = float(squares.mean()), float(norms.mean())
     if not top or not bottom:
         return Commutator(0.0, 0.0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from resdyn.errors import InputError
+from resdyn.linalg._norms import column_norms, norm, power_of_two
 from resdyn.linalg.operator import LinearOperator
 
 EXACT_LIMIT = 512
@@ -46,11 +48,12 @@ def frobenius_norm(
     if min(m, n) <= exact_limit:
         size, product = (n, A.matmat) if n <= m else (m, A.rmatmat)
         units = (unit_columns(size, part, A) for part in _parts(size, width))
-        total = sum(float(product(columns).double().square().sum()) for columns in units)
-        return NormEstimate(total**0.5, 0.0, size, True)
+        return NormEstimate(math.hypot(*(norm(product(columns)) for columns in units)), 0.0, size, True)
     signs = random_signs(A, draws, seed)
-    squares = [A.matmat(signs[:, part[0] : part[-1] + 1]).double().square().sum(0) for part in _parts(draws, width)]
-    return NormEstimate(*norm_of_squares(torch.cat(squares)), draws, False)
+    sizes = torch.cat([column_norms(A.matmat(signs[:, part[0] : part[-1] + 1])) for part in _parts(draws, width)])
+    factor = power_of_two(float(sizes.max()))
+    value, error = norm_of_squares((factor * sizes) ** 2)
+    return NormEstimate(value / factor, error / factor, draws, False)
 
 
 def norm_of_squares(squares: Tensor) -> tuple[float, float]:

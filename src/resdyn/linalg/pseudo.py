@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from resdyn.errors import ComputationError, InputError
+from resdyn.linalg._norms import column_norms, power_of_two
 from resdyn.linalg.operator import LinearOperator
+
+_TINY = 1e-150
 
 Product = Callable[[Tensor], Tensor]
 
@@ -44,22 +47,32 @@ class PseudoInverse(LinearOperator):
         return self._solve(self._operator.rmatmat, self._operator.matmat, Y)
 
     def _solve(self, product: Product, adjoint: Product, Y: Tensor) -> Tensor:
-        """CGLS; a column that is solved stands still."""
-        residual, gradient = Y.clone(), adjoint(Y)
+        """CGLS on c P and c_j y_j, powers of two near their sizes; a column that is solved stays as it is."""
+        sizes = column_norms(Y)
+        columns = torch.tensor([power_of_two(size) for size in sizes.tolist()]).to(Y)
+        residual = Y * columns
+        gradient = adjoint(residual)
+        size = float(gradient.abs().max()) if gradient.numel() else 0.0
+        if not size < float("inf"):
+            raise ComputationError(f"the pseudo-inverse of {self._operator!r} met NaN or infinite values")
+        factor = power_of_two(size)
+        gradient = factor * gradient
         X, direction = torch.zeros_like(gradient), gradient.clone()
-        norms = (gradient**2).sum(dim=0)
-        goal = self._tol**2 * norms
+        norms = column_norms(gradient)
+        goal = self._tol * norms
         for _ in range(self._max_iterations):
             open_ = norms > goal
             if not bool(open_.any()):
-                return X
-            image = product(direction)
-            step = torch.where(open_, norms / (image**2).sum(dim=0).clamp_min(torch.finfo(Y.dtype).tiny), 0.0)
+                return factor * X / columns
+            image = factor * product(direction)
+            ratio = norms / column_norms(image).clamp_min(_TINY)
+            step = torch.where(open_, ratio**2, 0.0).to(Y)
             X = X + step * direction
             residual = residual - step * image
-            gradient = adjoint(residual)
-            new = (gradient**2).sum(dim=0)
-            direction = gradient + torch.where(open_, new / norms.clamp_min(torch.finfo(Y.dtype).tiny), 0.0) * direction
+            gradient = factor * adjoint(residual)
+            new = column_norms(gradient)
+            turn = torch.where(open_, (new / norms.clamp_min(_TINY)) ** 2, 0.0).to(Y)
+            direction = gradient + turn * direction
             norms = torch.where(open_, new, norms)
         raise ComputationError(
             f"the pseudo-inverse of {self._operator!r} did not converge in {self._max_iterations} iterations"

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from resdyn.errors import InputError
 from resdyn.linalg._dense_eig import backward_error
+from resdyn.linalg._discs import ROUNDING
+from resdyn.linalg._norms import norm, power_of_two
+from resdyn.linalg._sides import sides
 
 InertiaMethod = Literal["auto", "eigenvalues", "sign"]
 MAX_ITERATIONS = 60
@@ -31,7 +34,8 @@ class Inertia:
     """Numbers of eigenvalues with negative, (nearly) zero and positive real part.
 
     Attributes:
-        negative, zero, positive: Re < -guard, |Re| <= guard, Re > guard; together n.
+        negative, zero, positive: Re < -guard, |Re| <= guard, Re > guard; together n. Without a guard asked for, zero
+            are all whose side is a matter of rounding.
         guard: half the width of the strip around the imaginary axis.
         residual: how far the traces of both sign functions were from whole numbers of the right parity, and their
             squares from the identity (0 for ``eigenvalues``).
@@ -64,19 +68,21 @@ def matrix_sign(matrix: Tensor, max_iterations: int = MAX_ITERATIONS) -> MatrixS
             [ 0., -1.]], dtype=torch.float64)
     """
     n = _size(matrix)
-    X, unit = matrix.clone(), torch.eye(n, dtype=matrix.dtype, device=matrix.device)
+    # sign(c A) = sign(A) for c > 0
+    X = matrix * power_of_two(float(matrix.abs().max()))
+    unit = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
     steps, change = 0, float("inf")
     while change > 1 and steps < max_iterations:
         inverse, info = torch.linalg.inv_ex(X)
         if int(info):
             break
-        scale = float((torch.linalg.matrix_norm(inverse) / torch.linalg.matrix_norm(X)).sqrt())
+        scale = (norm(inverse) / norm(X)) ** 0.5
         new = 0.5 * (scale * X + inverse / scale)
-        size = float(torch.linalg.matrix_norm(new))
+        size = norm(new)
         if not 0 < size < float("inf"):
             break
         # convergence is quadratic: ||X^2 - I|| is about half the square of this after the step
-        change = float(torch.linalg.matrix_norm(new - X))
+        change = norm(new - X)
         X, steps = new, steps + 1
     X, residual, polished = _polished(X, unit)
     relative = residual / n**0.5
@@ -88,7 +94,7 @@ def _polished(X: Tensor, unit: Tensor) -> tuple[Tensor, float, int]:
     best, least, steps = X, float("inf"), 0
     while True:
         square = X @ X
-        distance = float(torch.linalg.matrix_norm(square - unit))
+        distance = norm(square - unit)
         if not distance < least:
             return best, least, steps
         best, least, steps = X, distance, steps + 1
@@ -105,10 +111,12 @@ def inertia(matrix: Tensor, guard: float | None = None, method: InertiaMethod = 
     ``eigenvalues``; elsewhere whichever is faster on that device, timed once on a random matrix of dimension 1024.
 
     Args:
-        guard: eigenvalues with |Re| <= guard count as zero; default 10 sqrt(n) eps ||A||_F, ten times the
-            backward error of the QR algorithm: nearer to the axis their side is a matter of rounding (and of the
-            condition of the eigenvalue, which no guard knows). The sign function of a matrix with eigenvalues at a
-            distance d from the axis loses digits as d falls; where it does not converge, the result says so.
+        guard: eigenvalues with |Re| <= guard count as zero. Without one, an eigenvalue counts as zero whose side is a
+            matter of rounding: for ``eigenvalues`` by the condition of each; for ``sign`` those nearer to the axis
+            than 10 sqrt(n) eps ||A||_F, ten times the backward error of the QR algorithm, and those that change sides
+            when A is perturbed at random by as much as its own rounding. The sign function of a matrix with
+            eigenvalues at a distance d from the axis loses digits as d falls; where it does not converge, the result
+            says so.
 
     Source: Higham (2008), section 2.5 (counting by the trace); Roberts (1980).
 
@@ -118,21 +126,52 @@ def inertia(matrix: Tensor, guard: float | None = None, method: InertiaMethod = 
     n = _size(matrix)
     if method not in get_args(InertiaMethod):
         raise InputError(f"got method={method!r}; expected one of {', '.join(get_args(InertiaMethod))}")
-    if guard is None:
-        guard = 10 * backward_error(matrix) * float(torch.linalg.matrix_norm(matrix))
+    strip = 10 * backward_error(matrix) * norm(matrix) if guard is None else guard
     if method == "auto":
         method = "eigenvalues" if matrix.device.type == "cpu" else faster_method(str(matrix.device), matrix.dtype)
+    if method == "eigenvalues" and guard is None:
+        found = sides(matrix)
+        positive = n - found.negative - found.undecided
+        return Inertia(found.negative, found.undecided, positive, strip, 0.0, True, method)
     if method == "eigenvalues":
         real = torch.linalg.eigvals(matrix).real
-        negative, positive = int((real < -guard).sum()), int((real > guard).sum())
-        return Inertia(negative, n - negative - positive, positive, guard, 0.0, True, method)
+        negative, positive = int((real < -strip).sum()), int((real > strip).sum())
+        return Inertia(negative, n - negative - positive, positive, strip, 0.0, True, method)
+    factor = power_of_two(float(matrix.abs().max()))
+    scaled = matrix * factor
+    plain = _by_signs(scaled, strip * factor)
+    if guard is not None:
+        return _stated(n, [plain], strip)
+    noise = torch.randn(n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(scaled)
+    size = ROUNDING * torch.finfo(matrix.dtype).eps * norm(scaled)
+    return _stated(n, [plain, _by_signs(scaled + noise * (size / (2 * n**0.5)), strip * factor)], strip)
+
+
+class _Signs(NamedTuple):
+    """Numbers of eigenvalues beyond the strip by two sign functions, how far from whole they were, and convergence."""
+
+    negative: int
+    positive: int
+    residual: float
+    converged: bool
+
+
+def _by_signs(matrix: Tensor, strip: float) -> _Signs:
+    n = len(matrix)
     unit = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
-    below, above = matrix_sign(matrix + guard * unit), matrix_sign(matrix - guard * unit)
+    below, above = matrix_sign(matrix + strip * unit), matrix_sign(matrix - strip * unit)
     negative, first = _half(n - float(below.sign.diagonal().double().sum()))
     positive, second = _half(n + float(above.sign.diagonal().double().sum()))
     residual = max(first, second, below.residual, above.residual)
     good = below.converged and above.converged and residual < 0.1 and negative + positive <= n
-    return Inertia(negative, n - negative - positive, positive, guard, residual, good, method)
+    return _Signs(negative, positive, residual, good)
+
+
+def _stated(n: int, runs: list[_Signs], strip: float) -> Inertia:
+    """What all runs agree on."""
+    negative, positive = min(run.negative for run in runs), min(run.positive for run in runs)
+    residual, good = max(run.residual for run in runs), all(run.converged for run in runs)
+    return Inertia(negative, n - negative - positive, positive, strip, residual, good, "sign")
 
 
 @cache

@@ -24,7 +24,8 @@ class SliceEigenvalues:
 
     Attributes:
         values: (m,) complex128, those of the principal submatrices that are not zero by their pattern.
-        errors: (m,) backward error of each, eps ||slice||_F: a value this near to the axis has no sign.
+        errors: (m,) eps ||slice||_F of each, near the axis times its condition, at most eps^(1/s) ||slice||_F for
+            an s x s window (what a defective one moves): a value this near to the axis has no sign.
         num_values: all of them, C' H' W' C H; num_values - m are exactly 0.
         num_matvecs: products that were spent.
     """
@@ -168,5 +169,23 @@ def _eigenvalues(matrices: Tensor) -> tuple[NDArray[np.complex128], NDArray[np.f
     batch = matrices.cpu().double().numpy()
     batch = batch[np.abs(batch).max(axis=(1, 2)) > 0]
     values = batch[:, :, 0].astype(complex) if batch.shape[1] == 1 else np.linalg.eigvals(batch).astype(complex)
-    errors = eps * np.linalg.norm(batch, axis=(1, 2))
-    return values.reshape(-1), np.repeat(errors, batch.shape[1])
+    largest = np.abs(batch).max(axis=(1, 2))  # squares of what is far from one would leave the dtype
+    sizes = largest * np.linalg.norm(batch / largest[:, None, None], axis=(1, 2))
+    errors = np.repeat(eps * sizes[:, None], batch.shape[1], axis=1)
+    # rounding moves no eigenvalue of an s x s matrix further than about eps^(1/s) of its norm: conditions matter within
+    widest = eps ** (1 / batch.shape[1]) * sizes
+    near = (np.abs(values.real.reshape(errors.shape)) <= widest[:, None]).any(axis=1)
+    if batch.shape[1] > 1 and near.any():
+        values[near], conditions = _with_conditions(batch[near] / largest[near, None, None])
+        values[near] *= largest[near, None]
+        errors[near] = np.minimum(errors[near] * conditions, widest[near, None])
+    return values.reshape(-1), errors.reshape(-1)
+
+
+def _with_conditions(batch: NDArray[np.float64]) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
+    """Eigenvalues (count, s) and their conditions; infinite where a matrix is defective."""
+    values, right = np.linalg.eig(batch)
+    regular = np.abs(np.linalg.det(right)) > np.finfo(float).tiny ** 0.25
+    left = np.linalg.inv(np.where(regular[:, None, None], right, np.eye(batch.shape[1])))
+    conditions = np.where(regular[:, None], np.linalg.norm(left, axis=2), np.inf)
+    return values, conditions

@@ -49,9 +49,11 @@ def stiffness(ds: xr.Dataset) -> xr.Dataset:
     """Both measures by both readings, (sample, block), from a dataset with the probe `spectrum`.
 
     `stiffness_index_flattened`, `stiffness_index_slices`; `percent_negative_flattened`, `percent_negative_slices`.
-    `stiffness_index_error`: first-order error of the flattened index from the backward errors and conditions of
-    both ends, relative; `percent_negative_error`: standard error of an estimated share (0 where counted) plus the
-    undecided share. Raises InputError for a dataset without the probe.
+    `stiffness_index_error`: first-order error of the flattened index from the errors of both ends, relative;
+    `percent_negative_error`: standard error of an estimated share (0 where counted) plus the undecided share, those
+    left out that are 0 to rounding because the Jacobian has a null space (they count as zeros). A flattened index
+    whose relative error is above 1, and a flattened share whose error is above itself and above 1 %, are undetermined:
+    NaN, with the error beside them. Raises InputError for a dataset without the probe.
     """
     if "largest_real" not in ds:
         raise InputError("this dataset was captured without the probe 'spectrum'; capture with it")
@@ -66,18 +68,44 @@ def stiffness(ds: xr.Dataset) -> xr.Dataset:
         found[f"stiffness_index_{reading}"] = (dims, stiffness_index(*(end.values for end in ends)))
         found[f"percent_negative_{reading}"] = (dims, percent_negative(*(count.values for count in counts)))
     dims = ds["largest_real"].dims
-    found["stiffness_index_error"] = (dims, _index_error(ds))
-    uncertain = ds["num_negative_error"].values + ds["num_undecided"].values
-    found["percent_negative_error"] = (dims, percent_negative(uncertain, ds["num_eigenvalues"].values))
+    index_error = _index_error(ds)
+    zero = ds["num_zero"].values if "num_zero" in ds else 0.0
+    uncertain = ds["num_negative_error"].values + ds["num_undecided"].values - zero
+    share_error = percent_negative(uncertain, ds["num_eigenvalues"].values)
+    found["stiffness_index_error"], found["percent_negative_error"] = (dims, index_error), (dims, share_error)
+    index, share = (found[f"{name}_flattened"][1] for name in ("stiffness_index", "percent_negative"))
+    found["stiffness_index_flattened"] = (dims, np.where(index_error > 1, np.nan, index))
+    unsure = (share_error > np.maximum(share, 1.0)) | (np.isnan(share_error) & np.isfinite(share))
+    found["percent_negative_flattened"] = (dims, np.where(unsure, np.nan, share))
     coords = {name: ds.coords[name] for name in ds.coords if set(ds.coords[name].dims) <= set(dims)}
     return xr.Dataset(found, coords=coords)
 
 
+def determined(ds: xr.Dataset, name: str) -> xr.DataArray:
+    """`largest_real`, `smallest_real` or `spectral_radius` (sample, block), NaN where its error exceeds it."""
+    values = ds[name]
+    if f"{name}_error" not in ds:
+        return values
+    return values.where(~(ds[f"{name}_error"] > np.abs(values)))
+
+
+def count_undetermined(ds: xr.Dataset) -> int:
+    """How many Jacobians have an end of the spectrum or an index whose error exceeds it."""
+    known = np.isfinite(ds["largest_real"].values)
+    unsure = _index_error(ds) > 1
+    for name in ("largest_real", "spectral_radius"):
+        unsure = unsure | np.isnan(determined(ds, name).values)
+    return int((known & unsure).sum())
+
+
 def _index_error(ds: xr.Dataset) -> FloatArray:
-    """Relative: the errors of both ends, condition x backward error, over their sizes."""
-    absolute = ds["eigen_residual"].values * ds["jacobian_norm"].values
-    with np.errstate(divide="ignore", invalid="ignore"):
-        top = ds["condition_largest"].values * absolute / np.abs(ds["largest_real"].values)
-        bottom = ds["condition_smallest"].values * absolute / np.abs(ds["smallest_real"].values)
-    total = top + bottom
-    return np.asarray(np.where(np.isfinite(total), total, np.nan), dtype=np.float64)
+    """Relative: the errors of both ends over their sizes."""
+    total = np.zeros(ds["largest_real"].shape)
+    for end in ("largest", "smallest"):
+        if f"{end}_real_error" in ds:
+            error = ds[f"{end}_real_error"].values
+        else:  # datasets of earlier versions: an exact zero has no condition
+            error = ds[f"condition_{end}"].values * ds["eigen_residual"].values * ds["jacobian_norm"].values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            total = total + error / np.abs(ds[f"{end}_real"].values)
+    return np.asarray(total, dtype=np.float64)

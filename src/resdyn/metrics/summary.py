@@ -16,7 +16,7 @@ from resdyn.metrics.cushion import cushions
 from resdyn.metrics.line import line_geometry
 from resdyn.metrics.rank import count_unconverged, singular_rank
 from resdyn.metrics.scaling import inverse_scaling
-from resdyn.metrics.stiffness import stiffness
+from resdyn.metrics.stiffness import count_undetermined, determined, stiffness
 
 TREFETHEN = "Trefethen and Embree (2005)"
 GAI = "Gai and Zhang (2021)"
@@ -227,17 +227,35 @@ def _stiffness(ds: xr.Dataset) -> Iterator[Metric]:
     """Every quantity of the spectrum as its mean over the blocks that have it, and of the last block alone."""
     kind = ds.attrs.get("probes", {}).get("spectrum", {}).get("kind", "block")
     failed = int((~ds["eigen_converged"].values & np.isfinite(ds["largest_real"].values)).sum())
-    unsure = f"{failed} blocks with eigenvalues that did not converge are included" if failed else ""
+    undetermined = count_undetermined(ds)
+    doubts = (
+        f"{failed} blocks with eigenvalues that did not converge are included" if failed else "",
+        f"undetermined in {undetermined} blocks, where the error exceeds the value; left out" if undetermined else "",
+    )
+    unsure = "; ".join(doubt for doubt in doubts if doubt)
     measured = stiffness(ds)
     names = ("spectral_radius", "jacobian_norm", "numerical_abscissa", "departure_from_normality")
     columns = {str(name): values for name, values in measured.items() if not str(name).endswith("_error")}
-    columns |= {name: ds[name] for name in names if bool(np.isfinite(ds[name].values).any())}
+    columns |= {name: determined(ds, name) for name in names if bool(np.isfinite(ds[name].values).any())}
     for name, values in columns.items():
         table = values.transpose("sample", "block").values
         missing = int((~np.isfinite(table)).sum())
         note = f"kind {kind}{f'; {missing} of {table.size} without a value' if missing else ''}"
-        yield _over_samples(name, _row_means(table), "mean over blocks", note, unsure)
-        yield _over_samples(name, table[:, -1], "last block", f"kind {kind}", unsure)
+        doubt = _share_note(measured, ds) if name == "percent_negative_flattened" else ""
+        yield _over_samples(name, _row_means(table), "mean over blocks", note, unsure, doubt)
+        yield _over_samples(name, table[:, -1], "last block", f"kind {kind}", unsure, doubt)
+
+
+def _share_note(measured: xr.Dataset, ds: xr.Dataset) -> str:
+    """How far the shares may be off, and what of them are zeros of a null space."""
+    errors = measured["percent_negative_error"].values
+    worst = float(np.nanmax(errors)) if np.isfinite(errors).any() else 0.0
+    found = [f"undecided or estimated to {worst:.2g} % at worst" if worst else ""]
+    if "num_zero" in ds:
+        zeros = 100 * ds["num_zero"].values / ds["num_eigenvalues"].values
+        most = float(np.nanmax(zeros)) if np.isfinite(zeros).any() else 0.0
+        found.append(f"up to {most:.2g} % are zero to rounding and not counted" if most else "")
+    return "; ".join(part for part in found if part)
 
 
 def _collapse(ds: xr.Dataset) -> Iterator[Metric]:

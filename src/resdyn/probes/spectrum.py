@@ -30,7 +30,8 @@ Nonsquare = Literal["undefined", "projection"]
 ENDS = ("LR", "SR", "LM")
 FLATTENED = (
     "largest_real", "smallest_real", "spectral_radius", "num_eigenvalues", "num_negative", "num_negative_error",
-    "num_undecided", "num_live", "eigen_residual", "condition_largest", "condition_smallest",
+    "num_undecided", "num_zero", "num_live", "eigen_residual", "condition_largest", "condition_smallest",
+    "largest_real_error", "smallest_real_error", "spectral_radius_error",
     "numerical_abscissa", "numerical_minimum", "departure_from_normality", "jacobian_norm",
 )  # fmt: skip
 SLICES = ("largest_real_slices", "smallest_real_slices", "num_eigenvalues_slices", "num_negative_slices",
@@ -39,6 +40,7 @@ SLICES = ("largest_real_slices", "smallest_real_slices", "num_eigenvalues_slices
 
 # Beyond, a product with a block is quicker than one with its matrix: at 4096 for two convolutions fifty times.
 _DENSE_PRODUCTS = 1024
+_MEANT = 0.1  # error of an end, relative to the spectral radius, up to which it counts as found
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,13 @@ class Spectrum:
     """The eigenvalues of every block's Jacobian J of one kind, read as a matrix and as the stiffness paper's slices.
 
     Flattened, J as the matrix (n, n) that it is: `largest_real`, `smallest_real`, `spectral_radius` max |lambda|, each
-    with backward error at most `eigen_residual` relative to `jacobian_norm` ||J||_2 (`eigen_converged`: within the
-    solver's tolerance) and first-order condition numbers `condition_largest`, `condition_smallest`;
-    `num_eigenvalues` n, of which `num_live` are not zero by a zero row or column; `num_negative` with Re < 0 (one
-    standard error `num_negative_error`, 0 where counted), `num_undecided` within rounding of the axis;
+    with backward error at most `eigen_residual` relative to `jacobian_norm` ||J||_2, first-order condition numbers
+    `condition_largest`, `condition_smallest` (of the diagonal block, where J is block triangular) and first-order
+    errors `largest_real_error`, `smallest_real_error`, `spectral_radius_error`; `eigen_converged`: residuals within
+    the solver's tolerance, and none of these errors above a tenth of the spectral radius;
+    `num_eigenvalues` n, of which `num_live` are not zero by a zero row or column; `num_negative` with Re < 0 beyond
+    their own uncertainty (one standard error `num_negative_error`, 0 where counted), `num_undecided` that rounding may
+    move over the axis, of which `num_zero` are 0 to rounding since J has a null space;
     `numerical_abscissa` and `numerical_minimum`, the ends of the spectrum of (J + J^T)/2;
     `departure_from_normality` (Henrici, relative to ||J||_F).
     Blocks of n <= `dense_limit` get all their eigenvalues: `eigenvalues_real`, `eigenvalues_imag` (block, eigenvalue),
@@ -144,7 +149,9 @@ class Spectrum:
         found["numerical_minimum"] = float(symmetric.end("SR").values.real[0])
         found["jacobian_norm"] = float(svd(operator, 1, seed=seed).S[0])
         found["eigen_residual"] = float(ends.residuals.max()) * ends.norm / (found["jacobian_norm"] or 1.0)
-        found["eigen_converged"] = bool(ends.converged.all() and symmetric.converged.all())
+        errors = [found[f"{name}_error"] for name in ("largest_real", "smallest_real", "spectral_radius")]
+        meant = max(errors) <= _MEANT * found["spectral_radius"]
+        found["eigen_converged"] = bool(ends.converged.all() and symmetric.converged.all() and meant)
         return found
 
     def _slices(self, jacobian: LinearOperator, block: Any) -> dict[str, Any]:
@@ -174,7 +181,11 @@ def _all(matrix: torch.Tensor, result: EigenResult) -> dict[str, Any]:
 def _ends(result: EigenResult) -> dict[str, float]:
     largest, smallest, magnitude = (result.end(end) for end in ENDS)
     conditions = [torch.nan if part.conditions is None else float(part.conditions[0]) for part in (largest, smallest)]
+    errors = [torch.inf if part.errors is None else float(part.errors[0]) for part in (largest, smallest, magnitude)]
     return {
+        "largest_real_error": errors[0],
+        "smallest_real_error": errors[1],
+        "spectral_radius_error": errors[2],
         "largest_real": float(largest.values.real[0]),
         "smallest_real": float(smallest.values.real[0]),
         "spectral_radius": float(magnitude.values.abs()[0]),
@@ -188,4 +199,5 @@ def _count(count: NegativeCount) -> dict[str, float]:
         "num_negative": count.negative,
         "num_negative_error": count.error,
         "num_undecided": count.undecided,
+        "num_zero": count.zero,
     }

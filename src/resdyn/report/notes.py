@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from ..metrics.stiffness import count_undetermined
 from .figures.coupling_grid import pictures_offered
 from .figures.trajectories import MAX_SAMPLES
 from .view import coupled_groups, has
@@ -77,6 +78,13 @@ def _stiffness_notes(ds: xr.Dataset) -> list[str]:
         notes.append(
             f"In {undefined} of {int(known.sum())} cases no real part is negative and 0 is an eigenvalue (outputs that "
             "the gate switches off), so the stiffness index has no value there; these cases are left out of it."
+        )
+    undetermined = count_undetermined(ds)
+    if undetermined:
+        notes.append(
+            f"In {undetermined} of {int(known.sum())} cases the error of an end of the spectrum (condition x backward "
+            "error) exceeds it: the Jacobian is so far from normal that rounding decides; such a value is undetermined "
+            "and left out."
         )
     failed = int((known & ~ds["eigen_converged"].values).sum())
     if failed:

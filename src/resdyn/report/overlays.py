@@ -11,7 +11,7 @@ import xarray as xr
 from ..metrics.alignment import alignment
 from ..metrics.collapse import neural_collapse
 from ..metrics.rank import converged_singular_values
-from ..metrics.stiffness import stiffness
+from ..metrics.stiffness import determined, stiffness
 from .figures.cushion import block_profile
 from .figures.profile import Profile
 from .figures.steps import collinearity_profile, step_length_profile
@@ -154,7 +154,7 @@ OVERLAYS = (
         "block",
         "radius",
         "spectrum",
-        _of_blocks("spectral_radius", lambda ds: ds["spectral_radius"]),
+        _of_blocks("spectral_radius", lambda ds: determined(ds, "spectral_radius")),
     ),
     Overlay(
         "block_cushion",

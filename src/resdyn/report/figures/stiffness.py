@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from ...metrics.stiffness import READINGS, stiffness
+from ...metrics.stiffness import READINGS, determined, stiffness
 from ..theme import ACCENT, PALETTE, SECOND, figure, menu, one_visible, paper_style, plain
 from ..view import Array, has, sample_title
 from .profile import tick_step, whole_ticks
@@ -129,7 +129,9 @@ def _reading_lines(ds: xr.Dataset, quantity: str, shown) -> list[Line]:
 def _nonnormal_lines(ds: xr.Dataset) -> list[Line]:
     if not has(ds, "largest_real"):
         return []
-    return [Line(title, ds[name].transpose("sample", "block").values, colour) for name, title, colour in LINES]
+    return [
+        Line(title, determined(ds, name).transpose("sample", "block").values, colour) for name, title, colour in LINES
+    ]
 
 
 def _clouds(ds: xr.Dataset) -> list[tuple[str, Array]]:
