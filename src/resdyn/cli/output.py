@@ -46,8 +46,19 @@ def results(dataset: xr.Dataset, paths: dict[str, Path]) -> dict[str, Any]:
 
 
 def print_json(content: dict[str, Any]) -> None:
-    """One JSON object on standard output; NaN and infinity never get into it."""
-    print(json.dumps(content, indent=2, allow_nan=False, default=str), file=_reserved.get())
+    """One JSON object on standard output; an infinite number is the text "Infinity", as most languages read it."""
+    print(json.dumps(_strict(content), indent=2, allow_nan=False, default=str), file=_reserved.get())
+
+
+def _strict(value: Any) -> Any:
+    """The same content with what JSON has no numbers for as text, or null where nothing is defined."""
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value
 
 
 def print_stream(stream: ResidualStream, notes: tuple[str, ...]) -> None:
@@ -87,7 +98,7 @@ def quantity(value: float | None, error: float | None) -> str:
     """A value with its standard error, to the digits that the error leaves."""
     if value is None:
         return "-"
-    if not error:
+    if not error or not math.isfinite(value):
         return f"{value:.4g}"
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f} ± {error:.{digits}f}" if digits < 7 else f"{value:.3g} ± {error:.1g}"
