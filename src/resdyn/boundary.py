@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from resdyn import checks
 from resdyn.errors import InputError
 from resdyn.stream.inputs import check_model
 
@@ -25,7 +26,9 @@ def boundary_points(model: nn.Module, start: Tensor, end: Tensor) -> tuple[Tenso
     True
     """
     check_model(model)
-    if start.shape != end.shape or start.dim() < 2:
+    for name, points in (("start", start), ("end", end)):
+        checks.floats(name, points)
+    if start.shape != end.shape or start.dim() < 2 or len(start) == 0:
         raise InputError(f"got start {tuple(start.shape)} and end {tuple(end.shape)}, expected (N, ...) of both")
     own = _logits(model, start).argmax(1)
     same = (own == _logits(model, end).argmax(1)).nonzero().flatten().tolist()

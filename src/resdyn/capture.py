@@ -15,11 +15,12 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from resdyn import checks
 from resdyn import store as stores
 from resdyn._version import __version__
 from resdyn.data import ImageData
 from resdyn.errors import InputError
-from resdyn.executor import run_tasks
+from resdyn.executor import check_workers, run_tasks
 from resdyn.jobs import run_task
 from resdyn.lock import locked
 from resdyn.models import LoadedModel
@@ -31,6 +32,7 @@ from resdyn.progress import shown
 from resdyn.selection import Data, LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.inputs import check_model
+from resdyn.stream.position import plain_position
 from resdyn.stream.verify import check_current
 
 IN_SINGLE = ("singular", "coupling", "spectrum")
@@ -86,8 +88,10 @@ def capture(
     empty or do not fit it, for k beyond a block's size; `StoreError` for a store of other settings, in use
     by another run, foreign or unwritable; `ComputationError`, naming sample and block, if one fails.
     """
-    if kind not in KINDS or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"got kind={kind!r} and seed={seed!r}, expected one of {', '.join(KINDS)} and 0 or more")
+    kind, seed, store = checks.one_of("kind", kind, KINDS), checks.seed(seed), checks.new_folder("store", store)
+    workers, quiet = check_workers(workers, scheduler), checks.flag("quiet", quiet)
+    notes, command = checks.words("notes", notes), None if command is None else checks.text("command", command)
+    training, position = checks.plain("training", training), None if position is None else plain_position(position)
     module = model.model if isinstance(model, LoadedModel) else model
     check_model(module)
     inputs = _inputs(model, module, data)
@@ -104,14 +108,14 @@ def capture(
         data=inputs,
         probes=asked,
         samples=_chosen(inputs, samples, seed, asked),
-        read=inputs if feature_samples is None else inputs.subset(choose(inputs, feature_samples, seed)),
+        read=_read(inputs, feature_samples, seed),
         n_classes=n_classes,
         notes=notes_on_classes(n_classes, logits),
         kind=kind,
         seed=seed,
         chunk_size=_chunk_size(chunk_size, asked),
     )
-    _run(plan, Path(store).absolute(), workers, scheduler, quiet, _provenance(plan, command, notes, training))
+    _run(plan, store, workers, scheduler, quiet, _provenance(plan, command, notes, training))
     return stores.open(store)
 
 
@@ -190,18 +194,22 @@ def _number_of_logits(stream: ResidualStream | TokenStream, inputs: LabelledInpu
 def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, probes: Sequence[Probe]) -> Tensor:
     if not any(probe.per_sample for probe in probes):
         samples = 1  # none is measured alone; this one identifies the data
-    if isinstance(samples, int):
-        return choose(inputs, samples, seed)
-    return inputs.positions_of([int(index) for index in samples])
+    if isinstance(samples, bool | int | float | np.number | str):  # one number, or what is none
+        return choose(inputs, checks.whole("samples", samples, 1), seed)
+    return inputs.positions_of(checks.wholes("samples", samples))
+
+
+def _read(inputs: LabelledInputs, feature_samples: int | None, seed: int) -> LabelledInputs:
+    """What the features probe reads."""
+    count = checks.optional_whole("feature_samples", feature_samples, 1)
+    return inputs if count is None else inputs.subset(choose(inputs, count, seed))
 
 
 def _chunk_size(chunk_size: int | None, probes: Sequence[Probe]) -> int:
     if chunk_size is None:
         light = all(isinstance(probe, Trajectory | Features) for probe in probes)
         return LIGHT_CHUNK if light else 1
-    if chunk_size < 1:
-        raise InputError(f"got chunk_size={chunk_size}, expected at least 1")
-    return chunk_size
+    return checks.whole("chunk_size", chunk_size, 1)
 
 
 def _provenance(

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from resdyn import checks
 from resdyn.errors import ComputationError, InputError, require
 from resdyn.progress import progress_bars
 
 Tick = Callable[[int], None]
 CONNECT_TIMEOUT = "10s"
+MOST_WORKERS = 1024  # local ones; a scheduler may have more
 # one task at a time in a process: torch uses the cores already, and memory bounds hold for one task
 _one_at_a_time = threading.Lock()
 
@@ -35,6 +37,20 @@ class Task:
 
 class TaskFunction(Protocol):
     def __call__(self, shared: Any, payload: Any, tick: Tick, /) -> Any: ...
+
+
+def check_workers(workers: int, scheduler: str | None) -> int:
+    """The number of workers, before anything is written: a whole one, and whoever runs tasks is there.
+
+    Raises `InputError` for another, and for a scheduler that does not answer; `MissingExtraError`.
+    """
+    workers = _whole(workers)
+    if scheduler is not None:
+        with _client(workers, checks.text("scheduler", scheduler)):
+            pass
+    elif workers:
+        require("distributed", "cluster")
+    return workers
 
 
 def run_tasks(
@@ -55,8 +71,7 @@ def run_tasks(
     Raises what a task raised; `ComputationError` for a task that killed several workers; `MissingExtraError`
     without the `cluster` extra; `InputError` for a scheduler that does not answer.
     """
-    if workers < 0:
-        raise InputError(f"got workers={workers}, expected 0 (this process) or more")
+    workers = _whole(workers)
     if not tasks:
         return []
     with progress_bars({t.title: sum(u.ticks for u in tasks if u.title == t.title) for t in tasks}, quiet) as bars:
@@ -64,6 +79,11 @@ def run_tasks(
             return [_run_here(task_fn, task, shared, bars) for task in tasks]
         with _client(workers, scheduler) as client:
             return _run_on(client, task_fn, tasks, shared, bars)
+
+
+def _whole(workers: Any) -> int:
+    expected = f"0 (this process) or more, up to {MOST_WORKERS}"
+    return checks.whole("workers", workers, 0, MOST_WORKERS, expected=expected)
 
 
 def _run_here(task_fn: TaskFunction, task: Task, shared: Any, bars: Callable[[str, int], None]) -> Any:
@@ -132,7 +152,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         return
     try:
         client = distributed.Client(scheduler, timeout=CONNECT_TIMEOUT)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"no dask scheduler answers at '{scheduler}' ({error}); check the address") from error
     with client:
         yield client

@@ -24,6 +24,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from resdyn import checks
 from resdyn.errors import StoreError
 from resdyn.layout import Layout, Region, Variable
 from resdyn.sealed import SealedStore, chunk_keys, digest
@@ -124,7 +125,7 @@ def open(path: str | Path) -> xr.Dataset:
 
     Raises `StoreError`, which names the file, if `path` holds no store that this version reads.
     """
-    opened = Opened(path)
+    opened = Opened(checks.path("store", path))
     record, done = opened.record, opened.done
     files = SealedStore(path, seals=opened.seals)
     with reading(path):
@@ -205,7 +206,7 @@ def _chunks(variable: Variable, chunk_size: int) -> tuple[int, ...]:
     along_sample = variable.dims[:1] == ("sample",)
     chunks = [max(1, length) for length in variable.shape]
     if along_sample:
-        chunks[0] = chunk_size
+        chunks[0] = min(chunk_size, chunks[0])
     for axis in range(int(along_sample), len(chunks)):
         per_step = int(np.prod(chunks)) // chunks[axis] * np.dtype(variable.dtype).itemsize
         chunks[axis] = max(1, min(chunks[axis], MAX_CHUNK_BYTES // per_step))

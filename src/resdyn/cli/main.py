@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(tokens: list[str]) -> int:
     """The exit code of one command line."""
     errors = terminal(stderr=True)
+    app.config = ()  # that of an earlier command line of this process
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:

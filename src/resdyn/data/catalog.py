@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from resdyn import checks
 from resdyn.data.folder import is_image_folder, load_folder
 from resdyn.data.huggingface import from_hub, from_parquet
 from resdyn.data.images import ImageData
@@ -61,7 +62,9 @@ def load_data(
     Errors: InputError for an unknown name, split or class, for empty or unreadable data; MissingExtraError
     without the `datasets` package.
     """
-    data = _load(str(name_or_path), split, root if root is not None else os.environ.get("RESDYN_DATA"))
+    name, split = str(checks.path("data", name_or_path)), checks.text("split", split)
+    root = None if root is None else checks.path("root", root)
+    data = _load(name, split, root if root is not None else os.environ.get("RESDYN_DATA"))
     return data if classes is None else data.of_classes(classes)
 
 

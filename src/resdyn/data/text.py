@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resdyn import checks
 from resdyn.errors import InputError
 
 
@@ -37,9 +38,8 @@ def load_text(path: str | Path, encode: Callable[[str], Sequence[int]], length: 
 
     Errors: InputError for a file that cannot be read or is not UTF-8, and for a text of fewer than `length` + 1 tokens.
     """
-    path = Path(path)
-    if length < 1:
-        raise InputError(f"got length={length}, expected at least one token")
+    path = checks.path("path", path)
+    length = checks.whole("length", length, 1)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -49,7 +49,9 @@ def load_text(path: str | Path, encode: Callable[[str], Sequence[int]], length: 
 
 def windows(tokens: Tensor, length: int, name: str = "tokens") -> TokenData:
     """Token ids in a row (n,) as windows of `length` that follow each other."""
-    count = (len(tokens) - 1) // length
+    if not isinstance(tokens, Tensor) or tokens.dim() != 1 or tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise checks.wrong("tokens", tokens, "a tensor of token ids in one row (n,)")
+    count = (len(tokens) - 1) // checks.whole("length", length, 1)
     if count < 1:
         raise InputError(
             f"got {len(tokens)} tokens in {name}, expected at least {length + 1} for one window of {length}"
