@@ -81,7 +81,8 @@ class SealedStore(LocalStore):
         assert byte_range is None, "parts of files are read of sharded arrays only, and none is"
         self._is_open = True  # else a folder that was moved is looked for, and made where it is to be written
         try:
-            found = super().get_sync(key, prototype=prototype)
+            file = self.root / key
+            found = super().get_sync(key, prototype=prototype) if file.is_file() else None  # a pipe would never end
         except OSError as error:
             raise StoreError(f"cannot read '{self.root / key}': {error.strerror}; make it readable") from error
         self._check(key, None if found is None else found.to_bytes())

@@ -81,7 +81,8 @@ def check_size(path: Path, samples: int) -> None:
 
 def stored_array(path: str | Path, name: str, mode: Any = "r") -> Any:
     with reading(Path(path) / name):
-        return zarr.open_array(Path(path) / name, mode=mode, zarr_format=3).with_config(WHOLE)
+        files = SealedStore(path, read_only=mode == "r")
+        return zarr.open_array(files, path=name, mode=mode, zarr_format=3).with_config(WHOLE)
 
 
 def _attributes(path: Path) -> dict[str, Any]:

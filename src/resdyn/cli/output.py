@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -27,13 +28,36 @@ _reserved: ContextVar[TextIO | None] = ContextVar("reserved", default=None)
 
 @contextlib.contextmanager
 def reserved_for_json() -> Iterator[None]:
-    """Only `print_json` writes to standard output; all else that is printed goes to standard error."""
-    token = _reserved.set(sys.stdout)
+    """Only `print_json` writes to standard output; all else that is printed goes to standard error.
+
+    What the process itself and its children write to the descriptor of standard output goes there too.
+    """
+    with _own_descriptor(sys.stdout) as out:
+        token = _reserved.set(out)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+            out.flush()
+        finally:
+            _reserved.reset(token)
+
+
+@contextlib.contextmanager
+def _own_descriptor(stream: TextIO) -> Iterator[TextIO]:
+    """The file of a stream under a descriptor of its own, while the stream's leads to standard error."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _reserved.reset(token)
+        number, errors = stream.fileno(), sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):  # no file: a notebook's, or a test's
+        yield stream
+        return
+    stream.flush()
+    with os.fdopen(os.dup(number), "w", encoding="utf-8") as own:
+        os.dup2(errors, number)
+        try:
+            yield own
+        finally:
+            stream.flush()
+            os.dup2(own.fileno(), number)
 
 
 def results(dataset: xr.Dataset, paths: dict[str, Path]) -> dict[str, Any]:

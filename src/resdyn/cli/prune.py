@@ -19,6 +19,7 @@ from resdyn.data import load_data
 from resdyn.models import load_model
 from resdyn.pruning import Accuracy, BlockEffect, Pruning, drop, save_pruned
 from resdyn.pruning import prune as run_prune
+from resdyn.pruning.files import check_own_folder
 
 Json = Annotated[bool, Parameter(help="Print results as one JSON object.", group=Group("Every command"))]
 
@@ -51,6 +52,7 @@ def prune(model: str, /, *, data: str, weights: Path | None = None, split: str =
     data_root
         Folder of datasets (default: RESDYN_DATA).
     """
+    check_own_folder(out)
     loaded = load_model(model, weights)
     images = load_data(data, split, data_root)
     notes = [*loaded.notes, *images.notes]

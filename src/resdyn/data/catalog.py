@@ -57,7 +57,9 @@ def load_data(
     of the hub. A folder has one sub-folder a class, or `train`, `test`, ... with such sub-folders; without
     these its split is called `all`. Where there is no `test`, `validation` (`val`) is taken. `digits` are
     the 1797 8x8 digits of scikit-learn, of which a fixed stratified choice of 297 are `test` and 1500
-    `train`. `classes` keeps some classes, by name, and relabels them 0.. in the order given.
+    `train`. Images are numbers in [0, 1]: of 8 bits divided by 255, grey of 16 bits by 65535; grey of 32
+    bits and of floating point must be in [0, 1] already; colour of 16 bits is read to 8; transparency is dropped.
+    `classes` keeps some classes, by name, and relabels them 0.. in the order given.
 
     Errors: InputError for an unknown name, split or class, for empty or unreadable data; MissingExtraError
     without the `datasets` package.

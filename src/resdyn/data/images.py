@@ -66,10 +66,10 @@ class ImageData:
         positions = self._positions(positions)
         if isinstance(self.source, TensorSource):
             return self._prepare(_unit_range(self.source.images[positions]))
-        images = [self.source.read(int(i)) for i in positions]
+        images = [_unit_range(self.source.read(int(i))) for i in positions]  # before files of 8 and 16 bits are mixed
         if len({image.shape for image in images}) == 1:
-            return self._prepare(_unit_range(torch.stack(images)))
-        return self._stack([self._prepare(_unit_range(image)[None]) for image in images])
+            return self._prepare(torch.stack(images))
+        return self._stack([self._prepare(image[None]) for image in images])
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All images once, in order; the last batch may be smaller."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from resdyn import checks
+from resdyn.data.pixels import read_regular
 from resdyn.errors import InputError
 
 
@@ -41,7 +42,7 @@ def load_text(path: str | Path, encode: Callable[[str], Sequence[int]], length: 
     path = checks.path("path", path)
     length = checks.whole("length", length, 1)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read '{path}' as text in UTF-8: {error}") from error
     return windows(torch.as_tensor(list(encode(text)), dtype=torch.int64), length, name or path.name)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import html
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -20,6 +18,7 @@ from markupsafe import Markup
 from .. import checks
 from .._version import __version__
 from ..errors import InputError
+from ..files import whole_file
 from ..metrics.summary import metrics_table
 from .header import facts, lead, tiles
 from .metrics_view import metrics_view
@@ -74,14 +73,9 @@ def _writing(path: str | Path) -> Iterator[None]:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Under another name first: whoever opens the page finds the old one or the new one, never a half."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")  # a name that nobody can prepare
-    try:
-        with partial.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Whoever opens the page finds the old one or the new one, never a half."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def render_page(ds: xr.Dataset, title: str | None = None) -> str:
