@@ -30,6 +30,7 @@ from resdyn.probes.sample import model_device, model_dtype
 from resdyn.probes.trajectory import logits_of
 from resdyn.progress import shown
 from resdyn.selection import Data, LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
+from resdyn.serial import one_at_a_time
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.inputs import check_model
 from resdyn.stream.position import plain_position
@@ -80,9 +81,9 @@ def capture(
     A run that is stopped, however, leaves a store that opens, and the same call finishes it: the result
     equals that of an undisturbed run. Every sample is measured alone and with a seed of its own, so nothing
     depends on chunks, on order or on the number of workers (beyond the rounding of torch's thread count).
-    One run at a time writes a store. The model's name, machine, versions, `command` (default: that of this
-    process), `notes` for a reader and the rows of a training `Monitor` are recorded by the first run; no other
-    setting may differ later.
+    One run at a time writes a store; captures in threads of one process take turns, task by task. The model's name,
+    machine, versions, `command` (default: that of this process), `notes` for a reader and the rows of a training
+    `Monitor` are recorded by the first run; no other setting may differ later.
 
     Raises `InputError` for a model in training mode or with weights that are not finite, for data that are
     empty or do not fit it, for k beyond a block's size; `StoreError` for a store of other settings, in use
@@ -92,29 +93,30 @@ def capture(
     workers, quiet = check_workers(workers, scheduler), checks.flag("quiet", quiet)
     notes, command = checks.words("notes", notes), None if command is None else checks.text("command", command)
     training, position = checks.plain("training", training), None if position is None else plain_position(position)
-    module = model.model if isinstance(model, LoadedModel) else model
-    check_model(module)
-    inputs = _inputs(model, module, data)
-    asked = _probes(probes, data, position)
-    _check_precision(module, asked)
-    with shown(quiet):
-        stream = _stream(module, inputs, stream, position, granularity)
-    logits = _number_of_logits(stream, inputs)
-    n_classes = number_of_classes(inputs, logits)
-    asked = fit_probes(asked, stream)
-    plan = Plan(
-        model=model,
-        stream=stream,
-        data=inputs,
-        probes=asked,
-        samples=_chosen(inputs, samples, seed, asked),
-        read=_read(inputs, feature_samples, seed),
-        n_classes=n_classes,
-        notes=notes_on_classes(n_classes, logits),
-        kind=kind,
-        seed=seed,
-        chunk_size=_chunk_size(chunk_size, asked),
-    )
+    with one_at_a_time:
+        module = model.model if isinstance(model, LoadedModel) else model
+        check_model(module)
+        inputs = _inputs(model, module, data)
+        asked = _probes(probes, data, position)
+        _check_precision(module, asked)
+        with shown(quiet):
+            stream = _stream(module, inputs, stream, position, granularity)
+        logits = _number_of_logits(stream, inputs)
+        n_classes = number_of_classes(inputs, logits)
+        asked = fit_probes(asked, stream)
+        plan = Plan(
+            model=model,
+            stream=stream,
+            data=inputs,
+            probes=asked,
+            samples=_chosen(inputs, samples, seed, asked),
+            read=_read(inputs, feature_samples, seed),
+            n_classes=n_classes,
+            notes=notes_on_classes(n_classes, logits),
+            kind=kind,
+            seed=seed,
+            chunk_size=_chunk_size(chunk_size, asked),
+        )
     _run(plan, store, workers, scheduler, quiet, _provenance(plan, command, notes, training))
     return stores.open(store)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from typing import Any, Protocol
 from resdyn import checks
 from resdyn.errors import ComputationError, InputError, require
 from resdyn.progress import progress_bars
+from resdyn.serial import one_at_a_time
 
 Tick = Callable[[int], None]
 CONNECT_TIMEOUT = "10s"
 MOST_WORKERS = 1024  # local ones; a scheduler may have more
-# one task at a time in a process: torch uses the cores already, and memory bounds hold for one task
-_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -94,14 +92,15 @@ def _run_here(task_fn: TaskFunction, task: Task, shared: Any, bars: Callable[[st
         ticked += n
         bars(task.title, n)
 
-    token = task_fn(shared, task.payload, tick)
+    with one_at_a_time:
+        token = task_fn(shared, task.payload, tick)
     bars(task.title, task.ticks - ticked)
     return token
 
 
 def _run_there(task_fn: TaskFunction, shared: Any, payload: Any) -> Any:
     # what a model prints is no result: the standard output of a worker is that of the process that asked
-    with _one_at_a_time, contextlib.redirect_stdout(sys.stderr):
+    with one_at_a_time, contextlib.redirect_stdout(sys.stderr):
         return task_fn(shared, payload, lambda n: None)
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import logging
-import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
@@ -85,16 +84,12 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     return DataGraph(model, module, tuple(inputs), outputs, parameters, constants, example)
 
 
-# torch.export patches modules of torch while it traces: two threads would see each other's patches
-_exporting = threading.RLock()
-
-
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
         # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What
         # export prints of a graph that it gave up is of no use without the rest of its output.
         with (
-            _exporting, unchanged(model), tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
+            unchanged(model), tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
             torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
         ):  # fmt: skip
             program = torch.export.export(model, args, kwargs, strict=False)
