@@ -432,3 +432,15 @@ def test_a_stream_of_what_the_model_no_longer_computes_is_refused(tmp_path):
     model.scale = 1.0
     with pytest.raises(ComputationError, match="since the stream was found: find it again"):
         capture(model, x, "trajectory", tmp_path / "b.zarr", samples=2, stream=stream, quiet=True)
+
+
+def test_captures_in_two_threads_equal_captures_one_after_the_other(captured, tmp_path):
+    nets, data = [make_net() for _ in range(4)], make_data()
+
+    def measured(n):
+        return capture(nets[n], data, "trajectory,singular(k=2)", tmp_path / f"t{n}", samples=[1, 2], quiet=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(measured, range(4)))
+    for ds in found:
+        xr.testing.assert_identical(ds.drop_attrs(), captured("trajectory,singular(k=2)", samples=[1, 2]).drop_attrs())

@@ -266,3 +266,33 @@ sys.exit(code)
 def test_a_name_between_colons_is_no_emoji(capsys):
     report_error(terminal(stderr=True), "net.py:factory: NaN", 1)
     assert "net.py:factory: NaN" in capsys.readouterr().err
+
+
+LOUD = """
+import os, subprocess, sys
+from resdyn.nets import ResidualMLP
+def net():
+    os.write(1, b"written")
+    subprocess.run(["echo", "child"], check=True)
+    sys.__stdout__.write("kept stream")
+    return ResidualMLP(in_features=(1, 8, 8), width=8, depth=2)
+def leaves():
+    sys.exit(0)
+"""
+
+
+def test_with_json_even_descriptors_and_children_do_not_get_in_front(tmp_path):
+    (tmp_path / "loud.py").write_text(LOUD)
+    done = resdyn(["inspect", "loud.py:net", "--json"], tmp_path)
+    out, err = done.communicate(timeout=100)
+    assert done.returncode == 0, err
+    assert json.loads(out)["model"] == "loud.py:net"
+    assert "written" in err
+    assert "child" in err
+
+
+@pytest.mark.parametrize("text", ["def net():\n    import sys\n    sys.exit(0)\n", "import sys\nsys.exit(0)\n"])
+def test_a_factory_that_ends_the_process_is_refused(tmp_path, capsys, text):
+    (tmp_path / "leaves.py").write_text(text)
+    assert run(["inspect", f"{tmp_path / 'leaves.py'}:net"]) == 2
+    assert "leaves.py'" in capsys.readouterr().err

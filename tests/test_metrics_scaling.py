@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import linregress
 
 from resdyn.errors import InputError
 from resdyn.metrics import fit_line, inverse_scaling, inverse_scaling_fit
-from resdyn.metrics.scaling import MIN_POINTS
+from resdyn.metrics.line_start import MIN_POINTS, SHUFFLES, chance
+from resdyn.metrics.scaling import jackknife_errors
 from synthetic import synthetic_dataset
 
 
@@ -46,7 +48,7 @@ def test_fit_line_refuses_vectors_of_different_length():
         fit_line([1, 2, 3], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("n_blocks", [4, 8, 16, 33])
+@pytest.mark.parametrize("n_blocks", [6, 8, 16, 33])
 def test_one_over_depth_has_slope_one_intercept_zero_and_begins_at_once(n_blocks):
     fit = inverse_scaling_fit(1 / np.arange(1, n_blocks + 1))
     assert (fit.start, fit.num_points) == (1, n_blocks)
@@ -57,7 +59,7 @@ def test_one_over_depth_has_slope_one_intercept_zero_and_begins_at_once(n_blocks
 
 @pytest.mark.parametrize("early", [1, 2, 3, 4])
 def test_early_blocks_off_an_exact_line_are_left_out(early):
-    inverse = np.arange(1.0, 9.0)
+    inverse = np.arange(1.0, 11.0)
     inverse[:early] = [7.0, 0.5, 6.0, 0.5][:early]
     fit = inverse_scaling_fit(1 / inverse)
     assert fit.start == early + 1
@@ -119,8 +121,8 @@ def test_zero_and_unknown_top_values_are_left_out():
 
 @pytest.mark.parametrize("start", [None, 6])
 def test_too_few_blocks_are_refused(start):
-    values = 1 / np.arange(1.0, MIN_POINTS if start is None else 9)
-    with pytest.raises(InputError, match=r"got 3 blocks .* expected at least 4"):
+    values = 1 / np.arange(1.0, MIN_POINTS if start is None else 11)
+    with pytest.raises(InputError, match=r"got 5 blocks .* expected at least 6"):
         inverse_scaling_fit(values, start=start)
 
 
@@ -145,3 +147,51 @@ def test_a_top_value_that_did_not_converge_is_not_used():
     fit, lines = inverse_scaling(ds)
     assert (fit.start, fit.num_points) == (1, 7)
     assert {line.num_points for line in lines} == {7}
+
+
+@pytest.mark.parametrize("n", [6, 8, 12, 16, 30])
+def test_without_a_trend_one_test_in_twenty_rejects_though_the_start_was_chosen(n):
+    rng = np.random.default_rng(n)
+    fits = [inverse_scaling_fit(1 / (1 + 0.1 * rng.standard_normal(n))) for _ in range(300)]
+    by_p = np.mean([fit.p_value <= 0.05 for fit in fits])
+    by_error = np.mean([abs(fit.slope) > stats.t.isf(0.025, fit.num_points - 2) * fit.slope_error for fit in fits])
+    assert 0.03 <= by_p <= 0.07
+    assert 0.03 <= by_error <= 0.07
+    assert abs(np.mean([fit.r_squared_adjusted for fit in fits])) < 0.05
+    assert 0.02 <= np.mean([fit.r_squared > fit.r_squared_by_chance for fit in fits]) <= 0.08
+
+
+def test_an_exact_line_is_as_sure_as_shuffles_can_say():
+    fit = inverse_scaling_fit(1 / np.arange(1, 13))
+    assert fit.p_value == pytest.approx(1 / (SHUFFLES + 1))
+    assert fit.slope_error < 1e-12
+    assert fit.r_squared_adjusted == pytest.approx(1.0)
+    assert fit == inverse_scaling_fit(1 / np.arange(1, 13))
+
+
+def test_errors_are_wider_where_there_was_more_to_choose_from():
+    rng = np.random.default_rng(0)
+    few, many = (chance(np.arange(n), rng.standard_normal(n)).widening for n in (6, 30))
+    assert few == pytest.approx(1.0, abs=0.1)
+    assert many > 1.15
+
+
+def test_with_a_given_start_the_usual_test_holds():
+    values = noisy_network(0, 12)
+    fit, reference = inverse_scaling_fit(values, start=1), linregress(np.arange(1, 13), 1 / values)
+    assert fit.p_value == pytest.approx(reference.pvalue)
+    assert fit.slope_error == pytest.approx(reference.stderr)
+    assert fit.r_squared_adjusted == pytest.approx(1 - (1 - reference.rvalue**2) * 11 / 10)
+
+
+def test_blocks_may_come_in_any_order():
+    values, order = noisy_network(1, 12, early=3), np.random.default_rng(0).permutation(12)
+    assert inverse_scaling_fit(values[order], order + 1) == inverse_scaling_fit(values)
+
+
+def test_the_error_over_samples_is_that_of_the_mean_unless_samples_choose_other_starts():
+    slope, intercept = jackknife_errors(synthetic_dataset(n_samples=5, spread=0.1))
+    slopes = 1 + 0.1 * np.linspace(-1, 1, 5)
+    assert slope == pytest.approx(slopes.std(ddof=1) / 5**0.5)
+    assert intercept == pytest.approx(0, abs=1e-9)
+    assert jackknife_errors(synthetic_dataset(n_samples=1)) == (None, None)

@@ -5,9 +5,13 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
+from scipy import stats
 
+from resdyn.errors import InputError
 from resdyn.metrics import metrics_table, summarize
-from resdyn.metrics.summary import DESCRIPTIONS
+from resdyn.metrics.share import share_interval
+from resdyn.metrics.summary import DESCRIPTIONS, _over_samples
 from synthetic import PROBES, synthetic_dataset
 
 
@@ -95,7 +99,7 @@ def test_a_stage_too_short_for_a_line_is_none_with_a_note():
 def test_a_network_too_short_for_a_scaling_fit_is_none_with_a_note():
     metric = by_name(synthetic_dataset(n_blocks=3), "inverse_scaling_slope")[0]
     assert metric.value is None
-    assert "expected at least 4" in metric.note
+    assert "expected at least 6" in metric.note
 
 
 def test_triplets_that_did_not_converge_are_counted_in_the_notes():
@@ -155,3 +159,38 @@ def test_rank_limits_the_alignment():
 def test_one_description_per_quantity():
     titles = [title for title, _, _ in DESCRIPTIONS.values()]
     assert len(set(titles)) == len(titles)
+
+
+def test_infinite_values_are_counted_and_never_averaged_away():
+    ds = synthetic_dataset(n_samples=4, n_blocks=8)
+    ds["singular_values"][:3, :, ds.sizes["class"] :] = 0.0
+    gap = by_name(ds, "singular_gap")[0]
+    assert (gap.value, gap.standard_error, gap.n) == (np.inf, None, 4)
+    assert "3 of 4 samples infinite, median inf" in gap.note
+    ds["states"][0, 2] = ds["states"][0, 0]  # its path turns back
+    ds["states"][0, 4] = ds["states"][0, 0]
+    score = by_name(ds, "line_shape_score")[0]
+    assert score.value == np.inf
+    assert "1 of 4 samples infinite, median 1" in score.note
+
+
+def test_infinite_values_of_both_signs_have_no_mean():
+    metric = _over_samples("singular_gap", [np.inf, -np.inf, 2.0], None)
+    assert metric.value is None
+    assert "2 of 3 samples infinite, median 2" in metric.note
+
+
+def test_a_share_of_none_has_an_interval_and_no_error_of_zero():
+    ds = xr.Dataset({"class_count": ("class", [20, 20]), "nearest_mean_agrees": ("depth", [1.0])}, {"depth": [0]})
+    metric = by_name(ds, "nearest_mean_disagreement")[0]
+    assert (metric.value, metric.standard_error) == (0.0, None)
+    assert metric.interval == pytest.approx(stats.binomtest(0, 40).proportion_ci(method="wilson"))
+    assert "95 % interval 0 to 0.088 (Wilson)" in metric.note
+    ds["nearest_mean_agrees"] = ("depth", [0.75])
+    assert by_name(ds, "nearest_mean_disagreement")[0].standard_error == pytest.approx((0.25 * 0.75 / 40) ** 0.5)
+
+
+@pytest.mark.parametrize("wrong", [(3, 2), (-1, 2), (1, 0), (1.0, 2), (True, 2)])
+def test_a_share_is_of_whole_numbers(wrong):
+    with pytest.raises(InputError, match="got "):
+        share_interval(*wrong)

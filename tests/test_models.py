@@ -356,3 +356,41 @@ def test_resnet_20_is_right_on_four_of_five_of_the_jpeg_images_of_cifar10():
     with torch.no_grad():
         right = sum(int((loaded.model(b.inputs).argmax(1) == b.labels).sum()) for b in data.batches(250))
     assert right / 1000 == pytest.approx(0.814 if data.notes else 0.918, abs=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_no_real_numbers_are_named(tmp_path, dtype):
+    model = torch.nn.Linear(2, 2)
+    tensors = {"weight": torch.ones(2, 2).to(dtype), "bias": torch.zeros(2)}
+    torch.save(tensors, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=rf"weight is {dtype}, expected torch.float32"):
+        load_weights(model, tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_real_weights_of_any_precision_load(tmp_path, dtype):
+    model = torch.nn.Linear(2, 2)
+    torch.save({"weight": torch.ones(2, 2).to(dtype), "bias": torch.zeros(2).to(dtype)}, tmp_path / "w.pt")
+    load_weights(model, tmp_path / "w.pt")
+    assert model.weight.dtype == torch.float32
+    assert (model.weight == 1).all()
+
+
+def test_weights_beyond_the_models_precision_are_named(tmp_path):
+    torch.save({"weight": torch.full((2, 2), 1e300, dtype=torch.float64), "bias": torch.zeros(2)}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match="in the model's precision: NaN or infinite values in weight"):
+        load_weights(torch.nn.Linear(2, 2), tmp_path / "w.pt")
+
+
+def test_counters_and_masks_may_be_of_another_width_that_holds_them(tmp_path):
+    model = torch.nn.Module()
+    model.register_buffer("mask", torch.ones(3, dtype=torch.bool))
+    model.register_buffer("count", torch.zeros(3, dtype=torch.int64))
+    torch.save(
+        {"mask": torch.tensor([1, 0, 1]), "count": torch.tensor([1, 2, 3], dtype=torch.int32)}, tmp_path / "w.pt"
+    )
+    load_weights(model, tmp_path / "w.pt")
+    assert model.mask.tolist() == [True, False, True]
+    torch.save({"mask": torch.tensor([1, 0, 2]), "count": torch.tensor([1.0, 2.0, 3.5])}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"mask is torch.int64, expected torch.bool"):
+        load_weights(model, tmp_path / "w.pt")

@@ -317,7 +317,7 @@ def test_without_labels_nothing_is_said_about_classes_and_small_blocks_have_fewe
 
 def test_wrong_use_of_a_monitor_is_named():
     for wrong in ({"every": 0}, {"unit": "batch"}, {"budget": 0}, {"samples": 0}):
-        with pytest.raises(InputError, match="got every="):
+        with pytest.raises(InputError, match=f"got {next(iter(wrong))}="):
             Monitor(**wrong)
     with pytest.raises(InputError, match="a monitor takes kind, position"):
         Monitor(evry=3)

@@ -16,6 +16,7 @@ from resdyn.cli.main import run as run_command
 from resdyn.errors import InputError
 from resdyn.nets import LogisticResNet, ResidualCNN, ResidualMLP, cifar_resnet
 from resdyn.pruning import drop, droppable_blocks, load_pruned, prune, rank_blocks, remove_greedily
+from resdyn.pruning.files import FORMAT
 from resdyn.pruning.run import binomial
 from resdyn.training import DIGITS_RECIPE, train_digits
 
@@ -152,3 +153,34 @@ def test_resnet20_of_others_is_ranked(data_root):
     changes = [e.logits for e in ranked[:7]]
     assert changes == sorted(changes)
     assert 0.01 < changes[0] < changes[-1]
+
+
+def test_a_folder_does_not_run_the_code_that_it_names(tmp_path):
+    marker = tmp_path / "executed"
+    (tmp_path / "theirs.py").write_text(
+        f"import pathlib; pathlib.Path({str(marker)!r}).touch()\nfrom resdyn.nets import ResidualMLP\n"
+        "def net(): return ResidualMLP(in_features=(1, 8, 8), width=8, depth=2)\n"
+    )
+    model = ResidualMLP(in_features=(1, 8, 8), width=8, depth=2)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    content = {"format": FORMAT, "model": f"{tmp_path / 'theirs.py'}:net", "dropped": []}
+    (tmp_path / "pruned.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"names the code of .* pass allow_code=True"):
+        load_pruned(tmp_path)
+    again = load_pruned(tmp_path, factory=lambda: ResidualMLP(in_features=(1, 8, 8), width=8, depth=2))
+    assert not marker.exists()
+    torch.testing.assert_close(again.model.state_dict(), model.state_dict())
+    load_pruned(tmp_path, allow_code=True)
+    assert marker.exists()
+    for wrong in ({"dropped": "blocks.0"}, {"dropped": [1]}, {"model": 3}):
+        (tmp_path / "pruned.json").write_text(json.dumps(content | wrong))
+        with pytest.raises(InputError, match="holds no pruned model"):
+            load_pruned(tmp_path)
+
+
+def test_weights_of_the_user_are_not_overwritten(tmp_path, capsys):
+    (tmp_path / "weights.safetensors").write_text("mine")
+    words = ["prune", "resdyn:mlp,width=8,depth=2", "--data", "digits", "--out", str(tmp_path)]
+    assert run_command(words) == 2
+    assert "is there already, and not from here" in capsys.readouterr().err
+    assert (tmp_path / "weights.safetensors").read_text() == "mine"

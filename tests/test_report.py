@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as PaperFigure
 
 from resdyn.errors import InputError
 from resdyn.metrics.summary import metrics_table
-from resdyn.report import figures, render_page, write_report
+from resdyn.report import figures, render_page, write_comparison, write_report
 from resdyn.report.numbers import percent, short, with_error
 from resdyn.report.page import script_json
 from resdyn.report.sentences import ALIGNMENT, NC34, sentences
@@ -382,3 +382,22 @@ def test_rows_of_a_monitor_may_count_steps():
     figure = ds.resdyn.figure("training_collapse")
     assert list(figure.data[0].x) == [0, 50, 100]
     assert figure.layout.xaxis.title.text == "steps done"
+
+
+def test_a_prepared_link_is_not_written_through(tmp_path):
+    (tmp_path / "theirs").write_text("kept")
+    for name in (".report.html.partial", "report.html.partial", "report.html"):
+        (tmp_path / name).symlink_to(tmp_path / "theirs")
+    write_report(synthetic_dataset(probes=["trajectory"]), tmp_path / "report.html")
+    assert (tmp_path / "theirs").read_text() == "kept"
+    assert not (tmp_path / "report.html").is_symlink()
+
+
+def test_infinite_values_are_shown_as_such(tmp_path):
+    ds = synthetic_dataset(n_samples=4)
+    ds["singular_values"][:3, :, ds.sizes["class"] :] = 0.0
+    page = write_report(ds, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "3 of 4 samples infinite" in page
+    assert "∞" in page
+    both = write_comparison([ds, synthetic_dataset(n_samples=4)], tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "3 of 4 samples infinite" in both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,8 +110,7 @@ def test_a_task_writes_files_of_its_own_only(tmp_path):
 
 def test_a_task_reads_its_own_flag_and_neither_the_record_nor_the_other_flags(tmp_path, monkeypatch):
     written(tmp_path / "s", [1])
-    monkeypatch.setattr(stores, "_record", None)
-    monkeypatch.setattr(stores, "done_tasks", None)
+    monkeypatch.setattr(stores, "Opened", None)
     (tmp_path / "s" / "_done" / "c" / "1").rename(tmp_path / "away")
     (tmp_path / "s" / "_done" / "c" / "1").mkdir()  # whoever reads this flag fails
     region = layout().regions[2]
@@ -194,6 +194,29 @@ def test_one_run_at_a_time_holds_a_store(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("what", ["link", "fifo", "notes"])
+def test_a_lock_is_no_way_to_the_files_of_others(tmp_path, what):
+    lock, other = tmp_path / ".s.lock", tmp_path / "notes.txt"
+    other.write_text("kept")
+    if what == "link":
+        lock.symlink_to(other)
+    elif what == "fifo":
+        os.mkfifo(lock)
+    else:
+        lock.write_text("kept")
+    with pytest.raises(StoreError, match=r"\.s\.lock' is (a symbolic link|not a lock)"), locked(tmp_path / "s"):
+        pass
+    assert other.read_text() == "kept"
+    assert what != "notes" or lock.read_text() == "kept"
+
+
+def test_a_prepared_link_is_not_written_through(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / ".s.partial").symlink_to(tmp_path / "theirs")
+    written(tmp_path / "s", [0])
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
 KILLED = """
 import os, pathlib, signal, sys
 sys.path.insert(0, {tests!r})
@@ -261,6 +284,6 @@ def test_text_is_kept_in_attributes_only(tmp_path):
         "float64",
         "int64",
         "bool",
-        "uint8",
+        "uint64",
     }
     assert json.loads(group.attrs["resdyn"])["settings"]["class_names"] == ["<b>", "ü"]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resdyn import checks
 from resdyn.errors import InputError
 from resdyn.stream.graph import main_output
 from resdyn.stream.inputs import check_model
@@ -31,7 +32,9 @@ def boundary_points(model: nn.Module, start: Tensor, end: Tensor) -> tuple[Tenso
     True
     """
     model = check_model(model)
-    if start.shape != end.shape or start.dim() < 2:
+    for name, points in (("start", start), ("end", end)):
+        checks.floats(name, points)
+    if start.shape != end.shape or start.dim() < 2 or len(start) == 0:
         raise InputError(f"got start {tuple(start.shape)} and end {tuple(end.shape)}, expected (N, ...) of both")
     call = preserved(model)
     own = _logits(call, start).argmax(1)

@@ -15,11 +15,12 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from resdyn import checks
 from resdyn import store as stores
 from resdyn._version import __version__
 from resdyn.data import ImageData
 from resdyn.errors import InputError
-from resdyn.executor import run_tasks
+from resdyn.executor import check_workers, run_tasks
 from resdyn.jobs import run_task
 from resdyn.lock import locked
 from resdyn.models import LoadedModel
@@ -29,8 +30,10 @@ from resdyn.probes.sample import model_device, model_dtype
 from resdyn.probes.trajectory import logits_of
 from resdyn.progress import shown
 from resdyn.selection import Data, LabelledInputs, choose, labelled_inputs, notes_on_classes, number_of_classes
+from resdyn.serial import one_at_a_time
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.inputs import check_model
+from resdyn.stream.position import plain_position
 from resdyn.stream.verify import check_current
 
 IN_SINGLE = ("singular", "coupling", "spectrum")
@@ -78,39 +81,42 @@ def capture(
     A run that is stopped, however, leaves a store that opens, and the same call finishes it: the result
     equals that of an undisturbed run. Every sample is measured alone and with a seed of its own, so nothing
     depends on chunks, on order or on the number of workers (beyond the rounding of torch's thread count).
-    One run at a time writes a store. The model's name, machine, versions, `command` (default: that of this
-    process), `notes` for a reader and the rows of a training `Monitor` are recorded by the first run; no other
-    setting may differ later.
+    One run at a time writes a store; captures in threads of one process take turns, task by task. The model's name,
+    machine, versions, `command` (default: that of this process), `notes` for a reader and the rows of a training
+    `Monitor` are recorded by the first run; no other setting may differ later.
 
     Raises `InputError` for a model in training mode or with weights that are not finite, for data that are
     empty or do not fit it, for k beyond a block's size; `StoreError` for a store of other settings, in use
     by another run, foreign or unwritable; `ComputationError`, naming sample and block, if one fails.
     """
-    if kind not in KINDS or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"got kind={kind!r} and seed={seed!r}, expected one of {', '.join(KINDS)} and 0 or more")
-    module = check_model(model.model if isinstance(model, LoadedModel) else model)
-    inputs = _inputs(model, module, data)
-    asked = _probes(probes, data, position)
-    _check_precision(module, asked)
-    with shown(quiet):
-        stream = _stream(module, inputs, stream, position, granularity)
-    logits = _number_of_logits(stream, inputs)
-    n_classes = number_of_classes(inputs, logits)
-    asked = fit_probes(asked, stream)
-    plan = Plan(
-        model=model if isinstance(model, LoadedModel) else module,
-        stream=stream,
-        data=inputs,
-        probes=asked,
-        samples=_chosen(inputs, samples, seed, asked),
-        read=inputs if feature_samples is None else inputs.subset(choose(inputs, feature_samples, seed)),
-        n_classes=n_classes,
-        notes=notes_on_classes(n_classes, logits),
-        kind=kind,
-        seed=seed,
-        chunk_size=_chunk_size(chunk_size, asked),
-    )
-    _run(plan, Path(store).absolute(), workers, scheduler, quiet, _provenance(plan, command, notes, training))
+    kind, seed, store = checks.one_of("kind", kind, KINDS), checks.seed(seed), checks.new_folder("store", store)
+    workers, quiet = check_workers(workers, scheduler), checks.flag("quiet", quiet)
+    notes, command = checks.words("notes", notes), None if command is None else checks.text("command", command)
+    training, position = checks.plain("training", training), None if position is None else plain_position(position)
+    with one_at_a_time:
+        module = check_model(model.model if isinstance(model, LoadedModel) else model)
+        inputs = _inputs(model, module, data)
+        asked = _probes(probes, data, position)
+        _check_precision(module, asked)
+        with shown(quiet):
+            stream = _stream(module, inputs, stream, position, granularity)
+        logits = _number_of_logits(stream, inputs)
+        n_classes = number_of_classes(inputs, logits)
+        asked = fit_probes(asked, stream)
+        plan = Plan(
+            model=model if isinstance(model, LoadedModel) else module,
+            stream=stream,
+            data=inputs,
+            probes=asked,
+            samples=_chosen(inputs, samples, seed, asked),
+            read=_read(inputs, feature_samples, seed),
+            n_classes=n_classes,
+            notes=notes_on_classes(n_classes, logits),
+            kind=kind,
+            seed=seed,
+            chunk_size=_chunk_size(chunk_size, asked),
+        )
+    _run(plan, store, workers, scheduler, quiet, _provenance(plan, command, notes, training))
     return stores.open(store)
 
 
@@ -189,18 +195,22 @@ def _number_of_logits(stream: ResidualStream | TokenStream, inputs: LabelledInpu
 def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, probes: Sequence[Probe]) -> Tensor:
     if not any(probe.per_sample for probe in probes):
         samples = 1  # none is measured alone; this one identifies the data
-    if isinstance(samples, int):
-        return choose(inputs, samples, seed)
-    return inputs.positions_of([int(index) for index in samples])
+    if isinstance(samples, bool | int | float | np.number | str):  # one number, or what is none
+        return choose(inputs, checks.whole("samples", samples, 1), seed)
+    return inputs.positions_of(checks.wholes("samples", samples))
+
+
+def _read(inputs: LabelledInputs, feature_samples: int | None, seed: int) -> LabelledInputs:
+    """What the features probe reads."""
+    count = checks.optional_whole("feature_samples", feature_samples, 1)
+    return inputs if count is None else inputs.subset(choose(inputs, count, seed))
 
 
 def _chunk_size(chunk_size: int | None, probes: Sequence[Probe]) -> int:
     if chunk_size is None:
         light = all(isinstance(probe, Trajectory | Features) for probe in probes)
         return LIGHT_CHUNK if light else 1
-    if chunk_size < 1:
-        raise InputError(f"got chunk_size={chunk_size}, expected at least 1")
-    return chunk_size
+    return checks.whole("chunk_size", chunk_size, 1)
 
 
 def _provenance(

@@ -9,19 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from resdyn import checks
 from resdyn.errors import ComputationError, InputError, require
 from resdyn.progress import progress_bars
+from resdyn.serial import one_at_a_time
 
 Tick = Callable[[int], None]
 CONNECT_TIMEOUT = "10s"
-# one task at a time in a process: torch uses the cores already, and memory bounds hold for one task
-_one_at_a_time = threading.Lock()
+MOST_WORKERS = 1024  # local ones; a scheduler may have more
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,20 @@ class Task:
 
 class TaskFunction(Protocol):
     def __call__(self, shared: Any, payload: Any, tick: Tick, /) -> Any: ...
+
+
+def check_workers(workers: int, scheduler: str | None) -> int:
+    """The number of workers, before anything is written: a whole one, and whoever runs tasks is there.
+
+    Raises `InputError` for another, and for a scheduler that does not answer; `MissingExtraError`.
+    """
+    workers = _whole(workers)
+    if scheduler is not None:
+        with _client(workers, checks.text("scheduler", scheduler)):
+            pass
+    elif workers:
+        require("distributed", "cluster")
+    return workers
 
 
 def run_tasks(
@@ -55,8 +69,7 @@ def run_tasks(
     Raises what a task raised; `ComputationError` for a task that killed several workers; `MissingExtraError`
     without the `cluster` extra; `InputError` for a scheduler that does not answer.
     """
-    if workers < 0:
-        raise InputError(f"got workers={workers}, expected 0 (this process) or more")
+    workers = _whole(workers)
     if not tasks:
         return []
     with progress_bars({t.title: sum(u.ticks for u in tasks if u.title == t.title) for t in tasks}, quiet) as bars:
@@ -64,6 +77,11 @@ def run_tasks(
             return [_run_here(task_fn, task, shared, bars) for task in tasks]
         with _client(workers, scheduler) as client:
             return _run_on(client, task_fn, tasks, shared, bars)
+
+
+def _whole(workers: Any) -> int:
+    expected = f"0 (this process) or more, up to {MOST_WORKERS}"
+    return checks.whole("workers", workers, 0, MOST_WORKERS, expected=expected)
 
 
 def _run_here(task_fn: TaskFunction, task: Task, shared: Any, bars: Callable[[str, int], None]) -> Any:
@@ -74,14 +92,15 @@ def _run_here(task_fn: TaskFunction, task: Task, shared: Any, bars: Callable[[st
         ticked += n
         bars(task.title, n)
 
-    token = task_fn(shared, task.payload, tick)
+    with one_at_a_time:
+        token = task_fn(shared, task.payload, tick)
     bars(task.title, task.ticks - ticked)
     return token
 
 
 def _run_there(task_fn: TaskFunction, shared: Any, payload: Any) -> Any:
     # what a model prints is no result: the standard output of a worker is that of the process that asked
-    with _one_at_a_time, contextlib.redirect_stdout(sys.stderr):
+    with one_at_a_time, contextlib.redirect_stdout(sys.stderr):
         return task_fn(shared, payload, lambda n: None)
 
 
@@ -132,7 +151,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         return
     try:
         client = distributed.Client(scheduler, timeout=CONNECT_TIMEOUT)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"no dask scheduler answers at '{scheduler}' ({error}); check the address") from error
     with client:
         yield client

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from resdyn.errors import StoreError
-from resdyn.store import writing
+from resdyn.stored import writing
 
 try:
     import fcntl
 except ImportError:  # no such lock on Windows; tasks are idempotent, so two writers waste work and no more
     fcntl = None  # type: ignore[assignment]
+
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
 
 
 @contextlib.contextmanager
@@ -36,7 +39,7 @@ def locked(path: str | Path) -> Iterator[None]:
 
 def _acquire(lock: Path, path: Path) -> int:
     while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = _open(lock)
         try:
             if fcntl is not None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,6 +54,22 @@ def _acquire(lock: Path, path: Path) -> int:
             os.pwrite(handle, str(os.getpid()).encode(), 0)
             return handle
         os.close(handle)
+
+
+def _open(lock: Path) -> int:
+    """A file that holds a process number and nothing else; no link is followed to another's file."""
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o644)
+    except OSError as error:
+        if not lock.is_symlink():
+            raise
+        raise StoreError(f"'{lock}' is a symbolic link, where a lock is expected; remove it") from error
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        content = os.pread(handle, 32, 0)
+        if not content or content.isdigit():
+            return handle
+    os.close(handle)
+    raise StoreError(f"'{lock}' is not a lock that resdyn wrote; move it away")
 
 
 def _is_same_file(handle: int, path: Path) -> bool:

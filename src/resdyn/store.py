@@ -1,65 +1,42 @@
 """Labelled arrays on disk (zarr v3) that survive `kill -9`, opened as one `xarray.Dataset`.
 
 Everything is allocated when the store is created, under a temporary name that is renamed at the end: a store
-exists whole or not at all. A task then writes chunks that are its own, and last of all its flag in `_done`.
-What no flag vouches for is not shown.
+exists whole or not at all. A task then writes chunks that are its own, and last of all its flag in `_done`, which
+holds a digest of each of its files. What no flag vouches for is not shown; what one vouches for is read as it was
+written, or not at all. Metadata and coordinates are sealed by digests in the store's attributes.
 """
 
 from __future__ import annotations
 
-import contextlib
+import glob
 import json
 import os
 import reprlib
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.errors import BaseZarrError
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from resdyn import checks
 from resdyn.errors import StoreError
+from resdyn.layout import Layout, Region, Variable
+from resdyn.sealed import SealedStore, chunk_keys, digest
+from resdyn.stored import DONE, SCHEMA, WHOLE, Opened, check_size, reading, sha256, stored_array, writing
 
-SCHEMA = 1
+UNSEALED_NOTE = (
+    "This store was written by a version of resdyn that kept no checksums: damage to its files, and files that are "
+    "missing, would not be noticed."
+)
+COMPRESSORS = (ZstdCodec(level=0), Crc32cCodec())
 MAX_CHUNK_BYTES = 128 * 2**20
 LATER_SETTINGS = {"position": None, "granularity": "join"}  # what stores from before these settings were made with
-
-
-@dataclass(frozen=True)
-class Variable:
-    """Name of every axis, its length, and the dtype; float arrays are filled with NaN, integers with -1."""
-
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def fill(self) -> float | int | bool:
-        kind = np.dtype(self.dtype).kind
-        return {"f": np.nan, "b": False}.get(kind, -1)
-
-
-@dataclass(frozen=True)
-class Region:
-    """What one task owns: rows `start:stop` of these variables, or (start None) the whole of them."""
-
-    variables: tuple[str, ...]
-    start: int | None = None
-    stop: int | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """All arrays of a store, its coordinates (name -> dims, values), and the regions, one for each task."""
-
-    variables: Mapping[str, Variable]
-    coords: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
-    regions: tuple[Region, ...]
-    chunk_size: int = 1
 
 
 def create_store(
@@ -72,10 +49,13 @@ def create_store(
     path = Path(path)
     if exists(path):
         raise StoreError(f"'{path}' exists already; choose another path or remove it")
-    partial = path.with_name(f".{path.name}.partial")
+    check_size(path, max((region.stop or 0 for region in layout.regions), default=0))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
+        for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")  # a name that nobody can prepare
+        partial.mkdir()
         _allocate(partial, layout, settings, provenance or {})
         os.rename(partial, path)
 
@@ -83,18 +63,25 @@ def create_store(
 def exists(path: str | Path) -> bool:
     """Whether anything is at `path` already; an empty folder is not."""
     path = Path(path)
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    with reading(path):
+        return os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
 
 
 def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
     """Raise a `StoreError` that names each difference unless the store at `path` has the same settings."""
+    opened = Opened(path)
     earlier = {name: value for name, value in LATER_SETTINGS.items() if name in settings}
-    stored = earlier | _record(_group(path), path)["settings"]
+    stored = earlier | opened.record["settings"]
     differences = list(_differences(stored, json.loads(json.dumps(settings))))
     if differences:
         raise StoreError(
             f"'{path}' belongs to other settings: {'; '.join(differences)}. "
             "Ask for the stored settings to resume it, or choose another path"
+        )
+    if not opened.sealed and not opened.done.all():
+        raise StoreError(
+            f"'{path}' was begun by a version of resdyn that kept no checksums, and is not finished; "
+            "capture again to another path"
         )
 
 
@@ -107,22 +94,24 @@ def write_task(path: str | Path, task: int, region: Region, arrays: Mapping[str,
     with writing(path):
         if set(arrays) != set(region.variables):
             raise ValueError(f"task {task} owns {sorted(region.variables)}, got {sorted(arrays)}")
-        for name, values in arrays.items():
-            target = _array(path, name, mode="r+")
+        written = []
+        for name in region.variables:
+            target = stored_array(path, name, mode="r+")
             rows = () if region.start is None else (slice(region.start, region.stop),)
-            corner = tuple(slice(0, length) for length in values.shape[len(rows) :])
-            target[(*rows, *corner)] = values.astype(target.dtype)
-        _array(path, "_done", mode="r+")[task] = 1
+            target[(*rows, ...)] = _filled(target, arrays[name], rows)
+            written += [digest(Path(path) / key) for key in chunk_keys(name, target, region.rows)]
+        flag = stored_array(path, DONE, mode="r+")
+        flag[task] = [len(written), *written, *[0] * (flag.shape[1] - 1 - len(written))]
 
 
 def done_tasks(path: str | Path) -> np.ndarray:
     """One bool for each task: has it written everything?"""
-    return np.asarray(_array(path, "_done")[:], dtype=bool)
+    return Opened(path).done
 
 
 def is_done(path: str | Path, task: int) -> bool:
     """Has this task written everything? Reads its flag alone."""
-    return bool(_array(path, "_done")[task])
+    return bool(np.any(stored_array(path, DONE)[task]))
 
 
 def open(path: str | Path) -> xr.Dataset:
@@ -130,36 +119,54 @@ def open(path: str | Path) -> xr.Dataset:
 
     Of a store whose run was stopped only what is finished is shown: samples of unfinished tasks are dropped,
     variables of an unfinished task that reads the whole data set are absent, `attrs["complete"]` is False and
-    `attrs["tasks_remaining"]` says how many tasks are left. Ragged last axes are padded with NaN.
+    `attrs["tasks_remaining"]` says how many tasks are left. Ragged last axes are padded with NaN, which nothing else
+    but a probe writes: a file that is missing or damaged is an error, here or when its values are read. A store
+    without checksums, of an earlier version, opens with a note that says so.
 
-    Raises `StoreError` if `path` holds no store of this schema.
+    Raises `StoreError`, which names the file, if `path` holds no store that this version reads.
     """
-    group = _group(path)
-    record = _record(group, path)
-    done = done_tasks(path)
-    dataset = xr.open_zarr(path, consolidated=False, zarr_format=3, chunks=None)
-    dataset = dataset[record["variables"]].set_coords(record["coords"])
-    dataset = _only_finished(dataset, [Region(**region) for region in record["regions"]], done)
-    remaining = int((~done).sum())
-    dataset.attrs = record["settings"] | record["provenance"]
-    return dataset.assign_attrs(complete=remaining == 0, tasks_remaining=remaining)
+    opened = Opened(checks.path("store", path))
+    record, done = opened.record, opened.done
+    files = SealedStore(path, seals=opened.seals)
+    with reading(path):
+        dataset = xr.open_zarr(files, consolidated=False, zarr_format=3, chunks=None)
+        check_size(Path(path), dataset.sizes.get("sample", 0))
+        dataset = dataset[record["variables"]].set_coords(record["coords"])
+        dataset = _only_finished(dataset, [Region(**region) for region in record["regions"]], done)
+        remaining = int((~done).sum())
+        dataset.attrs = record["settings"] | record["provenance"]
+        if not opened.sealed:
+            dataset.attrs["notes"] = [*dataset.attrs.get("notes", ()), UNSEALED_NOTE]
+        return dataset.assign_attrs(complete=remaining == 0, tasks_remaining=remaining)
 
 
 def _allocate(path: Path, layout: Layout, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
     group = zarr.create_group(path, zarr_format=3)
+    arrays = {}
     for name, variable in layout.variables.items():
-        group.create_array(
+        arrays[name] = group.create_array(
             name,
             shape=variable.shape,
             dtype=variable.dtype,
             chunks=_chunks(variable, layout.chunk_size),
             fill_value=variable.fill,
             dimension_names=variable.dims,
+            compressors=COMPRESSORS,
+            config=WHOLE,
         )
     for name, (dims, values) in layout.coords.items():
-        group.create_array(name, data=np.asarray(values), dimension_names=dims)
-    tasks = len(layout.regions)
-    group.create_array("_done", shape=(tasks,), chunks=(1,), dtype="uint8", fill_value=0, dimension_names=("task",))
+        group.create_array(
+            name,
+            data=np.asarray(values),
+            dimension_names=dims,
+            compressors=COMPRESSORS,
+            config=WHOLE,
+        )
+    tasks, most = len(layout.regions), max((_count(arrays, region) for region in layout.regions), default=0)
+    group.create_array(
+        DONE, shape=(tasks, 1 + most), chunks=(1, 1 + most), dtype="uint64", fill_value=0,
+        dimension_names=("task", "file"), compressors=COMPRESSORS,
+    )  # fmt: skip
     # names and other text only here: zarr v3 has no settled format for unicode arrays
     record = {
         "settings": dict(settings),
@@ -167,8 +174,31 @@ def _allocate(path: Path, layout: Layout, settings: Mapping[str, Any], provenanc
         "variables": list(layout.variables) + list(layout.coords),
         "coords": list(layout.coords),
         "regions": [asdict(region) for region in layout.regions],
+        "files": {str(file.relative_to(path)): f"{digest(file):016x}" for file in _sealed_files(path)},
     }
-    group.attrs.update({"resdyn_schema": SCHEMA, "resdyn": json.dumps(record)})
+    text = json.dumps(record)
+    group.attrs.update({"resdyn_schema": SCHEMA, "resdyn": text, "resdyn_sha256": sha256(text)})
+
+
+def _sealed_files(path: Path) -> list[Path]:
+    """All but the group's own metadata, which holds the seal."""
+    return sorted(file for file in path.rglob("*") if file.is_file() and file != path / "zarr.json")
+
+
+def _count(arrays: Mapping[str, Any], region: Region) -> int:
+    """How many files a task writes."""
+    return sum(1 for name in region.variables for _ in chunk_keys(name, arrays[name], region.rows))
+
+
+def _filled(target: Any, values: np.ndarray, rows: tuple[slice, ...]) -> np.ndarray:
+    """The values in their corner of the whole region: every chunk of it is written."""
+    start, stop = (rows[0].start, min(rows[0].stop, target.shape[0])) if rows else (0, 0)
+    shape = ((stop - start,) if rows else ()) + target.shape[len(rows) :]
+    if values.shape == shape:
+        return values.astype(target.dtype)
+    whole = np.full(shape, target.fill_value, dtype=target.dtype)
+    whole[tuple(slice(0, length) for length in values.shape)] = values
+    return whole
 
 
 def _chunks(variable: Variable, chunk_size: int) -> tuple[int, ...]:
@@ -176,42 +206,11 @@ def _chunks(variable: Variable, chunk_size: int) -> tuple[int, ...]:
     along_sample = variable.dims[:1] == ("sample",)
     chunks = [max(1, length) for length in variable.shape]
     if along_sample:
-        chunks[0] = chunk_size
+        chunks[0] = min(chunk_size, chunks[0])
     for axis in range(int(along_sample), len(chunks)):
         per_step = int(np.prod(chunks)) // chunks[axis] * np.dtype(variable.dtype).itemsize
         chunks[axis] = max(1, min(chunks[axis], MAX_CHUNK_BYTES // per_step))
     return tuple(chunks)
-
-
-def _group(path: str | Path, mode: Any = "r") -> zarr.Group:
-    if not Path(path).exists():
-        raise StoreError(f"no store at '{path}'; 'resdyn capture' makes one")
-    try:
-        return zarr.open_group(path, mode=mode, zarr_format=3)
-    except (BaseZarrError, OSError, ValueError, KeyError) as error:
-        raise StoreError(f"'{path}' is not a resdyn store ({type(error).__name__}); choose another path") from error
-
-
-def _array(path: str | Path, name: str, mode: Any = "r") -> Any:
-    try:
-        return zarr.open_array(Path(path) / name, mode=mode, zarr_format=3)
-    except (BaseZarrError, OSError, ValueError, KeyError) as error:
-        raise StoreError(f"'{path}' holds no array '{name}' ({type(error).__name__}); choose another path") from error
-
-
-def _record(group: zarr.Group, path: str | Path) -> dict[str, Any]:
-    schema = group.attrs.get("resdyn_schema")
-    if schema is None:
-        raise StoreError(f"'{path}' is a zarr store that resdyn did not write; choose another path")
-    if schema != SCHEMA:
-        raise StoreError(
-            f"'{path}' has schema {schema}, this version reads {SCHEMA}; "
-            "open it with the version of resdyn that wrote it, or capture again"
-        )
-    try:
-        return json.loads(str(group.attrs["resdyn"]))
-    except (KeyError, ValueError) as error:
-        raise StoreError(f"'{path}' is damaged ({error}); choose another path and capture again") from error
 
 
 def _only_finished(dataset: xr.Dataset, regions: list[Region], done: np.ndarray) -> xr.Dataset:
@@ -233,11 +232,3 @@ def _differences(stored: Any, asked: Any, prefix: str = "") -> Iterator[str]:
     for key in sorted(stored.keys() | asked.keys()):
         name = f"{prefix}.{key}" if prefix else key
         yield from _differences(stored.get(key, "nothing"), asked.get(key, "nothing"), name)
-
-
-@contextlib.contextmanager
-def writing(path: Path | str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"cannot write '{path}': {error}; choose a place where you may write") from error

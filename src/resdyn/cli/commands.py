@@ -13,6 +13,7 @@ from cyclopts import Group, Parameter
 
 from resdyn import store as stores
 from resdyn.capture import capture as run_capture
+from resdyn.cli.options import Whole
 from resdyn.cli.output import print_json, print_stream, print_summary, results, say
 from resdyn.data import ImageData, TokenData, load_data, load_text
 from resdyn.errors import InputError
@@ -33,9 +34,9 @@ Json = Annotated[bool, Parameter(help="Print results as one JSON object.", group
 def demo(
     *,
     out: Path = Path("out/demo"),
-    epochs: int = 300,
-    seed: int = 0,
-    samples: int = 20,
+    epochs: Whole = 300,
+    seed: Whole = 0,
+    samples: Whole = 20,
     json: Json = False,
 ) -> None:
     """Train a small residual network on handwritten digits, watch it, measure it and write a report.
@@ -97,9 +98,9 @@ class Measurement:
     probes: str | None = None
     """Any of trajectory, singular, coupling, spectrum, robustness, cushion, features; with settings: singular(k=30).
     Without: trajectory, singular, coupling, spectrum and, for classes and the whole state, features."""
-    samples: int = 16
+    samples: Whole = 16
     "Images or windows of text to measure one by one, images spread over the classes."
-    tokens: int = 64
+    tokens: Whole = 64
     "Tokens in a window of text."
     split: str = "test"
     "Split of the data."
@@ -107,18 +108,18 @@ class Measurement:
     "Only these classes, by name."
     kind: Kind = "gated"
     "Reading of a block's Jacobian: gated (skip excluded), branch, or the whole block."
-    position: int | None = None
+    position: Whole | None = None
     "Measure one token of states of shape (tokens, width), -1 the last (default: the whole state)."
     granularity: Granularity = "join"
     "Blocks are residual sums (join), or layers: attention and feed-forward as one (layer)."
-    seed: int = 0
+    seed: Whole = 0
     "Seed of the choice of samples and of the solvers."
-    feature_samples: int | None = None
+    feature_samples: Whole | None = None
     "Images for the features probe (default: all of the split)."
     blocks: Blocks = ()
     data_root: Path | None = None
     "Folder of datasets (default: RESDYN_DATA)."
-    workers: int = 0
+    workers: Whole = 0
     "Local worker processes (0: this process)."
     scheduler: str | None = None
     "Address of a dask.distributed scheduler."

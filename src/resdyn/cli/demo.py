@@ -15,6 +15,8 @@ from resdyn.capture import capture
 from resdyn.cli.output import say
 from resdyn.data import load_data
 from resdyn.errors import InputError, StoreError
+from resdyn.files import whole_file
+from resdyn.pruning.files import check_own_folder
 from resdyn.training import DIGITS_RECIPE, Monitor, TrainedDigits, train_digits
 from resdyn.training.checkpoint import OtherRunError
 
@@ -48,6 +50,7 @@ def _run(out: Path, epochs: int, seed: int, samples: int) -> Outcome:
     most = len(load_data("digits", "train"))
     if not 1 <= samples <= most:
         raise InputError(f"got {samples} samples, expected between 1 and the {most} of digits (train)")
+    check_own_folder(out, "checkpoint")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,7 +60,8 @@ def _run(out: Path, epochs: int, seed: int, samples: int) -> Outcome:
     monitor = Monitor(every=max(1, epochs // 12), samples=5)
     trained = train_digits(recipe=recipe, callbacks=[monitor], checkpoint=out / "checkpoint")
     weights = out / "weights.safetensors"
-    save_file(trained.model.state_dict(), weights)
+    with whole_file(weights) as partial:
+        save_file(trained.model.state_dict(), partial)
     say(f"test accuracy {trained.test_accuracy:.1%} on {len(trained.test)} held-out digits; measuring")
     store = out / "store.zarr"
     dataset = capture(

@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(tokens: list[str]) -> int:
     """The exit code of one command line."""
     errors = terminal(stderr=True)
+    app.config = ()  # that of an earlier command line of this process
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:
@@ -110,6 +111,8 @@ def run(tokens: list[str]) -> int:
         return report_error(errors, "interrupted; the same command goes on where it stopped", 130)
     except BrokenPipeError:
         return 1
+    except SystemExit as error:  # code of a model; nothing here leaves this way
+        return report_error(errors, f"the model's code ended the process: sys.exit({error.code!r})", 1)
     except Exception as error:
         if "--debug" in tokens:
             raise

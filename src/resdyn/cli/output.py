@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -27,13 +28,36 @@ _reserved: ContextVar[TextIO | None] = ContextVar("reserved", default=None)
 
 @contextlib.contextmanager
 def reserved_for_json() -> Iterator[None]:
-    """Only `print_json` writes to standard output; all else that is printed goes to standard error."""
-    token = _reserved.set(sys.stdout)
+    """Only `print_json` writes to standard output; all else that is printed goes to standard error.
+
+    What the process itself and its children write to the descriptor of standard output goes there too.
+    """
+    with _own_descriptor(sys.stdout) as out:
+        token = _reserved.set(out)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+            out.flush()
+        finally:
+            _reserved.reset(token)
+
+
+@contextlib.contextmanager
+def _own_descriptor(stream: TextIO) -> Iterator[TextIO]:
+    """The file of a stream under a descriptor of its own, while the stream's leads to standard error."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _reserved.reset(token)
+        number, errors = stream.fileno(), sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):  # no file: a notebook's, or a test's
+        yield stream
+        return
+    stream.flush()
+    with os.fdopen(os.dup(number), "w", encoding="utf-8") as own:
+        os.dup2(errors, number)
+        try:
+            yield own
+        finally:
+            stream.flush()
+            os.dup2(own.fileno(), number)
 
 
 def results(dataset: xr.Dataset, paths: dict[str, Path]) -> dict[str, Any]:
@@ -46,8 +70,19 @@ def results(dataset: xr.Dataset, paths: dict[str, Path]) -> dict[str, Any]:
 
 
 def print_json(content: dict[str, Any]) -> None:
-    """One JSON object on standard output; NaN and infinity never get into it."""
-    print(json.dumps(content, indent=2, allow_nan=False, default=str), file=_reserved.get())
+    """One JSON object on standard output; an infinite number is the text "Infinity", as most languages read it."""
+    print(json.dumps(_strict(content), indent=2, allow_nan=False, default=str), file=_reserved.get())
+
+
+def _strict(value: Any) -> Any:
+    """The same content with what JSON has no numbers for as text, or null where nothing is defined."""
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value
 
 
 def print_stream(stream: ResidualStream, notes: tuple[str, ...]) -> None:
@@ -87,7 +122,7 @@ def quantity(value: float | None, error: float | None) -> str:
     """A value with its standard error, to the digits that the error leaves."""
     if value is None:
         return "-"
-    if not error:
+    if not error or not math.isfinite(value):
         return f"{value:.4g}"
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f} ± {error:.{digits}f}" if digits < 7 else f"{value:.3g} ± {error:.1g}"

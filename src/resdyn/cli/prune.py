@@ -13,17 +13,19 @@ from cyclopts import Group, Parameter
 from rich.markup import escape
 from rich.table import Table
 
+from resdyn.cli.options import Whole
 from resdyn.cli.output import print_json, quantity, say, terminal
 from resdyn.data import load_data
 from resdyn.models import load_model
 from resdyn.pruning import Accuracy, BlockEffect, Pruning, drop, save_pruned
 from resdyn.pruning import prune as run_prune
+from resdyn.pruning.files import check_own_folder
 
 Json = Annotated[bool, Parameter(help="Print results as one JSON object.", group=Group("Every command"))]
 
 
 def prune(model: str, /, *, data: str, weights: Path | None = None, split: str = "test", out: Path = Path("out/pruned"),
-          tolerance: float = 0.5, choose_by: int = 1000, seed: int = 0, data_root: Path | None = None,
+          tolerance: float = 0.5, choose_by: Whole = 1000, seed: Whole = 0, data_root: Path | None = None,
           json: Json = False) -> None:  # fmt: skip
     """Rank the blocks of a trained network by what their removal changes, and write a shorter network.
 
@@ -50,6 +52,7 @@ def prune(model: str, /, *, data: str, weights: Path | None = None, split: str =
     data_root
         Folder of datasets (default: RESDYN_DATA).
     """
+    check_own_folder(out)
     loaded = load_model(model, weights)
     images = load_data(data, split, data_root)
     notes = [*loaded.notes, *images.notes]
@@ -119,7 +122,8 @@ def _points(effect: BlockEffect) -> str:
 
 
 def _percent(accuracy: Accuracy) -> str:
-    return f"{quantity(100 * accuracy.value, 100 * accuracy.error)} %"
+    between = "" if accuracy.error else f" (95 %: {100 * accuracy.low:.4g} to {100 * accuracy.high:.4g} %)"
+    return f"{quantity(100 * accuracy.value, 100 * accuracy.error)} %{between}"
 
 
 def _listed(blocks: tuple[int, ...]) -> str:

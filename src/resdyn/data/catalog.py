@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from resdyn import checks
 from resdyn.data.folder import is_image_folder, load_folder
 from resdyn.data.huggingface import from_hub, from_parquet
 from resdyn.data.images import ImageData
@@ -56,12 +57,16 @@ def load_data(
     of the hub. A folder has one sub-folder a class, or `train`, `test`, ... with such sub-folders; without
     these its split is called `all`. Where there is no `test`, `validation` (`val`) is taken. `digits` are
     the 1797 8x8 digits of scikit-learn, of which a fixed stratified choice of 297 are `test` and 1500
-    `train`. `classes` keeps some classes, by name, and relabels them 0.. in the order given.
+    `train`. Images are numbers in [0, 1]: of 8 bits divided by 255, grey of 16 bits by 65535; grey of 32
+    bits and of floating point must be in [0, 1] already; colour of 16 bits is read to 8; transparency is dropped.
+    `classes` keeps some classes, by name, and relabels them 0.. in the order given.
 
     Errors: InputError for an unknown name, split or class, for empty or unreadable data; MissingExtraError
     without the `datasets` package.
     """
-    data = _load(str(name_or_path), split, root if root is not None else os.environ.get("RESDYN_DATA"))
+    name, split = str(checks.path("data", name_or_path)), checks.text("split", split)
+    root = None if root is None else checks.path("root", root)
+    data = _load(name, split, root if root is not None else os.environ.get("RESDYN_DATA"))
     return data if classes is None else data.of_classes(classes)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from resdyn.data.images import ImageData
+from resdyn.data.pixels import read_regular
 from resdyn.data.sources import EncodedSource
 from resdyn.errors import InputError
 
@@ -40,7 +41,7 @@ def load_folder(
         class_names=class_names,
         labels=torch.tensor([label for _, label in files]),
         sample_index=torch.arange(len(files)),
-        source=EncodedSource(len(files), lambda i: files[i][0].read_bytes(), lambda i: str(files[i][0])),
+        source=EncodedSource(len(files), lambda i: read_regular(files[i][0]), lambda i: str(files[i][0])),
         mean=mean,
         std=std,
     )
@@ -71,4 +72,8 @@ def _folders(folder: Path) -> Iterable[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
+    for path in found:
+        if not path.is_file():
+            raise InputError(f"'{path}' is not a regular file; remove it, or give a folder of regular files")
+    return found

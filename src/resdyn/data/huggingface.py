@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resdyn.data.pixels import read_regular
 from resdyn.data.sources import EncodedSource
 from resdyn.errors import InputError, require
 
@@ -31,7 +32,7 @@ def from_parquet(folder: Path, name: str, split: str) -> Labelled:
     """One split of a local folder in the hub's layout: **/<split>-*.parquet."""
     for candidate in SPLITS.get(split, (split,)):
         files = sorted(str(p) for pattern in (f"{candidate}-*.parquet", f"{candidate}.parquet")
-                       for p in folder.rglob(pattern))  # fmt: skip
+                       for p in folder.rglob(pattern) if p.is_file())  # fmt: skip
         if files:
             table = _load(name, "parquet", data_files={candidate: files}, split=candidate)
             return _labelled(table, name, candidate)
@@ -94,7 +95,7 @@ def _column(table: Any, wanted: tuple[str, ...], name: str) -> str:
 
 
 def _bytes(cell: dict[str, Any]) -> bytes:
-    return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+    return cell["bytes"] if cell["bytes"] is not None else read_regular(cell["path"])
 
 
 def _class_names(feature: Any, labels: Tensor) -> tuple[str, ...]:

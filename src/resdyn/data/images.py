@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from resdyn import checks
 from resdyn.data.preprocessing import Preprocessing
 from resdyn.data.sources import ImageSource, TensorSource
 from resdyn.errors import InputError
@@ -62,17 +63,17 @@ class ImageData:
 
     def inputs(self, positions: Sequence[int] | Tensor) -> Tensor:
         """Model inputs (len(positions), *input_size), float32: fitted and normalised (`prepared`)."""
-        positions = torch.as_tensor(positions, dtype=torch.int64)
+        positions = self._positions(positions)
         if isinstance(self.source, TensorSource):
             return self._prepare(_unit_range(self.source.images[positions]))
-        images = [self.source.read(int(i)) for i in positions]
+        images = [_unit_range(self.source.read(int(i))) for i in positions]  # before files of 8 and 16 bits are mixed
         if len({image.shape for image in images}) == 1:
-            return self._prepare(_unit_range(torch.stack(images)))
-        return self._stack([self._prepare(_unit_range(image)[None]) for image in images])
+            return self._prepare(torch.stack(images))
+        return self._stack([self._prepare(image[None]) for image in images])
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All images once, in order; the last batch may be smaller."""
-        for positions in torch.arange(len(self)).split(batch_size):
+        for positions in torch.arange(len(self)).split(checks.whole("batch_size", batch_size, 1)):
             yield Batch(positions, self.inputs(positions), self.labels[positions])
 
     def prepared(self, preprocessing: Preprocessing) -> ImageData:
@@ -83,7 +84,7 @@ class ImageData:
 
     def subset(self, positions: Sequence[int] | Tensor) -> ImageData:
         """Some of the images, in the order given; their `sample_index` and the classes stay."""
-        positions = torch.as_tensor(positions, dtype=torch.int64)
+        positions = self._positions(positions)
         return dataclasses.replace(
             self,
             labels=self.labels[positions],
@@ -93,7 +94,7 @@ class ImageData:
 
     def of_classes(self, classes: Sequence[str]) -> ImageData:
         """Only the images of some classes, relabelled 0..len(classes)-1 in the order given."""
-        wanted = [self._class_number(name) for name in classes]
+        wanted = [self._class_number(name) for name in checks.words("classes", classes)]
         if len(set(wanted)) != len(wanted) or not wanted:
             raise InputError(f"got classes {list(classes)}, expected at least one, each once")
         relabel = torch.full((len(self.class_names),), -1)
@@ -106,6 +107,15 @@ class ImageData:
         """The same data with every model input computed once and kept; costs N * input values * 4 bytes."""
         inputs = torch.cat([batch.inputs for batch in self.batches(1024)])
         return dataclasses.replace(self, source=TensorSource(inputs), preprocessing=Preprocessing())
+
+    def _positions(self, positions: Sequence[int] | Tensor) -> Tensor:
+        chosen = torch.tensor(checks.wholes("positions", positions), dtype=torch.int64)
+        if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < len(self):
+            raise InputError(
+                f"got positions from {int(chosen.min())} to {int(chosen.max())}, expected 0..{len(self) - 1}: "
+                f"{self.name} ({self.split}) has {len(self)} images"
+            )
+        return chosen
 
     def _class_number(self, name: str) -> int:
         if name in self.class_names:

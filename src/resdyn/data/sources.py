@@ -6,15 +6,13 @@ import io
 from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from resdyn.data.pixels import pixels
 from resdyn.errors import InputError
 
 CACHE_BYTES = 512 * 2**20
-_GREY_MODES = {"1", "L", "LA", "I", "I;16", "F"}
 
 
 class ImageSource(Protocol):
@@ -64,8 +62,7 @@ class EncodedSource:
     def _decode(self, index: int) -> Tensor:
         try:
             with Image.open(io.BytesIO(self.encoded(index))) as picture:
-                pixels = np.array(picture.convert("L" if picture.mode in _GREY_MODES else "RGB"))
+                return pixels(picture)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             why = "it is no image file" if isinstance(error, UnidentifiedImageError) else str(error)
             raise InputError(f"cannot decode {self._describe(index)}: {why}. Remove or replace this image") from error
-        return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())

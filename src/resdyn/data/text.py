@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resdyn import checks
+from resdyn.data.pixels import read_regular
 from resdyn.errors import InputError
 
 
@@ -37,11 +39,10 @@ def load_text(path: str | Path, encode: Callable[[str], Sequence[int]], length: 
 
     Errors: InputError for a file that cannot be read or is not UTF-8, and for a text of fewer than `length` + 1 tokens.
     """
-    path = Path(path)
-    if length < 1:
-        raise InputError(f"got length={length}, expected at least one token")
+    path = checks.path("path", path)
+    length = checks.whole("length", length, 1)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read '{path}' as text in UTF-8: {error}") from error
     return windows(torch.as_tensor(list(encode(text)), dtype=torch.int64), length, name or path.name)
@@ -49,7 +50,9 @@ def load_text(path: str | Path, encode: Callable[[str], Sequence[int]], length: 
 
 def windows(tokens: Tensor, length: int, name: str = "tokens") -> TokenData:
     """Token ids in a row (n,) as windows of `length` that follow each other."""
-    count = (len(tokens) - 1) // length
+    if not isinstance(tokens, Tensor) or tokens.dim() != 1 or tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise checks.wrong("tokens", tokens, "a tensor of token ids in one row (n,)")
+    count = (len(tokens) - 1) // checks.whole("length", length, 1)
     if count < 1:
         raise InputError(
             f"got {len(tokens)} tokens in {name}, expected at least {length + 1} for one window of {length}"

@@ -6,8 +6,11 @@ All tests are two-sided. Pairs in which either value is not finite are left out.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +20,7 @@ from resdyn.errors import InputError
 
 FloatArray = NDArray[np.float64]
 MIN_PAIRS = 2
+MOST_ENUMERATED = 9  # pairs; 362,880 orders
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ class Correlation:
 def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
     """Pearson's r = cov(x, y) / (std(x) std(y)), its exact p-value under normality, and Fisher's interval.
 
-    The interval at `level` is tanh(artanh(r) +- z / sqrt(n - 3)) with z the normal quantile: Fisher (1921). It is NaN
-    below four pairs. Two pairs always lie on a line: r = +-1 with p = 1. x and y (n,), any unit.
+    The interval at `level` is tanh(artanh(r) +- z / sqrt(n - 3)) with z the normal quantile: Fisher (1921). Three pairs
+    exclude nothing: it is (-1, 1). Two always are on a line: r = +-1 with p = 1 and no interval (NaN). x and y (n,),
+    any unit.
 
     >>> round(pearson([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]).coefficient, 3)
     0.8
@@ -50,17 +55,24 @@ def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
 def spearman(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
     """Spearman's rho, Pearson's r of the ranks (ties share theirs): insensitive to outliers and to monotone units.
 
-    p-value by Student's t with n - 2 degrees of freedom; interval as of `pearson` with the variance
-    (1 + rho^2 / 2) / (n - 3) of Bonett and Wright (2000). x and y (n,).
+    The p-value is exact up to nine pairs: of all n! orders, twice the share of those whose rho is at least as far out
+    on its side, ties included. Above, Student's t with n - 2 degrees of freedom, and never below 2 / n!, which the
+    clearest order has. Interval as of `pearson` with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright
+    (2000), taken half a step of rho below 1 where all pairs are in order: ranks cannot tell more. x and y (n,).
+
+    >>> [round(spearman(range(n), range(n)).p_value, 3) for n in (3, 4, 5)]
+    [0.333, 0.083, 0.017]
     """
     x, y = _pairs(x, y)
     if not _varies(x, y):
         return _undefined(x)
     found = stats.spearmanr(x, y)
-    rho = float(found.statistic)
-    low, high = _fisher(rho, 1 + rho**2 / 2, x.size, level)
-    p_value = 1.0 if x.size == MIN_PAIRS else float(found.pvalue)
-    return Correlation(rho, p_value, low, high, x.size)
+    rho, n = float(found.statistic), x.size
+    edge = 1 - 6 / (n**3 - n) if n > MIN_PAIRS else 1.0  # half a step below 1
+    low, high = _fisher(float(np.clip(rho, -edge, edge)), 1 + rho**2 / 2, n, level)
+    low, high = -1.0 if rho < -edge else low, 1.0 if rho > edge else high
+    p_value = _exact(x, y) if n <= MOST_ENUMERATED else max(float(found.pvalue), 2 / math.factorial(n))
+    return Correlation(rho, p_value, low, high, n)
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
@@ -106,6 +118,20 @@ def _adjusted(p_values: ArrayLike, adjust: Callable[[FloatArray], FloatArray]) -
     return result
 
 
+def _exact(x: FloatArray, y: FloatArray) -> float:
+    """Two-sided p-value of Spearman's rho among all orders of the pairs."""
+    a, b = (stats.rankdata(values) - (x.size + 1) / 2 for values in (x, y))
+    every, own = b[_orders(x.size)] @ a, float(a @ b)
+    tolerance = 1e-9 * float(np.linalg.norm(a) * np.linalg.norm(b))  # sums of the same ranks in another order
+    tails = np.mean(every >= own - tolerance), np.mean(every <= own + tolerance)
+    return float(min(1.0, 2 * min(tails)))
+
+
+@lru_cache(maxsize=MOST_ENUMERATED)
+def _orders(n: int) -> NDArray[np.int8]:
+    return np.array(list(itertools.permutations(range(n))), dtype=np.int8)
+
+
 def _pairs(x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1:
@@ -127,7 +153,7 @@ def _fisher(coefficient: float, variance: float, n: int, level: float) -> tuple[
     if not 0 < level < 1:
         raise InputError(f"got level={level}, expected a share between 0 and 1, such as 0.95")
     if n < 4:
-        return np.nan, np.nan
+        return (-1.0, 1.0) if n == 3 else (np.nan, np.nan)
     if abs(coefficient) >= 1:
         return coefficient, coefficient
     half = stats.norm.ppf((1 + level) / 2) * np.sqrt(variance / (n - 3))

@@ -15,7 +15,8 @@ from resdyn.metrics.collapse import neural_collapse
 from resdyn.metrics.cushion import cushions
 from resdyn.metrics.line import line_geometry
 from resdyn.metrics.rank import count_unconverged, singular_rank
-from resdyn.metrics.scaling import inverse_scaling
+from resdyn.metrics.scaling import inverse_scaling, jackknife_errors
+from resdyn.metrics.share import share_interval
 from resdyn.metrics.stiffness import count_undetermined, determined, stiffness
 
 TREFETHEN = "Trefethen and Embree (2005)"
@@ -49,7 +50,7 @@ DESCRIPTIONS: dict[str, tuple[str, str, str]] = {
     "numerical_rank": ("RA3 singular values above rounding", "at most the number of triplets stored", LI),
     "inverse_scaling_slope": ("RA4 slope of 1/s_1 against block number", "1 when s_1 = 1/i", LI),
     "inverse_scaling_intercept": ("RA4 intercept of that line", "0 when s_1 = 1/i", LI),
-    "inverse_scaling_r_squared": ("RA4 R^2 of that line", "1 when 1/s_1 grows linearly", LI),
+    "inverse_scaling_r_squared": ("RA4 R^2 of that line, adjusted", "1 when 1/s_1 grows linearly, 0 by chance", LI),
     "inverse_scaling_start": ("RA4 block where alignment begins", "1-based, chosen by BIC", LI),
     "stiffness_index_flattened": ("Stiffness index of the Jacobian", "max Re / min Re: far below 0 when stiff", STIFF),
     "stiffness_index_slices": ("Stiffness index of the Jacobian's slices", "the paper's tables hold this", STIFF),
@@ -79,10 +80,11 @@ DESCRIPTIONS: dict[str, tuple[str, str, str]] = {
 class Metric:
     """One number of a summary; `value` is None when it could not be measured, and `note` says why.
 
-    `standard_error` is that of the mean over the `n` samples (NC4: of a share of `n` images); None where
-    there is no spread over samples. `where` says which stage, depth or blocks the number belongs to. `per_sample`
-    holds what `value` is the mean of, one a sample in the order of the dataset (NaN where unknown); None for a number
-    that no single sample has.
+    A mean is infinite where a value in it is; `note` counts these, and gives the median. `standard_error` is that of
+    the mean over the `n` samples (NC4: of a share of `n` images); None where there is no spread over samples, or where
+    it says nothing: of infinite means, of shares of 0 and 1. `interval` holds 95 % of a share (Wilson's), else None.
+    `where` says which stage, depth or blocks the number belongs to. `per_sample` holds what `value` is the mean of, one
+    per sample in the order of the dataset (NaN where unknown); None for a number that no single sample has.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Metric:
     reading: str
     source: str
     note: str = ""
+    interval: tuple[float, float] | None = None
     per_sample: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
 
 
@@ -102,7 +105,8 @@ def summarize(ds: xr.Dataset, *, rank: int | None = None) -> list[Metric]:
 
     `rank` limits RA2 to the top triplets. Numbers are averages over samples of per-sample values (means over
     depths or pairs i != j, medians over blocks); singular triplets that did not converge are left out, and
-    counted in the note. Values are finite or None, so that the list can go into JSON.
+    counted in the note, and so are values that are undefined or infinite. Values are numbers, infinite ones too, or
+    None.
     """
     found: list[Metric] = []
     if "states" in ds:
@@ -130,7 +134,8 @@ def metrics_table(ds: xr.Dataset, *, rank: int | None = None) -> list[dict]:
 
 def as_row(metric: Metric) -> dict:
     """A metric as a row of `metrics_table`."""
-    return {name: value for name, value in vars(metric).items() if name != "per_sample"}
+    row = {name: value for name, value in vars(metric).items() if name != "per_sample"}
+    return row | {"interval": None if metric.interval is None else list(metric.interval)}
 
 
 def _line(ds: xr.Dataset) -> Iterator[Metric]:
@@ -170,7 +175,7 @@ def _cushion(ds: xr.Dataset) -> Iterator[Metric]:
     for name in ("block_cushion", "output_cushion"):
         values = measured[name].transpose("sample", "block").values
         estimate = measured[f"{name}_error"].values / values
-        known = estimate[np.isfinite(estimate)]
+        known = estimate[~np.isnan(estimate)]
         worst = float(known.max()) if known.size else 0.0
         note = f"|J|_F estimated to {100 * worst:.1g} % at worst" if worst else "|J|_F exact"
         yield _over_samples(name, _row_means(values), "blocks", note)
@@ -210,15 +215,20 @@ def _scaling(ds: xr.Dataset) -> Iterator[Metric]:
         yield _metric("inverse_scaling_slope", np.nan, None, 0, None, str(error), convergence)
         return
     where = f"blocks {fit.start}-{int(ds['block'].values[-1]) + 1} (1-based)"
-    for name in ("slope", "intercept"):
+    trend = f"p = {fit.p_value:.2g} for no trend, the choice of the start repeated"
+    for name, spread in zip(("slope", "intercept"), jackknife_errors(ds), strict=True):
         own_lines = [getattr(line, name) for line in lines]
-        _, spread, n = _mean(own_lines)
+        n = _mean(own_lines)[2]
         regression = f"standard error of the regression {getattr(fit, f'{name}_error'):.2g}"
-        common = _metric(f"inverse_scaling_{name}", getattr(fit, name), spread, n, where, regression, convergence)
+        said = trend if name == "slope" else ""
+        common = _metric(f"inverse_scaling_{name}", getattr(fit, name), spread, n, where, regression, said, convergence)
         yield _with_samples(common, own_lines)
     own = _mean([line.r_squared for line in lines])[0]
     own_note = f"mean R^2 of the samples' own lines {own:.3g}" if np.isfinite(own) else ""
-    yield _metric("inverse_scaling_r_squared", fit.r_squared, None, n, where, own_note, convergence)
+    plain = f"R^2 of these {fit.num_points} points {fit.r_squared:.3g}, 0 is what chance gives on average"
+    chance = f"one in twenty rows without a trend exceeds R^2 = {fit.r_squared_by_chance:.2g}"
+    said = f"{plain}; {chance}"
+    yield _metric("inverse_scaling_r_squared", fit.r_squared_adjusted, None, n, where, said, own_note, convergence)
     early = f"{len(fit.criterion)} starts compared"
     yield _metric("inverse_scaling_start", fit.start, None, n, None, early, convergence)
 
@@ -239,7 +249,7 @@ def _stiffness(ds: xr.Dataset) -> Iterator[Metric]:
     columns |= {name: determined(ds, name) for name in names if bool(np.isfinite(ds[name].values).any())}
     for name, values in columns.items():
         table = values.transpose("sample", "block").values
-        missing = int((~np.isfinite(table)).sum())
+        missing = int(np.isnan(table).sum())
         note = f"kind {kind}{f'; {missing} of {table.size} without a value' if missing else ''}"
         doubt = _share_note(measured, ds) if name == "percent_negative_flattened" else ""
         yield _over_samples(name, _row_means(table), "mean over blocks", note, unsure, doubt)
@@ -269,8 +279,8 @@ def _collapse(ds: xr.Dataset) -> Iterator[Metric]:
         value = float(values.values[-1] if "depth" in values.dims else values.values)
         where = f"depth {int(ds['depth'].values[-1])}" if "depth" in values.dims else "input of the classifier"
         trivial = "zero by construction for two classes" if two and name in _TRIVIAL_FOR_TWO else ""
-        error = (value * (1 - value) / images) ** 0.5 if name == "nearest_mean_disagreement" and images else None
-        yield _metric(name, value, error, images, where, left_out, trivial)
+        metric = _metric(name, value, None, images, where, left_out, trivial)
+        yield _share(metric, images) if name == "nearest_mean_disagreement" else metric
 
 
 _TRIVIAL_FOR_TWO = ("equinorm", "equiangularity", "maximal_angle")
@@ -281,7 +291,26 @@ def _over_samples(name: str, values: ArrayLike, where: str | None, *notes: str) 
     missing = np.size(values) - n
     left_out = f"{missing} of {np.size(values)} samples without a finite value left out" if missing else ""
     single = "one sample: no standard error" if n == 1 else ""
-    return _with_samples(_metric(name, mean, error, n, where, *notes, left_out, single), values)
+    return _with_samples(_metric(name, mean, error, n, where, *notes, _infinite(values), left_out, single), values)
+
+
+def _infinite(values: ArrayLike) -> str:
+    """How many values are infinite, and the median, which a few of them leave finite."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    count = int(np.isinf(known).sum())
+    middle = float(np.quantile(known, 0.5, method="inverted_cdf")) if count else 0.0  # one of the values
+    return f"{count} of {known.size} samples infinite, median {middle:.4g}" if count else ""
+
+
+def _share(metric: Metric, n: int) -> Metric:
+    """A share of `n` with its binomial standard error, where that says anything, and its interval."""
+    if metric.value is None or not n:
+        return metric
+    low, high = share_interval(round(metric.value * n), n)
+    error = (metric.value * (1 - metric.value) / n) ** 0.5 or None
+    note = "; ".join(part for part in (metric.note, f"95 % interval {low:.2g} to {high:.2g} (Wilson)") if part)
+    return replace(metric, standard_error=error, interval=(low, high), note=note)
 
 
 def _with_samples(metric: Metric, values: ArrayLike) -> Metric:
@@ -290,18 +319,28 @@ def _with_samples(metric: Metric, values: ArrayLike) -> Metric:
 
 def _metric(name: str, value: float, error: float | None, n: int, where: str | None, *notes: str) -> Metric:
     title, reading, source = DESCRIPTIONS[name]
-    note = "; ".join(note for note in (*notes, "" if np.isfinite(value) else "not measured") if note)
-    return Metric(name, title, _finite(value), _finite(error), n, where, reading, source, note)
+    note = "; ".join(note for note in (*notes, "not measured" if np.isnan(value) else "") if note)
+    return Metric(name, title, _known(value), _known(error), n, where, reading, source, note)
 
 
 def _mean(values: ArrayLike) -> tuple[float, float | None, int]:
-    """Mean of the finite values, its standard error (None below two values), their number."""
+    """Mean of the known values, its standard error (None below two values), their number.
+
+    Infinite where some are, without an error; NaN where these are of both signs.
+    """
     known = np.asarray(values, dtype=np.float64)
-    known = known[np.isfinite(known)]
+    known = known[~np.isnan(known)]
     if not known.size:
         return float("nan"), None, 0
+    infinite = known[np.isinf(known)]
+    if infinite.size:
+        return float(infinite[0]) if len(set(infinite)) == 1 else float("nan"), None, known.size
     error = float(known.std(ddof=1) / known.size**0.5) if known.size > 1 else None
     return float(known.mean()), error, known.size
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def _row_means(values: np.ndarray) -> list[float]:
@@ -312,10 +351,6 @@ def _row_medians(values: np.ndarray) -> list[float]:
     """Median of what is known in each row; an infinite gap counts as the largest."""
     rows = [row[~np.isnan(row)] for row in values]
     return [float(np.median(row)) if row.size else float("nan") for row in rows]
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None
 
 
 def _convergence_note(ds: xr.Dataset) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from resdyn.data.preprocessing import Preprocessing
 from resdyn.errors import InputError, require
-from resdyn.models.weights import check_complete, does_not_fit, listed, read_tensors
+from resdyn.models.weights import check_complete, check_kinds, does_not_fit, listed, read_tensors
 
 _IMAGE_SIZE, _TOKENS, _SAMPLES = 224, 16, 16000
 
@@ -49,6 +49,7 @@ def load(name: str, weights: Path | None) -> tuple[TensorOutput, Preprocessing, 
         except Exception as error:
             raise _cannot_load(name, error) from error
         _check_complete(weights or name, info)
+        check_kinds(model.state_dict(), tensors if tensors is not None else _whole_numbers(name), weights or name)
         return TensorOutput(model), *_inputs(transformers, name, config, model)
 
 
@@ -96,6 +97,14 @@ def _check_complete(origin: str | Path, info: dict[str, Any]) -> None:
     if wrong:
         raise does_not_fit(origin, listed(wrong))
     check_complete(origin, sorted(info["missing_keys"]), [])
+
+
+def _whole_numbers(name: str) -> dict[str, Tensor]:
+    """What the weights beside a configuration hold that is not real; the hub's quantised ones name their method."""
+    found: dict[str, Tensor] = {}
+    for path in sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else ():
+        found |= {key: tensor for key, tensor in read_tensors(path).items() if not tensor.is_floating_point()}
+    return found
 
 
 @contextmanager

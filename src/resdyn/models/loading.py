@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from resdyn import checks
 from resdyn.data.preprocessing import Preprocessing
 from resdyn.errors import InputError
 from resdyn.models import huggingface, origins
@@ -60,8 +61,8 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
     Errors: InputError for an unknown model or option, for weights that do not fit, are damaged or not finite,
     and for a model that does not accept its own example input.
     """
-    parsed = parse_spec(spec)
-    path = None if weights is None else Path(weights)
+    parsed = parse_spec(checks.text("model", spec))
+    path = None if weights is None else checks.path("weights", weights)
     origin = _ORIGINS[parsed.scheme](parsed, path)
     model = plain_model(origin.model).eval()
     if path is not None and not origin.filled:

@@ -57,6 +57,10 @@ def from_file(spec: ModelSpec, weights: Path | None) -> Origin:
     _check_options(factory, spec)
     try:
         made = _seeded(factory, spec)
+    except SystemExit as error:
+        raise InputError(
+            f"{spec.name}() in '{spec.path}' ended the process (sys.exit({error.code!r})); expected a torch.nn.Module"
+        ) from error
     except Exception as error:
         raise InputError(
             f"{spec.name}() in '{spec.path}' raised {type(error).__name__}: {error}; expected a torch.nn.Module: "
@@ -158,7 +162,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"'{path}' could not be imported: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(path.resolve().parent))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,17 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     `num_batches_tracked`.
 
     Errors: InputError for a missing, truncated or corrupt file, for a pickle (which is not opened), for
-    missing and unexpected tensors, wrong shapes, NaN and infinity, each naming the tensors.
+    missing and unexpected tensors, wrong shapes, whole or complex numbers where the model has real ones, NaN and
+    infinity, each naming the tensors.
     """
     tensors = read_tensors(Path(path))
-    _check_names(model.state_dict(), tensors, path)
-    _check_shapes(model.state_dict(), tensors, path)
+    expected = model.state_dict()
+    _check_names(expected, tensors, path)
+    _check_shapes(expected, tensors, path)
+    check_kinds(expected, tensors, path)
     check_finite(tensors.items(), str(path))
+    cast = {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
+    check_finite(cast.items(), f"{path} in the model's precision")
     model.load_state_dict(tensors, strict=False)
 
 
@@ -135,6 +140,32 @@ def _check_shapes(expected: dict[str, Tensor], found: dict[str, Tensor], path: s
     ]
     if wrong:
         raise does_not_fit(path, listed(wrong))
+
+
+def check_kinds(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse tensors whose numbers would not mean the same in the model's dtype.
+
+    Whole numbers in place of real ones are quantised, or something else, and a complex number has a part that would be
+    lost. Real numbers may have any precision, and whole ones and truth values any width that holds them.
+    """
+    wrong = [
+        f"{name} is {found[name].dtype}, expected {tensor.dtype}"
+        for name, tensor in expected.items()
+        if name in found and not _means_the_same(found[name], tensor.dtype)
+    ]
+    if wrong:
+        raise InputError(
+            f"'{path}' does not fit the model: {listed(wrong)}. Give weights in floating point: of a quantised "
+            "checkpoint the one that it was made from, or what its own library decodes"
+        )
+
+
+def _means_the_same(tensor: Tensor, dtype: torch.dtype) -> bool:
+    if tensor.dtype == dtype or (tensor.is_floating_point() and dtype.is_floating_point):
+        return True
+    if dtype.is_floating_point or dtype.is_complex or tensor.is_complex():
+        return bool(dtype.is_complex and tensor.is_complex())
+    return torch.equal(tensor.to(dtype).to(tensor.dtype), tensor)
 
 
 def does_not_fit(origin: str | Path, reason: str) -> InputError:

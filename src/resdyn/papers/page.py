@@ -11,6 +11,7 @@ import jinja2
 
 from resdyn._version import __version__
 from resdyn.errors import InputError
+from resdyn.files import whole_file
 from resdyn.papers.claims import quantity, shown
 from resdyn.papers.comparison import ComparedClaim, ComparedExperiment, verdict_counts
 from resdyn.papers.paper import Paper
@@ -23,7 +24,8 @@ def write_page(paper: Paper, compared: Sequence[ComparedExperiment], path: str |
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(paper, compared), encoding="utf-8", newline="\n")
+        with whole_file(path) as partial:
+            partial.write_text(render(paper, compared), encoding="utf-8", newline="\n")
     except OSError as error:
         raise InputError(f"cannot write {error.filename or path}: {error.strerror}; choose another path") from error
     return path

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from resdyn._version import __version__
 from resdyn.errors import InputError
+from resdyn.files import whole_file
 
 DIGITS = 5  # significant digits of numbers in a result file that are not whole
 
@@ -76,9 +77,8 @@ def save_result(result: Result) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def load_results(folders: Iterable[Path], paper: str) -> list[Result]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resdyn import checks
 from resdyn.errors import InputError
 from resdyn.probes.sample import Layout, Sample, float_dtype, to_numpy
 
@@ -36,8 +37,7 @@ class Coupling:
     per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.k is not None and (not isinstance(self.k, int) or self.k < 1):
-            raise InputError(f"coupling: got k={self.k!r}, expected a whole number of at least 1, or None")
+        checks.replace_checked(self, k=checks.optional_whole("k", self.k, 1, of=self.name))
         if self.nonsquare != "skip":
             raise InputError(f"coupling: got nonsquare={self.nonsquare!r}, expected 'skip', the only policy")
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdyn.errors import InputError
+from resdyn import checks
 from resdyn.linalg.norm import frobenius_norm, norm_of_squares, random_signs, unit_columns
 from resdyn.nets.unit_skip import identity_kernel
 from resdyn.probes.sample import Layout, Sample, block_seed, float_dtype
@@ -20,6 +20,8 @@ LAYER = ("layer_input_norm", "layer_output_norm", "layer_weight_norm")
 SKIP = ("skip_output_norm", "skip_weight_norm", "state_norm", "output_product_norm", "output_jacobian_norm",
         "output_jacobian_error")  # fmt: skip
 SPAN = ("span_product_norm", "span_jacobian_norm", "span_jacobian_error")
+
+MOST_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class Cushion:
     per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for key, least in (("draws", 2), ("exact_limit", 0)):
-            value = getattr(self, key)
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"cushion: got {key}={value!r}, expected a whole number of at least {least}")
+        checks.replace_checked(
+            self,
+            draws=checks.whole("draws", self.draws, 2, MOST_DRAWS, of=self.name),
+            exact_limit=checks.whole("exact_limit", self.exact_limit, of=self.name),
+        )
 
     def layout(self, stream: Any, n_classes: int) -> Layout:
         blocks, parts = len(stream), max(1, max(len(branch_layers(block)) for block in stream))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from resdyn import checks
 from resdyn.arguments import Arguments
 from resdyn.errors import InputError
 from resdyn.probes.sample import Layout, padded, state_sizes, to_numpy
@@ -45,8 +46,13 @@ class Features:
     per_sample: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise InputError(f"features: got batch_size={self.batch_size!r}, expected a whole number of at least 1")
+        checks.replace_checked(
+            self,
+            batch_size=checks.whole("batch_size", self.batch_size, 1, of=self.name),
+            memory_limit_gb=checks.number(
+                "memory_limit_gb", self.memory_limit_gb, "a positive number", 0, of=self.name
+            ),
+        )
 
     def layout(self, stream: Any, n_classes: int) -> Layout:
         sizes, c = state_sizes(stream), n_classes

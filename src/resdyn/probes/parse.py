@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from resdyn import checks
 from resdyn.errors import InputError
 from resdyn.probes.coupling import Coupling
 from resdyn.probes.cushion import Cushion
@@ -69,6 +70,8 @@ def _resolve_coupling(coupling: Probe, singular: Probe) -> Coupling:
 
 
 def _each(probes: Sequence[str | Probe]) -> tuple[Probe, ...]:
+    if not isinstance(probes, list | tuple):
+        raise checks.wrong("probes", probes, "names of probes, or a list of names and of probes")
     given: list[Probe] = []
     for probe in probes:
         if isinstance(probe, str):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdyn.errors import InputError
+from resdyn import checks
 from resdyn.linalg._norms import norm
 from resdyn.probes.sample import Layout, Sample, block_seed, to_numpy
 from resdyn.probes.trajectory import logits_of
@@ -20,6 +20,7 @@ Logits = Callable[[Tensor], Tensor]
 SCAN = 32  # amplitudes looked at before a crossing is bracketed, in a geometric row
 DEPTH = 2.0**-12  # the least of them, of the largest
 BATCH = 256
+MOST_DIRECTIONS = 100_000
 NAMES = ("amplitude", "bracket", "converged")
 
 
@@ -54,12 +55,13 @@ class Robustness:
     per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("directions", "rivals"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"robustness: got {name}={value!r}, expected a whole number of at least 1")
-        if not self.reach > 0 or not 0 < self.tol < 1:
-            raise InputError(f"robustness: got reach={self.reach}, tol={self.tol}, expected reach > 0 and 0 < tol < 1")
+        checks.replace_checked(
+            self,
+            directions=checks.whole("directions", self.directions, 1, MOST_DIRECTIONS, of=self.name),
+            rivals=checks.whole("rivals", self.rivals, 1, of=self.name),
+            reach=checks.number("reach", self.reach, "a positive number", 0, of=self.name),
+            tol=checks.number("tol", self.tol, "a number between 0 and 1", 0, 1, of=self.name),
+        )
 
     def layout(self, stream: Any, n_classes: int) -> Layout:
         layout: Layout = {"noise_amplitudes": (("direction",), (self.directions,), "float64")}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from resdyn import checks
 from resdyn.errors import InputError
 from resdyn.linalg import LinearOperator, SVDResult, svd
 from resdyn.probes.sample import Layout, Sample, float_dtype, padded, state_sizes, to_numpy
@@ -43,12 +44,13 @@ class Singular:
     per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.k is not None and (not isinstance(self.k, int) or self.k < 1):
-            raise InputError(f"singular: got k={self.k!r}, expected a whole number of at least 1, or None")
-        if self.method not in ("lanczos", "randomized", "dense"):
-            raise InputError(f"singular: got method={self.method!r}, expected 'lanczos', 'randomized' or 'dense'")
-        if not isinstance(self.tol, float | int) or not self.tol > 0:
-            raise InputError(f"singular: got tol={self.tol!r}, expected a positive number")
+        checks.replace_checked(
+            self,
+            k=checks.optional_whole("k", self.k, 1, of=self.name),
+            method=checks.one_of("method", self.method, get_args(Method), of=self.name),
+            tol=checks.number("tol", self.tol, "a positive number", 0, of=self.name),
+            vectors=checks.flag("vectors", self.vectors, of=self.name),
+        )
 
         if not isinstance(self.delta, float | int) or not 0 < self.delta < math.inf:
             raise InputError(f"singular: got delta={self.delta!r}, expected a positive number")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import torch
 
+from resdyn import checks
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg import (
     EigenResult,
@@ -84,11 +85,11 @@ class Spectrum:
                 f"spectrum: got kind={self.kind!r}, nonsquare={self.nonsquare!r}, expected a kind of "
                 f"{', '.join(KINDS)} and nonsquare undefined or projection"
             )
-        if not isinstance(self.dense_limit, int) or self.dense_limit < 0 or not isinstance(self.slices, bool):
-            raise InputError(
-                f"spectrum: got dense_limit={self.dense_limit!r}, slices={self.slices!r}, expected a whole number of "
-                "at least 0, and true or false"
-            )
+        checks.replace_checked(
+            self,
+            slices=checks.flag("slices", self.slices, of=self.name),
+            dense_limit=checks.whole("dense_limit", self.dense_limit, of=self.name),
+        )
 
     def layout(self, stream: Any, n_classes: int) -> Layout:
         blocks = (len(stream),)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from resdyn import checks
 from resdyn.data.images import ImageData
 from resdyn.errors import InputError
+from resdyn.metrics.share import share_interval
 from resdyn.models import LoadedModel
 from resdyn.pruning.ranking import BlockEffect, Rung, compare_answers, logits, rank_blocks, remove_greedily
 from resdyn.pruning.surgery import droppable_blocks, without
@@ -17,11 +19,16 @@ from resdyn.stream import find_stream
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of right answers among `images`, with its binomial standard error sqrt(p (1 - p) / n)."""
+    """Share of right answers among `images`, with its binomial standard error sqrt(p (1 - p) / n).
+
+    `low` and `high`: 95 % interval (Wilson's), which says something where all or none are right and the error is 0.
+    """
 
     value: float
     error: float
     images: int
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,11 @@ def prune(
     Errors: InputError where there are too few images, labels that the model has no output for, or outputs that are no
     table of logits; those of `find_stream`.
     """
-    if not 0 <= tolerance <= 1 or not 1 < choose_by < len(data) - 1:
+    tolerance = checks.number("tolerance", tolerance, "a fraction in [0, 1]", least=0, most=1)
+    choose_by, seed = checks.whole("choose_by", choose_by, 2), checks.seed(seed)
+    if not 1 < choose_by < len(data) - 1:
         raise InputError(
-            f"got tolerance={tolerance} and {choose_by} of {len(data)} images to choose by, expected a fraction in "
-            "[0, 1], and at least two images on either side"
+            f"got choose_by={choose_by} of {len(data)} images, expected at least two images on either side"
         )
     if loaded.num_classes != len(data.class_names):
         raise InputError(f"the model tells {loaded.num_classes} classes apart, {data.name} has {len(data.class_names)}")
@@ -82,6 +90,6 @@ def prune(
 
 
 def binomial(right: int, images: int) -> Accuracy:
-    """The share, and the standard error of a binomial one."""
+    """The share, with the standard error and the interval of a binomial one."""
     share = right / images
-    return Accuracy(share, math.sqrt(share * (1 - share) / images), images)
+    return Accuracy(share, math.sqrt(share * (1 - share) / images), images, *share_interval(right, images))

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from ..errors import InputError
-from ..metrics.summary import Metric, summarize
+from ..metrics.summary import Metric, as_row, summarize
 from .figures.profile import MEAN_HOVER, whole_ticks
 from .overlays import OVERLAYS, Overlay, Values
 from .theme import MARKERS, PALETTE, SYMBOLS, figure, plain
@@ -146,11 +146,14 @@ def pictures(runs: Sequence[Run]) -> list[tuple[Overlay, go.Figure, list[str]]]:
 def _value(metric: Metric | None) -> dict[str, Any] | None:
     if metric is None:
         return None
-    return {name: getattr(metric, name) for name in ("value", "standard_error", "n", "where", "note")}
+    row = as_row(metric)
+    return {name: row[name] for name in ("value", "standard_error", "interval", "n", "where", "note")}
 
 
 def _difference(runs: Sequence[Run], first: Metric | None, second: Metric | None) -> dict[str, Any]:
     if not first or not second or first.value is None or second.value is None or first.where != second.where:
+        return {"difference": None, "difference_error": None, "paired": False}
+    if not math.isfinite(first.value) or not math.isfinite(second.value):
         return {"difference": None, "difference_error": None, "paired": False}
     difference, paired = second.value - first.value, _paired_error(runs, first, second)
     if paired is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 from markupsafe import Markup
 
+from .. import checks
 from .. import store as stores
 from ..errors import InputError
 from ..progress import track
@@ -41,17 +42,21 @@ def write_comparison(
     Errors: InputError for fewer than two runs, one that is not finished, equal titles, a path that cannot be written;
     StoreError for a path that is no store.
     """
+    path = checks.new_file("path", path)
     return write_page(path, comparison_page(opened(runs, titles)))
 
 
 def opened(runs: Sequence[xr.Dataset | str | Path], titles: Sequence[str] | None = None) -> list[Run]:
     """The runs behind datasets or stores, with their titles."""
+    checks.instance("runs", runs, list | tuple, "a list of captured datasets or paths of stores")
     for run in runs:
         if not isinstance(run, xr.Dataset | str | Path):
             raise InputError(f"got {type(run).__name__}, expected a captured dataset or the path of a store")
     paths = [Path(run).resolve() for run in runs if not isinstance(run, xr.Dataset)]
     if len(set(paths)) < len(paths):
         raise InputError(f"got the same store twice: {[str(path) for path in paths]}")
+    if titles is not None:
+        titles = checks.words("titles", titles)
     datasets = [run if isinstance(run, xr.Dataset) else stores.open(run) for run in runs]
     if titles is None:
         titles = distinct(paths) if len(paths) == len(datasets) else [f"run {k + 1}" for k in range(len(datasets))]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
+from ..metrics.share import share_interval
 from .numbers import percent, short, with_error
-from .sentences import SHARES, Rows, readable
+from .sentences import Rows, quantity, readable
 from .view import has, labels, mean_and_error, num_classes
 
 TILES = (
@@ -43,10 +45,10 @@ def tiles(metrics: Rows) -> list[Tile]:
 
 
 def _tile(row: dict, title: str, anchor: str) -> Tile:
-    form = percent if row["name"] in SHARES else with_error
-    value, _, error = form(row["value"], row["standard_error"]).partition(" ± ")
+    value, _, error = quantity(row).partition(" ± ")
     count = f"n = {short(row['n'])}" if row["n"] else ""
-    detail = [f"± {error}" if error else "", count, readable(row["where"])]
+    infinite = row["note"] if not math.isfinite(row["value"]) else ""
+    detail = [f"± {error}" if error else "", count, readable(row["where"]), infinite]
     return Tile(value, title, ", ".join(part for part in detail if part), anchor)
 
 
@@ -110,8 +112,9 @@ def _accuracy(ds: xr.Dataset) -> str | None:
     counted = (predicted >= 0) & (truth >= 0)
     if not counted.any():
         return None
-    share, n = float((predicted == truth)[counted].mean()), int(counted.sum())
-    return f"{percent(share, np.sqrt(share * (1 - share) / n))} (n = {n})"
+    right, n = int((predicted == truth)[counted].sum()), int(counted.sum())
+    share = right / n
+    return f"{percent(share, np.sqrt(share * (1 - share) / n), share_interval(right, n))} (n = {n})"
 
 
 def _loss(ds: xr.Dataset) -> str | None:

@@ -15,9 +15,9 @@ def with_error(value: float, error: float | None = None) -> str:
     >>> with_error(12345.678)
     '12346'
     """
-    if value is None or not math.isfinite(value):
-        return "not defined" if value is None or math.isnan(value) else ("∞" if value > 0 else "−∞")
-    if error is None or not math.isfinite(error):
+    if value is None:
+        return "not defined"
+    if error is None or not math.isfinite(error) or not math.isfinite(value):
         return short(value)
     if error == 0:
         return f"{short(value)} ± 0"
@@ -29,6 +29,8 @@ def with_error(value: float, error: float | None = None) -> str:
 
 def short(value: float) -> str:
     """Four significant digits, whole numbers as such."""
+    if not math.isfinite(value):
+        return "not defined" if math.isnan(value) else ("∞" if value > 0 else "−∞")
     if value == int(value) and abs(value) < 1e7:
         return f"{int(value)}".replace("-", "−")
     if 1e4 <= abs(value) < 1e7:
@@ -36,10 +38,12 @@ def short(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
-def percent(value: float, error: float | None = None) -> str:
-    """'98.0 % ± 0.8 %' for a share of one; no error at 0 and 1, where the binomial one says nothing."""
+def percent(value: float, error: float | None = None, interval: tuple[float, float] | None = None) -> str:
+    """'98.0 % ± 0.8 %' for a share of one; at 0 and 1, where the binomial error says nothing, its interval."""
     text = f"{100 * value:.1f} %"
-    return f"{text} ± {100 * error:.1f} %" if error and math.isfinite(error) else text
+    if error and math.isfinite(error):
+        return f"{text} ± {100 * error:.1f} %"
+    return text if interval is None else f"{text} (95 %: {100 * interval[0]:.2g} to {100 * interval[1]:.2g} %)"
 
 
 def find(metrics: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import html
 import json
-import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -16,8 +15,10 @@ import plotly.graph_objects as go
 import xarray as xr
 from markupsafe import Markup
 
+from .. import checks
 from .._version import __version__
 from ..errors import InputError
+from ..files import whole_file
 from ..metrics.summary import metrics_table
 from .header import facts, lead, tiles
 from .metrics_view import metrics_view
@@ -44,6 +45,8 @@ def write_report(
     if not isinstance(ds, xr.Dataset):
         got = type(ds).__name__
         raise InputError(f"got {got}, expected an xarray.Dataset: pass what resdyn.open(store) returns")
+    path, title = checks.new_file("path", path), None if title is None else checks.text("title", title)
+    figures_dir = None if figures_dir is None else checks.path("figures_dir", figures_dir)
     path = write_page(path, render_page(ds, title))
     if figures_dir is not None:
         with _writing(figures_dir):
@@ -53,7 +56,7 @@ def write_report(
 
 def write_page(path: str | Path, page: str) -> Path:
     """Write a page as a whole or not at all."""
-    path = Path(path)
+    path = checks.new_file("path", path)
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(path, page)
@@ -70,13 +73,9 @@ def _writing(path: str | Path) -> Iterator[None]:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Under another name first: whoever opens the page finds the old one or the new one, never a half."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    """Whoever opens the page finds the old one or the new one, never a half."""
+    with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def render_page(ds: xr.Dataset, title: str | None = None) -> str:

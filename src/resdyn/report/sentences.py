@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import xarray as xr
@@ -101,10 +102,16 @@ def number(row: dict[str, Any]) -> str:
     """'0.953 ± 0.012 (n = 12)', or 'not measured'."""
     if row["value"] is None:
         return "not measured"
-    form = percent if row["name"] in SHARES else with_error
-    text = form(row["value"], row["standard_error"])
-    text = f"{text} (n = {short(row['n'])})" if row["n"] else text
-    return f"{text}, {row['note']}" if row["name"] in EXPLAINED and row["note"] else text
+    text = f"{quantity(row)} (n = {short(row['n'])})" if row["n"] else quantity(row)
+    explained = row["name"] in EXPLAINED or not math.isfinite(row["value"])
+    return f"{text}, {row['note']}" if explained and row["note"] else text
+
+
+def quantity(row: dict[str, Any]) -> str:
+    """The value with what is known of its error; shares in per cent."""
+    if row["name"] in SHARES:
+        return percent(row["value"], row["standard_error"], row.get("interval"))
+    return with_error(row["value"], row["standard_error"])
 
 
 def readable(place: str | None) -> str:

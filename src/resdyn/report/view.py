@@ -80,12 +80,15 @@ def coupled_groups(ds: xr.Dataset) -> list[Array]:
 
 
 def mean_and_error(values: Array) -> tuple[Array, Array, Array]:
-    """Mean, its standard error (NaN for fewer than two) and count over the first axis, NaN left out."""
-    known = np.isfinite(values)
+    """Mean, its standard error (NaN for fewer than two) and count over the first axis, NaN left out.
+
+    The mean of infinite values is infinite, without an error: a picture has a gap there.
+    """
+    known = ~np.isnan(values)
     n = known.sum(axis=0)
     filled = np.where(known, values, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = filled.sum(axis=0) / n
         variance = (np.where(known, values - mean, 0.0) ** 2).sum(axis=0) / (n - 1)
         error = np.sqrt(variance / n)
-    return np.where(n > 0, mean, np.nan), np.where(n > 1, error, np.nan), n
+    return np.where(n > 0, mean, np.nan), np.where((n > 1) & np.isfinite(mean), error, np.nan), n

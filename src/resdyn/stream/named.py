@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from resdyn.errors import InputError
 from resdyn.progress import stage
+from resdyn.serial import serially
 from resdyn.stream.cut import reach
 from resdyn.stream.discovery import Join, is_gate, joins_between, stream_sources
 from resdyn.stream.graph import DataGraph, export_graph, tensor_of
@@ -23,6 +24,7 @@ from resdyn.stream.verify import verified
 Skip = Literal["auto", "none"]
 
 
+@serially
 def stream_from_blocks(
     model: nn.Module, paths: Sequence[str], *example_args: Any, skip: Skip = "auto", **example_kwargs: Any
 ) -> ResidualStream:

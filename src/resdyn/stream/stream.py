@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from resdyn.errors import InputError
 from resdyn.progress import stage
+from resdyn.serial import serially
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import Join, find_joins
@@ -222,6 +223,7 @@ class ResidualStream:
         return state[block.index], state.inputs
 
 
+@serially
 def find_stream(
     model: nn.Module, *example_args: Any, granularity: Granularity = "join", **example_kwargs: Any
 ) -> ResidualStream:

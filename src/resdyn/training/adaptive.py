@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from resdyn import checks
 from resdyn.data.images import ImageData
-from resdyn.errors import InputError
 from resdyn.training.callbacks import CallbackState, EpochEnd
 from resdyn.training.depth import block_lists, check_lists, depths, evaluating, remove_last, residual_gaps, shrink
 
@@ -41,17 +41,11 @@ class AdaptiveDepth:
         blocks: Sequence[str] | None = None,
         samples: int = 256,
     ) -> None:
-        if not threshold > 0 or patience < 1 or samples < 1 or not 0 <= min_improvement < 1:
-            raise InputError(
-                f"got threshold={threshold}, patience={patience}, min_improvement={min_improvement}, "
-                f"samples={samples}, expected a positive threshold, at least 1 for patience and samples, and an "
-                "improvement in [0, 1)"
-            )
-        self.threshold = threshold
-        self.patience = patience
-        self.min_improvement = min_improvement
-        self.blocks = None if blocks is None else tuple(blocks)
-        self.samples = samples
+        self.threshold = checks.number("threshold", threshold, "a positive number", 0)
+        self.patience = checks.whole("patience", patience, 1)
+        self.min_improvement = checks.number("min_improvement", min_improvement, "a number in [0, 1)", least=0, below=1)
+        self.blocks = None if blocks is None else checks.words("blocks", blocks)
+        self.samples = checks.whole("samples", samples, 1)
         self._inputs: tuple[Any, ...] = ()
 
     def init(self, model: nn.Module, data: ImageData, *, state: CallbackState | None = None) -> CallbackState:

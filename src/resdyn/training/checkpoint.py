@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resdyn.errors import InputError
+from resdyn.files import whole_file
 
 _FORMAT = "resdyn training checkpoint 2"
 
@@ -35,12 +35,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file under another name, flush it to disk and rename it: a kill leaves the old or the new."""
     header = {"settings": checkpoint.settings, "progress": checkpoint.progress}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
     tensors = {name: t.detach().cpu().clone().contiguous() for name, t in checkpoint.tensors.items()}
-    save_file(tensors, partial, metadata={"format": _FORMAT, "json": json.dumps(header)})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata={"format": _FORMAT, "json": json.dumps(header)})
 
 
 def load_checkpoint(path: Path, settings: dict[str, Any]) -> Checkpoint:

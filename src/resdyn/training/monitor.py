@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from resdyn import checks
 from resdyn.errors import InputError
-from resdyn.metrics.summary import Metric
+from resdyn.metrics.summary import DESCRIPTIONS, Metric
 from resdyn.probes import Probe, resolve_probes
 from resdyn.selection import Data
+from resdyn.stream import KINDS
+from resdyn.stream.granularity import check_granularity
+from resdyn.stream.position import plain_position
 from resdyn.training.account import Account
 from resdyn.training.questions import Questions, fixed_batch, names
 from resdyn.training.undisturbed import settle, undisturbed, unwrapped
@@ -81,17 +85,21 @@ class Monitor:
         clock: Callable[[], float] = time.monotonic,
         **options: Any,
     ) -> None:
-        if every < 1 or samples < 1 or unit not in ("epoch", "step") or not (budget is None or budget > 0):
-            raise InputError(
-                f"got every={every}, samples={samples}, unit={unit!r}, budget={budget}, expected at least 1, at least "
-                "1, 'epoch' or 'step', and a share of the training time such as 0.05 or None"
-            )
+        if budget is not None:
+            budget = checks.number("budget", budget, "a share of the training time such as 0.05, or None", 0)
         if unknown := sorted(set(options) - set(OPTIONS)):
             raise InputError(f"got {unknown[0]}={options[unknown[0]]!r}, but a monitor takes {', '.join(OPTIONS)}")
-        self.every, self.samples, self.seed, self.unit = every, samples, seed, unit
+        self.every, self.samples = checks.whole("every", every, 1), checks.whole("samples", samples, 1)
+        self.seed, self.unit = checks.seed(seed), checks.one_of("unit", unit, ("epoch", "step"))
         self.probes = None if probes is None else resolve_probes(probes)
-        self.metrics = tuple(metrics)
+        self.metrics = checks.words("metrics", metrics)
+        for name in self.metrics:
+            checks.one_of("a metric", name, tuple(DESCRIPTIONS))
         self.budget, self.log, self.clock, self.options = budget, log, clock, options
+        check_options(options)
+        for name, call in (("log", log), ("clock", clock)):
+            if call is not None and not callable(call):
+                raise checks.wrong(name, call, "a function")
         self._questions: Questions | None = None
         self._since = 0.0
 
@@ -208,6 +216,17 @@ class Monitor:
             warnings.warn(said, RuntimeWarning, stacklevel=4)
         if self.log is not None:
             self.log(self.values(row), at)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """What `capture` would refuse at the first row, said when the monitor is made."""
+    if "kind" in options:
+        checks.one_of("kind", options["kind"], KINDS)
+    if options.get("position") is not None:
+        plain_position(options["position"])
+    check_granularity(options.get("granularity", "join"))
+    for name in ("feature_samples", "chunk_size"):
+        checks.optional_whole(name, options.get(name), 1)
 
 
 def _value(found: Sequence[Metric], name: str) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from resdyn import checks
 from resdyn.errors import InputError
 
 SCHEDULES = ("cosine", "constant", "step")
@@ -41,15 +42,17 @@ class Recipe:
     matmul_precision: str = "highest"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2:
-            raise InputError(f"got epochs={self.epochs}, batch_size={self.batch_size}, expected at least 1 and 2")
-        if not self.lr > 0 or not self.weight_decay >= 0 or not 0 <= self.momentum < 1:
-            raise InputError(
-                f"got lr={self.lr}, weight_decay={self.weight_decay}, momentum={self.momentum}, "
-                "expected lr > 0, weight_decay >= 0 and 0 <= momentum < 1"
-            )
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"got schedule '{self.schedule}', expected one of {', '.join(SCHEDULES)}")
+        checks.replace_checked(
+            self,
+            epochs=checks.whole("epochs", self.epochs, 1),
+            batch_size=checks.whole("batch_size", self.batch_size, 2),
+            augment=checks.flag("augment", self.augment),
+            seed=checks.seed(self.seed),
+            lr=checks.number("lr", self.lr, "a positive number", 0),
+            weight_decay=checks.number("weight_decay", self.weight_decay, "a number of at least 0", least=0),
+            momentum=checks.number("momentum", self.momentum, "a number in [0, 1)", least=0, below=1),
+            schedule=checks.one_of("schedule", self.schedule, SCHEDULES),
+        )
         if self.optimizer not in OPTIMIZERS or (self.optimizer == "adam" and self.momentum):
             raise InputError(
                 f"got optimizer '{self.optimizer}' with momentum={self.momentum}, expected one of "

@@ -126,4 +126,4 @@ def _line(scaling: Scaling, fit: InverseScalingFit) -> go.Scatter:
 
 
 def _fit_text(fit: InverseScalingFit) -> str:
-    return f"slope {fit.slope:.3g}, R² = {fit.r_squared:.3f}".replace("-", "−")
+    return f"slope {fit.slope:.3g}, adjusted R² = {fit.r_squared_adjusted:.3f}".replace("-", "−")
