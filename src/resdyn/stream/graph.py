@@ -24,6 +24,9 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from resdyn.errors import ComputationError
 from resdyn.stream.rewriting import detach_from_patterns, rewrite
+from resdyn.stream.stop_gradients import drop_idle_stops, stop_gradients_kept, write_out_stops
+
+LEAF = "leaf Variable that requires grad"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         for spec in program.graph_signature.output_specs
         if spec.kind is OutputKind.USER_OUTPUT and getattr(spec.arg, "name", None) in by_name
     )
+    drop_idle_stops(module.graph, inputs)
     detach_from_patterns(module.graph)
     rewrite(module.graph, {*parameters, *constants})
     example = tuple(torch.utils._pytree.tree_leaves((args, kwargs)))
@@ -86,15 +90,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
-        # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What
-        # export prints of a graph that it gave up is of no use without the rest of its output.
-        with (
-            unchanged(model), tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
-            torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
-        ):  # fmt: skip
-            program = torch.export.export(model, args, kwargs, strict=False)
-            functional: torch.export.ExportedProgram = program.run_decompositions({})
-            return functional
+        return _traced(model, args, kwargs)
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ComputationError(
@@ -102,6 +98,41 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             f"({type(error).__name__}: {reason}). Check "
             "that the model runs on the example input; control flow that depends on values cannot be followed"
         ) from error
+
+
+def _traced(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    """Gradients are recorded, as they are where a derivative is taken, so that what does not record them is seen.
+
+    Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What export
+    prints of a graph that it gave up is of no use without the rest of its output.
+    """
+    with (
+        unchanged(model), tensors_only(model), stop_gradients_kept(model), quiet(), torch.enable_grad(), sdpa_math(),
+        torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
+    ):  # fmt: skip
+        try:
+            program = torch.export.export(model, args, kwargs, strict=False)
+        except RuntimeError as error:
+            if LEAF not in str(error):
+                raise
+            with frozen(model):
+                program = torch.export.export(model, args, kwargs, strict=False)
+        write_out_stops(program.graph_module.graph)
+        functional: torch.export.ExportedProgram = program.run_decompositions({})
+    return functional
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient: a model may write into its weights only then (`LEAF` is torch's complaint)."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def _place(model: nn.Module, error: Exception) -> str:

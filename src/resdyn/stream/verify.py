@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from resdyn.errors import ComputationError
-from resdyn.progress import track
+from resdyn.progress import stage, track
 from resdyn.stream.block import Kind, ResidualBlock
+from resdyn.stream.comparison import compared_with_autograd
 from resdyn.stream.cut import reach
 from resdyn.stream.graph import sdpa_math, tensors_of, unchanged
 from resdyn.stream.inputs import copies
@@ -46,6 +47,9 @@ def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, An
         _check_output(stream, batch.output, args, kwargs, advice)
     for block in track(stream.blocks, "verifying the blocks"):
         verify_block(block, states[block.index][0], states.outputs[block.index][0], states.inputs)
+    stream.notes += _stopped_transitions(stream)
+    with stage("comparing with autograd of the model"):
+        stream.notes += compared_with_autograd(stream, one, named, 10 * tolerance(stream._trace.precision))
     return stream
 
 
@@ -61,6 +65,28 @@ def _check_repeatable(stream: ResidualStream) -> None:
             "its states are never the same; switch that off (model.eval(), its configuration) or pass what it draws as "
             "an input"
         )
+
+
+def _stopped_transitions(stream: ResidualStream) -> tuple[str, ...]:
+    """A note on a `detach` between blocks, where each is a function of its state all the same.
+
+    Within the module of the sum it belongs to the block, whose derivative is then zero: refused.
+    """
+    notes = []
+    for block in stream.blocks:
+        out = block.join.out
+        stops = [user for user in out.users if operation(user) == "detach"]
+        if len(stops) < len(out.users) or not stops:
+            continue
+        home = node_modules(block.join.total)
+        if home and home[-1] and home == node_modules(stops[0]):
+            raise ComputationError(
+                f"block {block.index} ({block.path}) ends in a detach, or runs under torch.no_grad(), so that its "
+                "derivative is zero; take that out of it, or to where the block is called"
+            )
+        if block is not stream.blocks[-1]:
+            notes.append(f"a detach follows block {block.index}: no gradient passes from the blocks after it")
+    return tuple(notes)
 
 
 def check_current(stream: ResidualStream, *args: Any, **kwargs: Any) -> None:
@@ -163,8 +189,8 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
 
 def relative_error(value: Tensor, reference: Tensor) -> float:
     """||value - reference|| / ||reference||, 0 when both vanish."""
-    gap = float((value.reshape(-1) - reference.reshape(-1)).norm())
-    norm = float(reference.norm())
+    gap = float((value.detach().reshape(-1) - reference.detach().reshape(-1)).norm())
+    norm = float(reference.detach().norm())
     return gap / norm if norm else gap
 
 
