@@ -17,10 +17,21 @@ from torch import fx
 
 from resdyn.stream.cut import between, reach
 from resdyn.stream.graph import DataGraph, is_floating, tensor_of
-from resdyn.stream.operations import WEIGHTED, is_flow, is_linear, is_neutral, is_pointwise, moves_nothing, operation
+from resdyn.stream.operations import (
+    WEIGHTED,
+    is_elementwise,
+    is_flow,
+    is_linear,
+    is_neutral,
+    is_pointwise,
+    moves_nothing,
+    node_modules,
+    operation,
+)
 from resdyn.stream.rewriting import aten
 
 ROOT = "input"
+Operations = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,9 +101,15 @@ def joins_between(graph: DataGraph, sources: list[fx.Node], target: fx.Node) -> 
     """The residual blocks on the way from `sources` to `target`."""
     chain, flow = dominator_chain(sources, target)
     sums = [s for a, b in pairwise(chain) if (s := residual_sum(graph, a, b, flow)) is not None]
-    if not sums:
-        return []
-    return attach_gates(graph, sums, chain)
+    blocks = [s for s in sums if not _is_activation(graph, s)] or sums
+    return attach_gates(graph, blocks, chain) if blocks else []
+
+
+def _is_activation(graph: DataGraph, block: Sum) -> bool:
+    """Whether a sum is part of an activation such as x - tanh(x): elementwise, and without weights."""
+    cut = between(graph, [block.fork], [block.total])
+    weights = any(n in graph.parameters for node in cut for n in node.all_input_nodes)
+    return not weights and all(is_elementwise(node) for node in cut)
 
 
 def dominator_chain(sources: list[fx.Node], target: fx.Node) -> tuple[list[fx.Node], set[fx.Node]]:
@@ -230,38 +247,59 @@ def _insert(graph: DataGraph, target: object, args: tuple[object, ...], like: fx
 
 
 def attach_gates(graph: DataGraph, sums: list[Sum], chain: list[fx.Node]) -> list[Join]:
-    """Give every block the gate behind its sum, and leave to transitions what is no gate."""
+    """Give every block the gate after its sum, and leave to transitions what is no gate."""
     ends = [s.fork for s in sums[1:]] + [chain[-1]]
-    projected = [s.skip_kind == "projection" for s in sums[1:]] + [True]
-    reference = gate_reference(graph, sums, ends, projected, chain)
+    unsure = [s.skip_kind == "projection" for s in sums[1:]] + [True]
+    whole = [is_gate(graph, block.total, end) for block, end in zip(sums, ends, strict=True)]
+    shown = [
+        (made_of(graph, block), signature(graph, block.total, end))
+        for block, end, gated, open_ended in zip(sums, ends, whole, unsure, strict=True)
+        if gated and not open_ended
+    ]
     joins = []
-    for index, (block, end, unsure) in enumerate(zip(sums, ends, projected, strict=True)):
-        last = index == len(sums) - 1
-        whole = is_gate(graph, block.total, end)
-        out = end if whole and not unsure else gate_end(graph, block.total, end, chain, reference)
-        following = None if last or out is end else end
+    for index, (block, end) in enumerate(zip(sums, ends, strict=True)):
+        out = end
+        if unsure[index] or not whole[index]:
+            expected = expected_gate(graph, block, sums[0].fork, shown, chain)
+            out = gate_end(graph, block.total, end, chain, expected)
+        following = None if index == len(sums) - 1 or out is end else end
         joins.append(Join(block.fork, block.skip, block.branch, block.total, out, block.skip_kind, following))
     return joins
 
 
-def gate_reference(
-    graph: DataGraph, sums: list[Sum], ends: list[fx.Node], projected: list[bool], chain: list[fx.Node]
-) -> set[tuple[str, ...]]:
-    """The gates to expect where the graph alone does not tell: behind the last block and before a new stage.
+def expected_gate(
+    graph: DataGraph, block: Sum, first: fx.Node, shown: list[tuple[Operations, Operations]], chain: list[fx.Node]
+) -> set[Operations]:
+    """The gates to expect where the graph alone does not tell: after the last block and before a new stage.
 
-    Blocks whose sum leads straight into the next identity block show their gate; the commonest is taken. Where
-    there is none, a stem that ends as the blocks do (with a ReLU, a layer norm) tells.
+    Blocks whose sum leads straight into the next identity block show their gate. The commonest among those with the
+    same branch is taken; where there is none of these, what follows the sum within its own module; else the commonest
+    of all; where no block shows one, a stem that ends as the blocks do (with a ReLU, a layer norm).
     """
-    shown = [
-        signature(graph, block.total, end)
-        for block, end, unsure in zip(sums, ends, projected, strict=True)
-        if not unsure and is_gate(graph, block.total, end)
-    ]
+    alike = [gate for branch, gate in shown if branch == made_of(graph, block)]
+    if alike:
+        return {Counter(alike).most_common(1)[0][0]}
+    if own := gate_within(graph, block.total, chain):
+        return {own}
     if shown:
-        return {Counter(shown).most_common(1)[0][0]}
-    fork = sums[0].fork
-    stem = chain[: chain.index(fork)]
-    return {signature(graph, node, fork) for node in stem if is_gate(graph, node, fork)}
+        return {Counter(gate for _, gate in shown).most_common(1)[0][0]}
+    return {signature(graph, node, first) for node in chain[: chain.index(first)] if is_gate(graph, node, first)}
+
+
+def made_of(graph: DataGraph, block: Sum) -> Operations:
+    """The operations of a branch, in order."""
+    return signature(graph, block.fork, block.branch)
+
+
+def gate_within(graph: DataGraph, total: fx.Node, chain: list[fx.Node]) -> Operations:
+    """The operations that follow a sum in the call of the module that it lies in, if they act as a gate."""
+    home = node_modules(total)
+    gate: Operations = ()
+    for node in chain[chain.index(total) + 1 :]:
+        if len(home) < 2 or node_modules(node)[: len(home)] != home or not is_gate(graph, total, node):
+            break
+        gate = signature(graph, total, node)
+    return gate
 
 
 def is_gate(graph: DataGraph, start: fx.Node, end: fx.Node) -> bool:
@@ -276,9 +314,9 @@ def is_gate(graph: DataGraph, start: fx.Node, end: fx.Node) -> bool:
 
 
 def gate_end(
-    graph: DataGraph, start: fx.Node, end: fx.Node, chain: list[fx.Node], reference: set[tuple[str, ...]]
+    graph: DataGraph, start: fx.Node, end: fx.Node, chain: list[fx.Node], reference: set[Operations]
 ) -> fx.Node:
-    """The farthest value behind `start` that an expected gate explains; `start` itself without one."""
+    """The farthest value after `start` that an expected gate explains; `start` itself without one."""
     best = start
     for node in chain[chain.index(start) : chain.index(end) + 1]:
         if is_gate(graph, start, node) and (node is start or signature(graph, start, node) in reference):
@@ -286,6 +324,6 @@ def gate_end(
     return best
 
 
-def signature(graph: DataGraph, start: fx.Node, end: fx.Node) -> tuple[str, ...]:
-    """The operations of a gate, in order."""
+def signature(graph: DataGraph, start: fx.Node, end: fx.Node) -> Operations:
+    """The operations between two values, in order."""
     return tuple(operation(node) for node in between(graph, [start], [end]) if not moves_nothing(node))
