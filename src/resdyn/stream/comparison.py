@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import ComputationError
 from resdyn.stream.autograd import Comparison, Step, first_line, without_backward_hooks
 from resdyn.stream.block import graph_shape
 from resdyn.stream.cut import Cut, Evaluation
-from resdyn.stream.graph import LEAF, frozen, sdpa_math, tensors_of, unchanged
+from resdyn.stream.graph import LEAF, frozen, tensors_of, unchanged
 from resdyn.stream.inputs import copies
 from resdyn.stream.linearize import plain_product
 
@@ -152,7 +153,7 @@ def _run(
 
 
 def _passed(model: torch.nn.Module, watch: Comparison, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Comparison:
-    with unchanged(model), without_backward_hooks(model), torch.enable_grad(), sdpa_math():
+    with unchanged(model), without_backward_hooks(model), torch.enable_grad(), plain_arithmetic():
         given, named = pytree.tree_map_only(Tensor, watch.look, copies((args, kwargs)))
         with watch:
             returned = model(*given, **named)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import ComputationError
 from resdyn.stream.rewriting import detach_from_patterns, rewrite
 from resdyn.stream.stop_gradients import drop_idle_stops, stop_gradients_kept, write_out_stops
@@ -107,8 +108,8 @@ def _traced(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     prints of a graph that it gave up is of no use without the rest of its output.
     """
     with (
-        unchanged(model), tensors_only(model), stop_gradients_kept(model), quiet(), torch.enable_grad(), sdpa_math(),
-        torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
+        unchanged(model), tensors_only(model), stop_gradients_kept(model), quiet(), torch.enable_grad(),
+        plain_arithmetic(), torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
     ):  # fmt: skip
         try:
             program = torch.export.export(model, args, kwargs, strict=False)
@@ -203,11 +204,6 @@ def tensors_only(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def sdpa_math() -> Any:
-    """Attention by matrix products: the fused kernels have no forward-mode derivative."""
-    return torch.nn.attention.sdpa_kernel([torch.nn.attention.SDPBackend.MATH])
 
 
 def _is_live(model: nn.Module, name: str | None) -> bool:

@@ -71,6 +71,11 @@ def check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         ) from error
 
 
+def usable(value: Tensor) -> Tensor:
+    """The same values, cut off from any gradient; those made under inference_mode are copied out of it."""
+    return value.clone() if value.is_inference() else value.detach()
+
+
 def copies(arguments: Any) -> Any:
     """The same arguments with every tensor detached and cloned: a model may write into its inputs."""
     return pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, arguments)
@@ -114,7 +119,7 @@ class Signature:
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], int]:
         """Flat inputs and the number of samples in them, or an error that says what does not fit."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
-        leaves = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        leaves = [usable(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if structure != self.structure:
             raise InputError(
                 f"the stream was found with arguments {self.structure}, got {structure}; pass the same arguments"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
 from torch import fx, nn
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.progress import stage
 from resdyn.stream.cut import reach
@@ -23,6 +25,7 @@ from resdyn.stream.verify import verified
 Skip = Literal["auto", "none"]
 
 
+@plain_arithmetic()
 def stream_from_blocks(
     model: nn.Module, paths: Sequence[str], *example_args: Any, skip: Skip = "auto", **example_kwargs: Any
 ) -> ResidualStream:
@@ -57,6 +60,7 @@ def stream_from_blocks(
     ]
     target = _reached_output(graph, joins[-1].out)
     stream = ResidualStream(graph, joins, target, signature, named=(tuple(paths), skip))
+    stream._find_again = partial(stream_from_blocks, model, paths, *args, skip=skip, **kwargs)
     return verified(stream, example_args, example_kwargs)
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import ComputationError
 from resdyn.progress import stage, track
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.comparison import compared_with_autograd
 from resdyn.stream.cut import reach
-from resdyn.stream.graph import sdpa_math, tensors_of, unchanged
+from resdyn.stream.graph import tensors_of, unchanged
 from resdyn.stream.inputs import copies
 from resdyn.stream.jacobian import block_jacobian
 from resdyn.stream.operations import is_random, node_modules, operation
@@ -35,6 +39,11 @@ def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, An
     The output is compared for the whole example batch, which shows whether samples influence each other; blocks
     are compared at the first sample.
     """
+    with taken_as_current():
+        return _verified(stream, args, kwargs)
+
+
+def _verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResidualStream:
     _check_repeatable(stream)
     one, named = stream.signature.one_sample(args, kwargs)
     states = stream.states(*one, **named)
@@ -89,17 +98,40 @@ def _stopped_transitions(stream: ResidualStream) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def check_current(stream: ResidualStream, *args: Any, **kwargs: Any) -> None:
-    """A stream holds what was a number when it was found; where such a number has changed since, so has the model."""
+_checking: ContextVar[bool] = ContextVar("resdyn_checking", default=True)
+
+
+@contextmanager
+def taken_as_current() -> Iterator[None]:
+    """Inside, streams are not compared with their models again: whoever enters has done so, and holds the model."""
+    before = _checking.set(False)
+    try:
+        yield
+    finally:
+        _checking.reset(before)
+
+
+@plain_arithmetic()
+def check_current(
+    stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor | None = None
+) -> None:
+    """A stream holds what was no tensor when it was found; where that has changed since, the model is another.
+
+    The model is run on the first sample and compared with `output`, what the graph makes of it now.
+    """
+    if not _checking.get():
+        return
     advice = "something in the model that is no tensor has changed since the stream was found: find it again"
-    _check_output(stream, stream.states(*args, **kwargs).output, args, kwargs, advice)
+    one, named = stream.signature.one_sample(args, kwargs)
+    output = stream._states(*one, **named).output if output is None else output
+    _check_output(stream, output, one, named, advice)
 
 
 def _check_output(
     stream: ResidualStream, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], advice: str
 ) -> None:
     copied, named = copies((args, kwargs))
-    with torch.no_grad(), sdpa_math(), unchanged(stream.model):
+    with torch.no_grad(), plain_arithmetic(), unchanged(stream.model):
         returned = tensors_of(stream.model(*copied, **named))
     name, limit = type(stream.model).__name__, 10 * tolerance(stream._trace.precision)
     errors = [relative_error(output, value) for value in returned if value.numel() == output.numel()]
