@@ -13,13 +13,18 @@ AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 
 @contextmanager
 def plain_arithmetic() -> Iterator[None]:
-    """Inside, a model computes in its own precision, whatever its caller has switched on.
+    """Inside, a model computes in its own precision, and attention is a product of matrices.
 
-    No autocast, no inference mode, float32 products of matrices and convolutions in float32 (neither TF32 nor
-    bfloat16), and attention by matrix products: the fused kernels have no forward-mode derivative.
+    The fused kernels of attention have no forward-mode derivative. For the rest see `full_precision`.
     """
+    with sdpa_kernel([SDPBackend.MATH]), full_precision():
+        yield
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No autocast, no inference mode, float32 products in float32 (neither TF32 nor bfloat16), whatever was set."""
     with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel([SDPBackend.MATH]))
         for device in AUTOCAST:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))

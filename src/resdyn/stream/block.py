@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from resdyn.ambient import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.stream.cut import Cut, Evaluation, between
-from resdyn.stream.discovery import Join
+from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map

@@ -134,8 +134,8 @@ class _Points:
         reason = "nothing there records a gradient" if step.stopped else f"they differ by {step.error:.1e}"
         raise ComputationError(
             f"{where} could not be verified: its derivative in the exported graph is not that of autograd in the model "
-            f"({reason}); torch.no_grad(), inference_mode, set_grad_enabled or a detach inside forward is the usual "
-            "reason: take it out, or find the stream of the part of the model that it encloses"
+            f"({reason}); torch.no_grad(), inference_mode, a detach, or a write through .data inside forward is the "
+            "usual reason: take it out, or find the stream of the part of the model that it encloses"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resdyn.ambient import plain_arithmetic
+from resdyn.ambient import full_precision, plain_arithmetic
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.graph import quiet
@@ -65,11 +65,11 @@ class JacobianOperator(LinearOperator):
         self._products: dict[Direction, Product] = {}
         self._batches = True
 
-    @plain_arithmetic()
+    @full_precision()
     def _matmat(self, X: Tensor) -> Tensor:
         return self._columns(self._product("forward"), usable(X).T.reshape(-1, *self._state.shape), self.shape[0])
 
-    @plain_arithmetic()
+    @full_precision()
     def _rmatmat(self, Y: Tensor) -> Tensor:
         return self._columns(self._product("reverse"), usable(Y).T.reshape(-1, *self._output_shape), self.shape[1])
 

@@ -14,7 +14,8 @@ from resdyn.ambient import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.progress import stage
 from resdyn.stream.cut import reach
-from resdyn.stream.discovery import Join, is_gate, joins_between, stream_sources
+from resdyn.stream.discovery import joins_between, stream_sources
+from resdyn.stream.gates import Join, is_gate
 from resdyn.stream.graph import DataGraph, export_graph, tensor_of
 from resdyn.stream.inputs import Signature, check_model, check_runs
 from resdyn.stream.operations import is_flow, node_modules

@@ -13,16 +13,17 @@ from torch.utils._pytree import tree_unflatten
 from resdyn.ambient import plain_arithmetic
 from resdyn.errors import ComputationError, InputError
 from resdyn.progress import stage
-from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
+from resdyn.stream.block import KINDS, Kind, ResidualBlock, sample_shape
 from resdyn.stream.cut import Cut, Evaluation
-from resdyn.stream.discovery import Join, find_joins
+from resdyn.stream.discovery import find_joins
+from resdyn.stream.gates import Join
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
-from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, tensor_of
+from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint
 from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.nested import hidden_blocks
-from resdyn.stream.operations import is_neutral, operation
 from resdyn.stream.position import Position, TokenStream
+from resdyn.stream.stages import block_stage, final_linear, state_stages
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_html, stream_table
 from resdyn.stream.verify import check_current, relative_error, tolerance, verified
@@ -295,33 +296,3 @@ def find_stream(
 def _outline(stream: ResidualStream) -> list[tuple[Any, ...]]:
     """What must stay for states and Jacobians to mean the same."""
     return [tuple(block[key] for key in OUTLINE) for block in stream.describe()]
-
-
-def state_stages(joins: list[Join]) -> tuple[int, ...]:
-    """Stage of each state h_0..h_L, counted up wherever the shape changes or a transition stands."""
-    stages = [0]
-    for join in joins:
-        same = sample_shape(join.fork) == sample_shape(join.out) and join.following is None
-        stages.append(stages[-1] if same else stages[-1] + 1)
-    return tuple(stages)
-
-
-def block_stage(joins: list[Join], stages: tuple[int, ...], index: int) -> int:
-    """A block belongs to the stage that it works in: of its input if it keeps the shape, else of its output."""
-    keeps = sample_shape(joins[index].fork) == sample_shape(joins[index].out)
-    return stages[index] if keeps else stages[index + 1]
-
-
-def final_linear(graph: DataGraph, target: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None] | None:
-    """(input, weight, bias) of the linear map of one feature vector per sample that ends the graph."""
-    node = target
-    while is_neutral(node) and tensor_of(node.all_input_nodes[0]) is not None:
-        node = node.all_input_nodes[0]
-    shape = graph_shape(node)
-    if operation(node) != "linear" or len(shape) != 2 or shape[0] != 1:
-        return None
-    features, weight, *rest = node.args
-    if not isinstance(weight, fx.Node) or weight not in graph.parameters or not isinstance(features, fx.Node):
-        return None
-    bias = rest[0] if rest and isinstance(rest[0], fx.Node) else None
-    return features, weight, bias
