@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from resdyn import checks
 from resdyn import store as stores
 from resdyn._version import __version__
+from resdyn.ambient import plain_arithmetic
 from resdyn.data import ImageData
 from resdyn.errors import InputError
 from resdyn.executor import check_workers, run_tasks
@@ -34,7 +35,7 @@ from resdyn.serial import one_at_a_time
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.inputs import check_model
 from resdyn.stream.position import plain_position
-from resdyn.stream.verify import check_current
+from resdyn.stream.verify import check_current, taken_as_current
 
 IN_SINGLE = ("singular", "coupling", "spectrum")
 DEFAULT_PROBES = "trajectory,singular,coupling,spectrum,features"
@@ -42,6 +43,7 @@ PROBES_WITHOUT_CLASSES = "trajectory,singular,coupling,spectrum"
 LIGHT_CHUNK = 64
 
 
+@plain_arithmetic()
 def capture(
     model: nn.Module | LoadedModel,
     data: Data,
@@ -96,11 +98,12 @@ def capture(
     with one_at_a_time:
         module = check_model(model.model if isinstance(model, LoadedModel) else model)
         inputs = _inputs(model, module, data)
-        asked = _probes(probes, data, position)
+        asked = _probes(probes, data, stream.position if position is None and stream is not None else position)
         _check_precision(module, asked)
         with shown(quiet):
             stream = _stream(module, inputs, stream, position, granularity)
-        logits = _number_of_logits(stream, inputs)
+        with taken_as_current():
+            logits = _number_of_logits(stream, inputs)
         n_classes = number_of_classes(inputs, logits)
         asked = fit_probes(asked, stream)
         plan = Plan(
@@ -178,7 +181,7 @@ def _stream(
     else:
         whole = stream.whole if isinstance(stream, TokenStream) else stream
         first = inputs.read(torch.tensor([0])).to(model_device(module))
-        check_current(whole, *first.args, **first.kwargs)
+        check_current(whole, first.args, first.kwargs)
     if position is None:
         return stream
     if isinstance(stream, TokenStream):

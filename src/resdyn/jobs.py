@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from resdyn import store as stores
+from resdyn.ambient import plain_arithmetic
 from resdyn.arguments import Arguments
 from resdyn.errors import ComputationError
 from resdyn.executor import Tick
@@ -25,6 +26,7 @@ from resdyn.selection import LabelledInputs
 from resdyn.store import Region
 from resdyn.stream import Granularity, Kind, Position, ResidualStream, TokenStream, find_stream, stream_from_blocks
 from resdyn.stream.named import Skip
+from resdyn.stream.verify import taken_as_current
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class Job:
 def run_task(job: Job, task: SampleTask | DataTask, tick: Tick) -> int:
     """Measure and write one task, unless it is done already; return its number."""
     if not stores.is_done(job.store, task.number):
-        arrays = _measure_samples(job, task, tick) if isinstance(task, SampleTask) else _measure_data(job, tick)
+        with plain_arithmetic(), taken_as_current():  # the capture has looked; a worker has found the stream itself
+            arrays = _measure_samples(job, task, tick) if isinstance(task, SampleTask) else _measure_data(job, tick)
         stores.write_task(job.store, task.number, task.region, arrays)
     return task.number
 

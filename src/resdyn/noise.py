@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resdyn._html import table
+from resdyn.ambient import plain_arithmetic
 from resdyn.arguments import Arguments
 from resdyn.effective import PRODUCTS, Weight, WeightsInUse, has_storage, tied
 from resdyn.errors import InputError
-from resdyn.stream.graph import main_output, sdpa_math
+from resdyn.stream.graph import main_output
 from resdyn.stream.preserve import preserve_state, preserved
 from resdyn.stream.refusals import plain_model
 
@@ -75,7 +76,7 @@ def noise_response(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], leve
     if draws < 2 or not levels or min(levels) < 0:
         raise InputError(f"got draws={draws} and levels={list(levels)}, expected at least 2 draws, and levels >= 0")
     model = plain_model(model)
-    with preserve_state(model, parameters=True), torch.no_grad(), sdpa_math():
+    with preserve_state(model, parameters=True), torch.no_grad(), plain_arithmetic():
         for module in model.modules():
             module.training = False
         run = _Pass(model, Arguments.of(inputs))

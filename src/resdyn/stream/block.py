@@ -9,10 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.stream.cut import Cut, Evaluation, between
-from resdyn.stream.discovery import Join
-from resdyn.stream.graph import DataGraph, sdpa_math, tensor_of
+from resdyn.stream.gates import Join
+from resdyn.stream.graph import DataGraph, tensor_of
+from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map
 from resdyn.stream.operations import gate_name, node_modules
 
@@ -106,17 +108,18 @@ class ResidualBlock:
         """Whether something that is neither block nor gate stands before the next block."""
         return self._transition is not None
 
+    @plain_arithmetic()
     def _evaluate(self, cut: Cut, value: Tensor, inputs: Sequence[Any] | None) -> Tensor:
         shape = sample_shape(cut.sources[0])
         single = self._check(value, shape, cut.sources[0])
-        batch = value.detach().reshape(-1, *graph_shape(cut.sources[0]))
+        batch = usable(value).reshape(-1, *graph_shape(cut.sources[0]))
         if len(batch) > 1 and self.needs_inputs and inputs is not None:
             raise InputError(
                 f"block {self.index} ({self.path}) also reads {', '.join(self.needs_inputs)}, which belongs to one "
                 "sample; evaluate one at a time, with states.sample(n) and its inputs"
             )
         function = cut.bind(Evaluation(self._graph, inputs if self.needs_inputs else None))
-        with torch.no_grad(), sdpa_math():
+        with torch.no_grad():
             results = function(batch[0])[0][None] if len(batch) == 1 else torch.func.vmap(function)(batch)[0]
         results = results.reshape(len(batch), *sample_shape(cut.targets[0]))
         return (results[0] if single else results).clone()

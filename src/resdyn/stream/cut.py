@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import InputError
-from resdyn.stream.graph import DataGraph, sdpa_math, tensor_of
+from resdyn.stream.graph import DataGraph, tensor_of
 
 
 class Evaluation:
@@ -43,7 +44,7 @@ class Evaluation:
                 )
             return self._graph.leaf(node)
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self._values[n])
-        with torch.no_grad(), sdpa_math():
+        with torch.no_grad(), plain_arithmetic():
             return node.target(*args, **kwargs)  # type: ignore[operator]
 
 

@@ -7,50 +7,19 @@ a itself (or a linear projection of a), lies a residual block. Nothing here look
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import networkx as nx
 from torch import fx
 
 from resdyn.stream.cut import between, reach
+from resdyn.stream.gates import Join, Sum, attach_gates
 from resdyn.stream.graph import DataGraph, is_floating, tensor_of
-from resdyn.stream.operations import WEIGHTED, is_flow, is_linear, is_neutral, is_pointwise, moves_nothing, operation
+from resdyn.stream.operations import WEIGHTED, is_elementwise, is_flow, is_linear, is_neutral, moves_nothing, operation
 from resdyn.stream.rewriting import aten
 
 ROOT = "input"
-
-
-@dataclass(frozen=True)
-class Join:
-    """One residual block in the graph, as nodes: fork -> (skip, branch) -> sum -> out.
-
-    `fork` carries the state h_i, `skip` the skipped value, `branch` the value of F_i(h_i), `total` their sum
-    and `out` the value behind the gate. `following` is the next fork when a transition lies in between. `path` names
-    the module that the block is, where that is known better than by its branch.
-    """
-
-    fork: fx.Node
-    skip: fx.Node | None
-    branch: fx.Node
-    total: fx.Node
-    out: fx.Node
-    skip_kind: str
-    following: fx.Node | None = None
-    path: str | None = None
-
-
-@dataclass(frozen=True)
-class Sum:
-    """A fork and the sum that closes it, before gates are known."""
-
-    fork: fx.Node
-    skip: fx.Node
-    branch: fx.Node
-    total: fx.Node
-    skip_kind: str
 
 
 def find_joins(graph: DataGraph) -> tuple[list[Join], fx.Node | None]:
@@ -90,9 +59,15 @@ def joins_between(graph: DataGraph, sources: list[fx.Node], target: fx.Node) -> 
     """The residual blocks on the way from `sources` to `target`."""
     chain, flow = dominator_chain(sources, target)
     sums = [s for a, b in pairwise(chain) if (s := residual_sum(graph, a, b, flow)) is not None]
-    if not sums:
-        return []
-    return attach_gates(graph, sums, chain)
+    blocks = [s for s in sums if not _is_activation(graph, s)] or sums
+    return attach_gates(graph, blocks, chain) if blocks else []
+
+
+def _is_activation(graph: DataGraph, block: Sum) -> bool:
+    """Whether a sum is part of an activation such as x - tanh(x): elementwise, and without weights."""
+    cut = between(graph, [block.fork], [block.total])
+    weights = any(n in graph.parameters for node in cut for n in node.all_input_nodes)
+    return not weights and all(is_elementwise(node) for node in cut)
 
 
 def dominator_chain(sources: list[fx.Node], target: fx.Node) -> tuple[list[fx.Node], set[fx.Node]]:
@@ -227,65 +202,3 @@ def _insert(graph: DataGraph, target: object, args: tuple[object, ...], like: fx
     node = graph.module.graph.call_function(target, args)  # type: ignore[arg-type]
     node.meta.update(like.meta)
     return node
-
-
-def attach_gates(graph: DataGraph, sums: list[Sum], chain: list[fx.Node]) -> list[Join]:
-    """Give every block the gate behind its sum, and leave to transitions what is no gate."""
-    ends = [s.fork for s in sums[1:]] + [chain[-1]]
-    projected = [s.skip_kind == "projection" for s in sums[1:]] + [True]
-    reference = gate_reference(graph, sums, ends, projected, chain)
-    joins = []
-    for index, (block, end, unsure) in enumerate(zip(sums, ends, projected, strict=True)):
-        last = index == len(sums) - 1
-        whole = is_gate(graph, block.total, end)
-        out = end if whole and not unsure else gate_end(graph, block.total, end, chain, reference)
-        following = None if last or out is end else end
-        joins.append(Join(block.fork, block.skip, block.branch, block.total, out, block.skip_kind, following))
-    return joins
-
-
-def gate_reference(
-    graph: DataGraph, sums: list[Sum], ends: list[fx.Node], projected: list[bool], chain: list[fx.Node]
-) -> set[tuple[str, ...]]:
-    """The gates to expect where the graph alone does not tell: behind the last block and before a new stage.
-
-    Blocks whose sum leads straight into the next identity block show their gate; the commonest is taken. Where
-    there is none, a stem that ends as the blocks do (with a ReLU, a layer norm) tells.
-    """
-    shown = [
-        signature(graph, block.total, end)
-        for block, end, unsure in zip(sums, ends, projected, strict=True)
-        if not unsure and is_gate(graph, block.total, end)
-    ]
-    if shown:
-        return {Counter(shown).most_common(1)[0][0]}
-    fork = sums[0].fork
-    stem = chain[: chain.index(fork)]
-    return {signature(graph, node, fork) for node in stem if is_gate(graph, node, fork)}
-
-
-def is_gate(graph: DataGraph, start: fx.Node, end: fx.Node) -> bool:
-    """Whether everything between keeps all elements and acts elementwise or as a normalisation.
-
-    A cast to another precision opens whatever follows (a final norm in float32) and belongs to no gate.
-    """
-    before, after = tensor_of(start), tensor_of(end)
-    if before is None or after is None or (before.numel(), before.dtype) != (after.numel(), after.dtype):
-        return False
-    return all(is_pointwise(node) for node in between(graph, [start], [end]))
-
-
-def gate_end(
-    graph: DataGraph, start: fx.Node, end: fx.Node, chain: list[fx.Node], reference: set[tuple[str, ...]]
-) -> fx.Node:
-    """The farthest value behind `start` that an expected gate explains; `start` itself without one."""
-    best = start
-    for node in chain[chain.index(start) : chain.index(end) + 1]:
-        if is_gate(graph, start, node) and (node is start or signature(graph, start, node) in reference):
-            best = node
-    return best
-
-
-def signature(graph: DataGraph, start: fx.Node, end: fx.Node) -> tuple[str, ...]:
-    """The operations of a gate, in order."""
-    return tuple(operation(node) for node in between(graph, [start], [end]) if not moves_nothing(node))

@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args
 from torch import fx, nn
 
 from resdyn.errors import InputError
-from resdyn.stream.discovery import Join, branch_node, like_total
+from resdyn.stream.discovery import branch_node, like_total
+from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.operations import node_modules
 from resdyn.stream.rewriting import aten

@@ -21,10 +21,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream.failures import export_failure, failing_hook
 from resdyn.stream.preserve import preserve_state
 from resdyn.stream.rewriting import detach_from_patterns, rewrite
+from resdyn.stream.stop_gradients import drop_idle_stops, stop_gradients_kept, write_out_stops
+
+LEAF = "leaf Variable that requires grad"
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         for spec in program.graph_signature.output_specs
         if spec.kind is OutputKind.USER_OUTPUT and getattr(spec.arg, "name", None) in by_name
     )
+    drop_idle_stops(module.graph, inputs)
     detach_from_patterns(module.graph)
     rewrite(module.graph, {*parameters, *constants})
     example = tuple(torch.utils._pytree.tree_leaves((args, kwargs)))
@@ -102,15 +107,38 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def _functional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
-    # Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What
-    # export prints of a graph that it gave up is of no use without the rest of its output.
+    """Gradients are recorded, as they are where a derivative is taken, so that what does not record them is seen.
+
+    Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What export
+    prints of a graph that it gave up is of no use without the rest of its output.
+    """
     with (
-        tensors_only(model), quiet(), torch.no_grad(), sdpa_math(),
+        tensors_only(model), stop_gradients_kept(model), quiet(), torch.enable_grad(), plain_arithmetic(),
         torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
     ):  # fmt: skip
-        program = torch.export.export(model, args, kwargs, strict=False)
+        try:
+            program = torch.export.export(model, args, kwargs, strict=False)
+        except RuntimeError as error:
+            if LEAF not in str(error) and not isinstance(error, NotImplementedError):
+                raise
+            with frozen(model):  # for what has no backward on this device, as flexible attention on a CPU, too
+                program = torch.export.export(model, args, kwargs, strict=False)
+        write_out_stops(program.graph_module.graph)
         functional: torch.export.ExportedProgram = program.run_decompositions({})
         return functional
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient: a model may write into its weights only then (`LEAF` is torch's complaint)."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextmanager
@@ -163,19 +191,6 @@ def tensors_only(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def sdpa_math() -> Iterator[None]:
-    """Attention by matrix products: the fused kernels have no forward-mode derivative, nor has the fast path that
-    `nn.TransformerEncoder` takes where no gradient is wanted, and that leaves zeros in the place of padding."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        with torch.nn.attention.sdpa_kernel([torch.nn.attention.SDPBackend.MATH]):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _is_live(model: nn.Module, name: str | None) -> bool:

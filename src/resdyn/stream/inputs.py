@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.stream.failures import first_line
-from resdyn.stream.graph import quiet, sdpa_math
+from resdyn.stream.graph import quiet
 from resdyn.stream.preserve import preserve_state
 from resdyn.stream.refusals import check_tensors, plain_model
 
@@ -87,11 +88,16 @@ def _failure(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]
     """What a pass of the model raises."""
     copied, named = copies(arguments)
     try:
-        with torch.no_grad(), quiet(), sdpa_math(), preserve_state(model):
+        with torch.no_grad(), quiet(), plain_arithmetic(), preserve_state(model):
             model(*copied, **named)
     except Exception as error:
         return error
     return None
+
+
+def usable(value: Tensor) -> Tensor:
+    """The same values, cut off from any gradient; those made under inference_mode are copied out of it."""
+    return value.clone() if value.is_inference() else value.detach()
 
 
 def copies(arguments: Any) -> Any:
@@ -165,7 +171,7 @@ class Signature:
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], int]:
         """Flat inputs and the number of samples in them, or an error that says what does not fit."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
-        leaves = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        leaves = [usable(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if structure != self.structure:
             raise InputError(
                 f"the stream was found with arguments {self.structure}, got {structure}; pass the same arguments"

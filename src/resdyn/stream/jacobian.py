@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resdyn.ambient import full_precision, plain_arithmetic
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
-from resdyn.stream.graph import quiet, sdpa_math
+from resdyn.stream.graph import quiet
+from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import BoundFunction, Direction, Product, plain_product
 
 MEMORY_LIMIT = 1 << 30
@@ -53,8 +55,8 @@ class JacobianOperator(LinearOperator):
     ) -> None:
         _load_forward_mode()
         self._function = function
-        self._state = state.detach()
-        with torch.no_grad(), sdpa_math():
+        self._state = usable(state)
+        with torch.no_grad(), plain_arithmetic():
             self._output_shape = function(self._state).shape
         super().__init__((self._output_shape.numel(), state.numel()), state.dtype, state.device)
         per_column = SAFETY * max(numel_inside, *self.shape) * state.element_size()
@@ -63,11 +65,13 @@ class JacobianOperator(LinearOperator):
         self._products: dict[Direction, Product] = {}
         self._batches = True
 
+    @full_precision()
     def _matmat(self, X: Tensor) -> Tensor:
-        return self._columns(self._product("forward"), X.T.reshape(-1, *self._state.shape), self.shape[0])
+        return self._columns(self._product("forward"), usable(X).T.reshape(-1, *self._state.shape), self.shape[0])
 
+    @full_precision()
     def _rmatmat(self, Y: Tensor) -> Tensor:
-        return self._columns(self._product("reverse"), Y.T.reshape(-1, *self._output_shape), self.shape[1])
+        return self._columns(self._product("reverse"), usable(Y).T.reshape(-1, *self._output_shape), self.shape[1])
 
     def _product(self, direction: Direction) -> Product:
         if direction not in self._products:

@@ -17,9 +17,10 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.stream.cut import reach
 from resdyn.stream.diagonal import alike, merge_diagonals
-from resdyn.stream.graph import quiet, sdpa_math
+from resdyn.stream.graph import quiet
 from resdyn.stream.operations import operation
 from resdyn.stream.rewriting import rewrite
 
@@ -55,7 +56,7 @@ class LinearMap:
             constants = pytree.tree_unflatten(list(values), structure)
             return plain_product(lambda x: function.function(x, *constants), h, direction)(v)
 
-        with quiet(), sdpa_math(), torch.no_grad():
+        with quiet(), plain_arithmetic(), torch.no_grad():
             v = torch.zeros_like(state if direction == "forward" else function(state))
             traced = make_fx(product)(state, v, *flat)
         inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
@@ -66,7 +67,7 @@ class LinearMap:
 
     def at(self, state: Tensor, constants: Sequence[Any]) -> Product:
         """The linear map at one state, primal values computed now."""
-        with torch.no_grad(), sdpa_math():
+        with torch.no_grad(), plain_arithmetic():
             values = [_dense(value) for value in self._primal(state, *pytree.tree_leaves(tuple(constants)))]
         linear = self._linear
         return lambda v: linear(v, *values)
@@ -75,12 +76,12 @@ class LinearMap:
 def plain_product(function: Callable[[Tensor], Tensor], state: Tensor, direction: Direction) -> Product:
     """The same without a trace, by forward or reverse mode."""
     if direction == "reverse":
-        with sdpa_math():
+        with plain_arithmetic():
             pullback = torch.func.vjp(function, state)[1]
         return lambda u: pullback(u)[0]
 
     def pushforward(v: Tensor) -> Tensor:
-        with sdpa_math():
+        with plain_arithmetic():
             result: Tensor = torch.func.jvp(function, (state,), (v,))[1]
         return result
 
@@ -97,7 +98,7 @@ def _dense(value: Any) -> Any:
 def linear_map(function: BoundFunction, state: Tensor, direction: Direction) -> LinearMap | None:
     """The traced map if it agrees with the plain one at a random vector, else None."""
     generator = torch.Generator().manual_seed(0)
-    with sdpa_math(), torch.no_grad():
+    with plain_arithmetic(), torch.no_grad():
         like = state if direction == "forward" else function(state)
         v = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
         expected = plain_product(function, state, direction)(v)

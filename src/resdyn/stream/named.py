@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
 from torch import fx, nn
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.progress import stage
 from resdyn.serial import serially
 from resdyn.stream.cut import reach
-from resdyn.stream.discovery import Join, is_gate, joins_between, stream_sources
+from resdyn.stream.discovery import joins_between, stream_sources
+from resdyn.stream.gates import Join, is_gate
 from resdyn.stream.graph import DataGraph, export_graph, tensor_of
 from resdyn.stream.inputs import Signature, check_model, check_runs
 from resdyn.stream.operations import is_flow, node_modules
@@ -25,6 +28,7 @@ Skip = Literal["auto", "none"]
 
 
 @serially
+@plain_arithmetic()
 def stream_from_blocks(
     model: nn.Module, paths: Sequence[str], *example_args: Any, skip: Skip = "auto", **example_kwargs: Any
 ) -> ResidualStream:
@@ -59,6 +63,7 @@ def stream_from_blocks(
     ]
     target = _reached_output(graph, joins[-1].out)
     stream = ResidualStream(graph, joins, target, signature, named=(tuple(paths), skip))
+    stream._find_again = partial(stream_from_blocks, model, paths, *args, skip=skip, **kwargs)
     return verified(stream, example_args, example_kwargs)
 
 

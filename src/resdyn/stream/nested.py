@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resdyn.stream.block import module_path
-from resdyn.stream.discovery import Join, joins_between
+from resdyn.stream.discovery import joins_between
+from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph
 
 SHOWN = 4

@@ -20,12 +20,11 @@ LINEAR = {
     "upsample_bilinear2d", "slice_scatter", "select_scatter", "pixel_shuffle", "pixel_unshuffle",
 }  # fmt: skip
 WEIGHTED = {"conv1d", "conv2d", "conv3d", "convolution", "linear", "addmm", "mm", "bmm", "matmul"}
-ELEMENTWISE = {
-    "relu", "relu6", "gelu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "prelu", "_prelu_kernel", "rrelu",
-    "sigmoid", "hardsigmoid", "tanh", "hardtanh", "hardswish", "softplus", "softsign", "log_sigmoid_forward", "erf",
-    "exp", "log", "sin", "cos", "abs", "neg", "pow", "square", "sqrt", "rsqrt", "reciprocal", "clamp", "clamp_min",
-    "clamp_max", "threshold", "mul", "div", "add", "sub", "where", "maximum", "minimum", "sign", "le", "ge", "lt", "gt",
-    "logical_not", "full_like", "zeros_like", "ones_like", "scalar_tensor",
+# Elementwise, though torch does not tag them as `pointwise`.
+UNTAGGED = {
+    "prelu", "_prelu_kernel", "plain_prelu", "log_sigmoid", "log_sigmoid_forward", "hardswish", "full_like",
+    "zeros_like", "ones_like", "scalar_tensor", "masked_fill", "where", "special_xlogy", "special_expit",
+    "special_ndtr",
 }  # fmt: skip
 NORM = {
     "layer_norm", "native_layer_norm", "group_norm", "native_group_norm", "rms_norm", "_fused_rms_norm",
@@ -35,7 +34,7 @@ STATISTICS = {"mean", "var", "var_mean", "sum", "amax", "linalg_vector_norm"}
 GATE_NAMES = {
     "layer_norm": "layernorm", "native_layer_norm": "layernorm", "group_norm": "groupnorm",
     "native_group_norm": "groupnorm", "rms_norm": "rmsnorm", "_fused_rms_norm": "rmsnorm",
-    "frozen_batch_norm": "batchnorm", "batch_norm": "batchnorm",
+    "frozen_batch_norm": "batchnorm", "batch_norm": "batchnorm", "plain_prelu": "prelu",
 }  # fmt: skip
 
 OFF = (0, False)
@@ -91,10 +90,23 @@ def is_linear(node: fx.Node, flow: set[fx.Node]) -> bool:
     return name != "div" or node.args[0] in flow
 
 
+def is_elementwise(node: fx.Node) -> bool:
+    """Whether each element of the result depends on the same element of the operands alone."""
+    name = operation(node)
+    return name in UNTAGGED or moves_nothing(node) or torch.Tag.pointwise in _tags(node)
+
+
+def _tags(node: fx.Node) -> list[torch.Tag]:
+    """Those of a node's operation; `special_erfc` is another name of `erfc`, which has more."""
+    kind, name = getattr(node.target, "_overloadname", ""), operation(node).removeprefix("special_")
+    plain = getattr(getattr(torch.ops.aten, name, None), kind, None)
+    return [tag for target in (node.target, plain) for tag in getattr(target, "tags", ())]
+
+
 def is_pointwise(node: fx.Node) -> bool:
     """Elementwise, a normalisation, or part of one: what a gate may consist of."""
     name = operation(node)
-    return name in ELEMENTWISE or name in NORM or moves_nothing(node) or (name in STATISTICS and _keeps_rank(node))
+    return is_elementwise(node) or name in NORM or (name in STATISTICS and _keeps_rank(node))
 
 
 def _keeps_rank(node: fx.Node) -> bool:

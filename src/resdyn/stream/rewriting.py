@@ -57,6 +57,12 @@ def grouped_product(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     return (torch.where(own[..., None], x, torch.zeros_like(x)) @ weight).sum(0)
 
 
+def plain_prelu(x: Tensor, weight: Tensor) -> Tensor:
+    """PReLU whose derivative at zero is the slope, in both modes: in forward mode the fused kernel has 1 there."""
+    slope = weight.reshape(-1, *[1] * (x.dim() - 2)) if weight.numel() > 1 else weight.reshape(())
+    return torch.where(x > 0, x, slope * x)
+
+
 def plain_lstm(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     """An LSTM by plain operations: the fused kernel of the CPU has no forward-mode derivative."""
     enabled, *_ = torch.backends.mkldnn.set_flags(False, _fp32_precision=None)
@@ -82,6 +88,8 @@ REWRITES: dict[Any, Callable[..., Any]] = {
     aten.copy.default: copied,
     aten.lstm.input: plain_lstm,
     torch.ops.higher_order.flex_attention: plain_flex_attention,
+    aten.prelu.default: plain_prelu,
+    aten._prelu_kernel.default: plain_prelu,
 }
 # What takes only shape or type from a tensor beside it: no state flows there.
 LIKE: dict[Any, Any] = {

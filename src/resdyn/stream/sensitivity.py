@@ -52,6 +52,7 @@ def sensitivity(stream: ResidualStream, states: States) -> list[Tensor]:
     product printed there ends with I + M(s); as d x(s) / d y(s) = I the last factor of the derivative with respect
     to y(s) is I + M(s+1), which is what is computed here.
     """
+    stream._renew_at(states)
     head = step_jacobian(stream, len(stream), states)
     found = [head.rmatmat(torch.eye(head.shape[0], dtype=head.dtype, device=head.device)).T]
     for i in reversed(range(len(stream))):
@@ -65,6 +66,7 @@ def log_determinants(stream: ResidualStream, states: States) -> LogDeterminants:
     Cost: numel(h) products and numel(h)^3 operations a step, in float64. Errors: InputError where a state has more
     than 4096 elements. Source: Lagzi (2021), appendix A.
     """
+    stream._renew_at(states)
     logs, signs = [], []
     for i in range(len(stream)):
         jacobian = step_jacobian(stream, i, states)

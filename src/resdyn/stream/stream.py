@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_unflatten
 
-from resdyn.errors import InputError
+from resdyn.ambient import plain_arithmetic
+from resdyn.errors import ComputationError, InputError
 from resdyn.progress import stage
 from resdyn.serial import serially
-from resdyn.stream.block import KINDS, Kind, ResidualBlock, graph_shape, sample_shape
+from resdyn.stream.block import KINDS, Kind, ResidualBlock, sample_shape
 from resdyn.stream.cut import Cut, Evaluation
-from resdyn.stream.discovery import Join, find_joins
+from resdyn.stream.discovery import find_joins
 from resdyn.stream.failures import COMPLEX, NO_STREAM
+from resdyn.stream.gates import Join
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
-from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, sdpa_math, tensor_of
-from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs
+from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, tensor_of
+from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.nested import hidden_blocks
-from resdyn.stream.operations import is_neutral, operation
+from resdyn.stream.operations import operation
 from resdyn.stream.position import Position, TokenStream
 from resdyn.stream.readout import Readout, find_readout
+from resdyn.stream.stages import block_stage, final_linear, state_stages
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_html, stream_table
-from resdyn.stream.verify import relative_error, tolerance, verified
+from resdyn.stream.verify import check_current, relative_error, tolerance, verified
+
+OUTLINE = ("index", "shape_in", "shape_out", "skip", "gate", "stage", "transition")
 
 
 class ResidualStream:
@@ -69,6 +76,7 @@ class ResidualStream:
         forks, outs = [join.fork for join in joins], [join.out for join in joins]
         self._trace = Cut(graph, graph.inputs, list(dict.fromkeys([*forks, *outs, *features, logits, target])))
         self._vmappable: bool | None = None
+        self._find_again: Callable[[], ResidualStream] | None = None
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -121,12 +129,20 @@ class ResidualStream:
         """
         return TokenStream(self, position)
 
+    @plain_arithmetic()
     def states(self, *args: Any, **kwargs: Any) -> States:
         """The states h_0..h_L of a batch of N samples, each (N, *shape_i), cloned and detached.
 
         Arguments are those of the model. Samples are evaluated independently (batch norm in eval mode).
-        Cost: one forward pass. Errors: InputError if an input does not fit the example's shape or dtype.
+        Cost: one forward pass, and one of the model itself at the first sample: where it has become another since the
+        stream was found (an adapter switched off, a module exchanged), its graph is exported again. Errors: InputError
+        if an input does not fit the example's shape or dtype; ComputationError if the blocks are not the same any more.
         """
+        states = self._states(*args, **kwargs)
+        return self._states(*args, **kwargs) if self._renewed(args, kwargs, states.output[:1]) else states
+
+    def _states(self, *args: Any, **kwargs: Any) -> States:
+        """The same, whether or not the model still computes what its graph does."""
         check_eval(self.model)
         leaves, size = self.signature.check(args, kwargs)
         many = [batched and len(leaf) == size for leaf, batched in zip(leaves, self.signature.batched, strict=True)]
@@ -141,7 +157,7 @@ class ResidualStream:
     def _values(self, leaves: list[Any], many: list[bool], size: int) -> list[Tensor]:
         rows = [leaf.unsqueeze(1) if batched else leaf for leaf, batched in zip(leaves, many, strict=True)]
         run = self._trace.bind(Evaluation(self._graph, None))
-        with torch.no_grad(), sdpa_math():
+        with torch.no_grad(), plain_arithmetic():
             if size > 1 and self._vmappable is not False:
                 results = self._batched(run, rows, many)
                 if results is not None:
@@ -176,6 +192,7 @@ class ResidualStream:
             for value, node in zip(results, self._trace.targets, strict=True)
         ]
 
+    @plain_arithmetic()
     def jacobian(
         self, i: int, state: Tensor | States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
     ) -> JacobianOperator:
@@ -184,13 +201,15 @@ class ResidualStream:
         kind "branch": dF_i/dh. kind "gated": gate'(z) dF_i/dh at z = skip(h) + F(h), the Residual Jacobian of Li
         and Papyan (2023), section 1.3, skip excluded. kind "block": the derivative of the whole block.
         `state` is one sample's States or one state tensor (the input of block `i`). Tensors are flattened
-        row-major. Products are worked off in chunks that keep intermediate values under `memory_limit` bytes.
+        row-major. Products are processed in chunks that keep intermediate values under `memory_limit` bytes. Cost: one
+        pass of the model and one of its graph, to see that they still agree, and products as they are asked for.
         """
         if kind not in KINDS:
             raise InputError(f"unknown kind of Jacobian {kind!r}; choose one of {', '.join(KINDS)}")
         block, shaped, inputs = self._linearisation_point(i, state)
         return block_jacobian(block, kind, shaped, inputs, memory_limit)
 
+    @plain_arithmetic()
     def skip_jacobian(self, i: int, state: Tensor | States, *, memory_limit: int = MEMORY_LIMIT) -> JacobianOperator:
         """The linear part of the skip of block `i`, (numel of output, numel of state); the identity for most blocks.
 
@@ -204,9 +223,31 @@ class ResidualStream:
     ) -> tuple[ResidualBlock, Tensor, tuple[Any, ...] | None]:
         if not -len(self) <= i < len(self):
             raise InputError(f"there is no block {i}: the stream has blocks 0 to {len(self) - 1}")
+        self._renew_at(state)
         block = self.blocks[i]
         h, inputs = self._one_state(block, state)
-        return block, h.detach().reshape(block.graph_shape_in), inputs
+        return block, usable(h).reshape(block.graph_shape_in), inputs
+
+    def _renew_at(self, state: Tensor | States) -> None:
+        """See to it that the graph describes the model as it is, at these inputs, or at the example."""
+        one = isinstance(state, States) and state.num_samples == 1
+        leaves = state.inputs if isinstance(state, States) and one else self._graph.example
+        args, kwargs = tree_unflatten(list(leaves), self.signature.structure)
+        self._renewed(args, kwargs)
+
+    def _renewed(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor | None = None) -> bool:
+        """Whether the model had become another than its graph, which was then exported again."""
+        check_eval(self.model)
+        try:
+            check_current(self, args, kwargs, output)
+        except ComputationError:
+            assert self._find_again is not None
+            found = self._find_again()
+            if _outline(found) != _outline(self):
+                raise
+            self.__dict__.update(found.__dict__)
+            return True
+        return False
 
     def _one_state(self, block: ResidualBlock, state: Tensor | States) -> tuple[Tensor, tuple[Any, ...] | None]:
         if not isinstance(state, States):
@@ -224,6 +265,7 @@ class ResidualStream:
 
 
 @serially
+@plain_arithmetic()
 def find_stream(
     model: nn.Module, *example_args: Any, granularity: Granularity = "join", **example_kwargs: Any
 ) -> ResidualStream:
@@ -258,34 +300,10 @@ def find_stream(
     if granularity == "layer":
         joins = merge_layers(graph, joins)
     stream = ResidualStream(graph, joins, target, signature, granularity=granularity, notes=hidden_blocks(graph, joins))
+    stream._find_again = partial(find_stream, model, *args, granularity=granularity, **kwargs)
     return verified(stream, example_args, example_kwargs)
 
 
-def state_stages(joins: list[Join]) -> tuple[int, ...]:
-    """Stage of each state h_0..h_L, counted up wherever the shape changes or a transition stands."""
-    stages = [0]
-    for join in joins:
-        same = sample_shape(join.fork) == sample_shape(join.out) and join.following is None
-        stages.append(stages[-1] if same else stages[-1] + 1)
-    return tuple(stages)
-
-
-def block_stage(joins: list[Join], stages: tuple[int, ...], index: int) -> int:
-    """A block belongs to the stage that it works in: of its input if it keeps the shape, else of its output."""
-    keeps = sample_shape(joins[index].fork) == sample_shape(joins[index].out)
-    return stages[index] if keeps else stages[index + 1]
-
-
-def final_linear(graph: DataGraph, target: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None] | None:
-    """(input, weight, bias) of the linear map of one feature vector per sample that ends the graph."""
-    node = target
-    while is_neutral(node) and tensor_of(node.all_input_nodes[0]) is not None:
-        node = node.all_input_nodes[0]
-    shape = graph_shape(node)
-    if operation(node) != "linear" or len(shape) != 2 or shape[0] != 1:
-        return None
-    features, weight, *rest = node.args
-    if not isinstance(weight, fx.Node) or weight not in graph.parameters or not isinstance(features, fx.Node):
-        return None
-    bias = rest[0] if rest and isinstance(rest[0], fx.Node) else None
-    return features, weight, bias
+def _outline(stream: ResidualStream) -> list[tuple[Any, ...]]:
+    """What must stay for states and Jacobians to mean the same."""
+    return [tuple(block[key] for key in OUTLINE) for block in stream.describe()]

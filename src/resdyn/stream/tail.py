@@ -26,6 +26,7 @@ def tail_jacobian(
     """
     if states.num_samples != 1:
         raise InputError(f"a Jacobian belongs to one sample, got States of {states.num_samples}; pass states.sample(n)")
+    stream._renew_at(states)
     source = stream.blocks[i].join.fork
     targets = [block.join.out for block in stream.blocks[i:]] + [stream._target]
     cut = Cut(stream._graph, [source], list(dict.fromkeys(targets)))

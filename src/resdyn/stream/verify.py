@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from resdyn.ambient import plain_arithmetic
 from resdyn.errors import ComputationError
 from resdyn.linalg._norms import norm
-from resdyn.progress import track
+from resdyn.progress import stage, track
 from resdyn.stream.block import Kind, ResidualBlock
+from resdyn.stream.comparison import compared_with_autograd
 from resdyn.stream.cut import reach
-from resdyn.stream.graph import sdpa_math, tensors_of
+from resdyn.stream.graph import tensors_of
 from resdyn.stream.inputs import copies
 from resdyn.stream.jacobian import block_jacobian
 from resdyn.stream.operations import is_random, node_modules, operation
@@ -36,6 +41,11 @@ def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, An
     The output is compared for the whole example batch, which shows whether samples influence each other; blocks
     are compared at the first sample.
     """
+    with taken_as_current():
+        return _verified(stream, args, kwargs)
+
+
+def _verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResidualStream:
     _check_repeatable(stream)
     one, named = stream.signature.one_sample(args, kwargs)
     states = stream.states(*one, **named)
@@ -48,6 +58,9 @@ def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, An
         _check_output(stream, batch.output, args, kwargs, advice)
     for block in track(stream.blocks, "verifying the blocks"):
         verify_block(block, states[block.index][0], states.outputs[block.index][0], states.inputs)
+    stream.notes += _stopped_transitions(stream)
+    with stage("comparing with autograd of the model"):
+        stream.notes += compared_with_autograd(stream, one, named, 10 * tolerance(stream._trace.precision))
     return stream
 
 
@@ -65,17 +78,62 @@ def _check_repeatable(stream: ResidualStream) -> None:
         )
 
 
-def check_current(stream: ResidualStream, *args: Any, **kwargs: Any) -> None:
-    """A stream holds what was a number when it was found; where such a number has changed since, so has the model."""
+def _stopped_transitions(stream: ResidualStream) -> tuple[str, ...]:
+    """A note on a `detach` between blocks, where each is a function of its state all the same.
+
+    Within the module of the sum it belongs to the block, whose derivative is then zero: refused.
+    """
+    notes = []
+    for block in stream.blocks:
+        out = block.join.out
+        stops = [user for user in out.users if operation(user) == "detach"]
+        if len(stops) < len(out.users) or not stops:
+            continue
+        home = node_modules(block.join.total)
+        if home and home[-1] and home == node_modules(stops[0]):
+            raise ComputationError(
+                f"block {block.index} ({block.path}) ends in a detach, or runs under torch.no_grad(), so that its "
+                "derivative is zero; take that out of it, or to where the block is called"
+            )
+        if block is not stream.blocks[-1]:
+            notes.append(f"a detach follows block {block.index}: no gradient passes from the blocks after it")
+    return tuple(notes)
+
+
+_checking: ContextVar[bool] = ContextVar("resdyn_checking", default=True)
+
+
+@contextmanager
+def taken_as_current() -> Iterator[None]:
+    """Inside, streams are not compared with their models again: whoever enters has done so, and holds the model."""
+    before = _checking.set(False)
+    try:
+        yield
+    finally:
+        _checking.reset(before)
+
+
+@plain_arithmetic()
+def check_current(
+    stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor | None = None
+) -> None:
+    """A stream holds what was no tensor when it was found; where that has changed since, the model is another.
+
+    The model is run on the first sample and compared with `output`, what the graph makes of it now.
+    """
+    if not _checking.get():
+        return
     advice = "something in the model that is no tensor has changed since the stream was found: find it again"
-    _check_output(stream, stream.states(*args, **kwargs).output, args, kwargs, advice)
+    one, named = stream.signature.one_sample(args, kwargs)
+    output = stream._states(*one, **named).output if output is None else output
+    _check_output(stream, output, one, named, advice)
 
 
 def _check_output(
     stream: ResidualStream, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], advice: str
 ) -> None:
     copied, named = copies((args, kwargs))
-    with torch.no_grad(), sdpa_math(), preserve_state(stream.model):
+    with torch.no_grad(), plain_arithmetic(), preserve_state(stream.model):
         returned = tensors_of(stream.model(*copied, **named))
     name, limit = type(stream.model).__name__, 10 * tolerance(stream._trace.precision)
     errors = [relative_error(output, value) for value in returned if value.numel() == output.numel()]
@@ -165,7 +223,7 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
 
 def relative_error(value: Tensor, reference: Tensor) -> float:
     """||value - reference|| / ||reference||, 0 when both vanish."""
-    gap, size = norm(value.reshape(-1) - reference.reshape(-1)), norm(reference)
+    gap, size = norm(value.detach().reshape(-1) - reference.detach().reshape(-1)), norm(reference.detach())
     return gap / size if size else gap
 
 

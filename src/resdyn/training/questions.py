@@ -71,7 +71,7 @@ class Questions:
         assert self._stream is not None
         try:
             first = self._inputs(model).read(torch.tensor([0])).to(model_device(model))
-            check_current(self._stream, *first.args, **first.kwargs)
+            check_current(self._stream, first.args, first.kwargs)
         except ComputationError:
             return True
         return False

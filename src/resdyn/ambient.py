@@ -1,0 +1,45 @@
+"""What surrounds a computation and changes its numbers without a word: autocast, inference mode, reduced precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+
+
+@contextmanager
+def plain_arithmetic() -> Iterator[None]:
+    """Inside, a model computes in its own precision, and attention is a product of matrices.
+
+    The fused kernels of attention have no forward-mode derivative, nor has the fast path that `nn.TransformerEncoder`
+    takes where no gradient is wanted, and that leaves zeros in the place of padding. For the rest see `full_precision`.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with sdpa_kernel([SDPBackend.MATH]), full_precision():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No autocast, no inference mode, float32 products in float32 (neither TF32 nor bfloat16), whatever was set."""
+    with ExitStack() as stack:
+        for device in AUTOCAST:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if (precision := torch.get_float32_matmul_precision()) != "highest":
+            stack.callback(torch.set_float32_matmul_precision, precision)
+            torch.set_float32_matmul_precision("highest")
+        if torch.cuda.is_available() and torch.backends.cudnn.allow_tf32:
+            stack.callback(setattr, torch.backends.cudnn, "allow_tf32", True)
+            torch.backends.cudnn.allow_tf32 = False
+        yield
