@@ -80,7 +80,7 @@ def _size(scale: Scale, kind: str) -> tuple[int, int | None, dict[str, Any]]:
         return 500, None, {}
     if scale == "tiny":
         small: dict[str, Any] = {"width": 4, "image_size": 8} if kind in CONVOLUTIONAL else {"width": 24}
-        return 6, 256, small | {"depth": 4 if kind.startswith("type4") else 6}
+        return 6, 256, small | {"depth": 6}
     if kind == "type3":
         return 50, 2500, {"image_size": 16, "width": 32}
     if kind in CONVOLUTIONAL:
