@@ -25,7 +25,7 @@ _BULK = 0.1  # estimated share from which counting one by one is given up
 _MATRICES = 6  # copies of the compressed matrix that the sign function holds
 _STRIP = 1e-3  # half width, relative to the norm, of the strip in which an estimate decides nothing
 _DOUBTFUL = 0.02  # share undecided, or error of a share, from which an operator is tried for low rank
-_RANK = 2048  # largest rank for which that is done
+_RANK = 2048  # largest rank for which that is done, and size at which a hopeless list is replaced by all eigenvalues
 _HOPELESS = 0.3  # error of a leftmost eigenvalue, relative to the norm, from which no count means anything
 
 
@@ -123,7 +123,9 @@ def _of_large(operator: LinearOperator, seed: int, by_inertia: bool | None, memo
     if fits and (operator.device.type != "cpu" if by_inertia is None else by_inertia):
         exact = inertia(operator.to_dense())
         return NegativeCount(exact.negative, exact.zero, 0.0 if exact.converged else float("nan"), "inertia")
-    return estimate if width < _HOPELESS else NegativeCount(0, n, 0.0, "leftmost")
+    if width < _HOPELESS:
+        return estimate
+    return _of_matrix(operator.to_dense()) if n <= _RANK else NegativeCount(0, n, 0.0, "leftmost")
 
 
 def _from_the_left(left: EigenResult) -> tuple[NegativeCount | None, float]:
