@@ -17,6 +17,7 @@ from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map
 from resdyn.stream.operations import gate_name, node_modules
+from resdyn.stream.passing import Passing
 
 Kind = Literal["gated", "branch", "block"]
 KINDS: tuple[Kind, ...] = ("gated", "branch", "block")
@@ -59,6 +60,7 @@ class ResidualBlock:
         self._gate = Cut(graph, [join.total], [join.out])
         self._whole = Cut(graph, [join.fork], [join.out])
         self._transition = None if join.following is None else Cut(graph, [join.out], [join.following])
+        self._passing = Passing(graph, join.parts) if join.parts else None
         self._linear_maps: dict[tuple[Callable[..., Tensor], Direction], LinearMap | None] = {}
         self.path = path or join.path or module_path(self._branch.nodes)
         self.branch_modules = child_modules(self._branch.nodes, self.path)
@@ -141,10 +143,16 @@ class ResidualBlock:
         return value.dim() == len(shape)
 
     def function(self, kind: Kind, h: Tensor, inputs: Sequence[Any] | None = None) -> BoundFunction:
-        """The map of one graph-shaped state whose derivative at `h` is the Jacobian of this `kind`."""
+        """The map of one graph-shaped state whose derivative at `h` is the Jacobian of this `kind`.
+
+        Of a layer of several gated blocks `gated` is the derivative less what passes along skips and gates (`Passing`).
+        """
         evaluation = Evaluation(self._graph, inputs)
         if kind == "block":
             return BoundFunction(self._apply_whole, self._whole.constants(evaluation))
+        if kind == "gated" and self._passing is not None:
+            constants = self._whole.constants(evaluation), self._passing.constants(h, evaluation)
+            return BoundFunction(self._apply_layer, constants)
         branch = self._branch.constants(evaluation)
         if kind == "branch" or self.gate_kind == "none":
             return BoundFunction(self._apply_branch, branch)
@@ -163,6 +171,10 @@ class ResidualBlock:
 
     def _apply_whole(self, h: Tensor, *leaves: Any) -> Tensor:
         return self._whole(h, *leaves)[0]
+
+    def _apply_layer(self, h: Tensor, whole: tuple[Any, ...], passing: tuple[Any, ...]) -> Tensor:
+        assert self._passing is not None
+        return self._apply_whole(h, *whole) - self._passing(h, *passing)
 
     def _apply_branch(self, h: Tensor, *leaves: Any) -> Tensor:
         return self._branch(h, *leaves)[0]

@@ -20,7 +20,8 @@ class Join:
 
     `fork` carries the state h_i, `skip` the skipped value, `branch` the value of F_i(h_i), `total` their sum
     and `out` the value behind the gate. `following` is the next fork when a transition lies in between. `path` names
-    the module that the block is, where that is known better than by its branch.
+    the module that the block is, where that is known better than by its branch. `parts` are the blocks of a layer that
+    is taken as one block, where its branch is not the sum of theirs.
     """
 
     fork: fx.Node
@@ -31,6 +32,7 @@ class Join:
     skip_kind: str
     following: fx.Node | None = None
     path: str | None = None
+    parts: tuple[Join, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def merge_layers(graph: DataGraph, joins: Sequence[Join]) -> list[Join]:
     """Consecutive joins of one layer and one stage as one join; a layer of one join stays as it is.
 
     A merged block has F(h) = layer(h) - h and the identity skip. Where all its joins are h + F_k(h) without gates, F is
-    computed as the sum of the F_k, without cancellation.
+    computed as the sum of the F_k, without cancellation. Where not, as in post-norm layers, its `parts` are kept: the
+    `gated` Jacobian leaves out what passes along their skips and gates, not the identity.
     """
     again = {path.split("@")[0] for node in graph.module.graph.nodes for path in node_modules(node) if "@" in path}
     homes = [layer_of(graph.model, join.total, again) for join in joins]
@@ -106,5 +107,6 @@ def _merged(graph: DataGraph, path: str, joins: list[Join]) -> Join:
             branch = graph.module.graph.call_function(aten.sub.Tensor, (last.out, first.fork))
         branch.meta.update(last.out.meta)
     return replace(
-        last, fork=first.fork, skip=first.fork, branch=branch, total=last.out, skip_kind="identity", path=path
-    )
+        last, fork=first.fork, skip=first.fork, branch=branch, total=last.out, skip_kind="identity", path=path,
+        parts=() if plain else tuple(joins),
+    )  # fmt: skip
