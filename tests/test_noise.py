@@ -228,7 +228,19 @@ def test_the_output_is_the_logits_wherever_they_are():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"draws": 1}, "at least 2 draws"), ({"levels": []}, "levels"), ({"layers": ["x"]}, r"got the layers \['x'\]")],
+    [
+        ({"draws": 1}, "got draws=1, expected a whole number of at least 2"),
+        ({"draws": 2.0}, "got draws=2.0"),
+        ({"draws": True}, "got draws=True"),
+        ({"seed": -1}, "got seed=-1"),
+        ({"levels": []}, "levels"),
+        ({"levels": "0.1"}, "levels"),
+        ({"levels": [-0.1]}, "levels"),
+        ({"levels": [float("nan")]}, "levels"),
+        ({"relative": 1}, "relative"),
+        ({"layers": "0"}, "layers"),
+        ({"layers": ["x"]}, r"got the layers \['x'\]"),
+    ],
 )
 def test_what_makes_no_sense_is_refused(settings, message):
     with pytest.raises(InputError, match=message):

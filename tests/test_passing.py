@@ -64,6 +64,15 @@ def test_it_is_the_layer_less_the_product_of_what_passes_its_blocks(post, x):
     assert post == bool((passed - torch.eye(WIDTH * TOKENS)).abs().max() > 0.1)
 
 
+def test_layers_named_by_hand_are_read_alike(x):
+    model = model_of(post=True)
+    found = resdyn.find_stream(model, x, granularity="layer")
+    named = resdyn.stream_from_blocks(model, [str(i + 1) for i in range(LAYERS)], x)
+    for kind in ("gated", "branch", "block"):
+        ours, theirs = (s.jacobian(2, s.states(x[:1]), kind).to_dense() for s in (named, found))
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
 def test_untrained_post_norm_layers_look_no_more_aligned_than_chance(x):
     stream = resdyn.find_stream(model_of(post=True), x, granularity="layer")
     states, rank = stream.states(x[:1]), 8

@@ -115,6 +115,9 @@ def test_nan_and_infinity_from_an_operator_are_an_error_that_names_it(method, va
 
 def test_impossible_requests_are_refused():
     operator = DenseOperator(torch.ones(6, 5))
+    for k in (True, 2.0, "2", None):
+        with pytest.raises(InputError, match="expected a whole number"):
+            svd(operator, k)
     with pytest.raises(InputError, match=r"got k=6 .* expected 1 <= k <= 5"):
         svd(operator, 6)
     with pytest.raises(InputError, match="expected one of lanczos, randomized, dense"):

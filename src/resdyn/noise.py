@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from resdyn import checks
 from resdyn._html import table
 from resdyn.ambient import plain_arithmetic
 from resdyn.arguments import Arguments
@@ -53,6 +54,13 @@ class NoiseResponse:
         return table(caption, ("level", "mean", "standard error"), rows)
 
 
+def _listed(levels: Any) -> list[Any]:
+    """Levels as a list of at least one."""
+    if isinstance(levels, Sequence | np.ndarray) and not isinstance(levels, str) and len(levels):
+        return list(levels)
+    raise InputError(f"got levels={levels!r}, expected a list of numbers, such as [0.05, 0.1]")
+
+
 def noise_response(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], levels: Sequence[float], *,
                    draws: int = 10, seed: int = 0, layers: Sequence[str] | None = None,
                    relative: bool = True) -> NoiseResponse:  # fmt: skip
@@ -73,8 +81,9 @@ def noise_response(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], leve
     Source: Arora et al. (2018), section 3 (noise stability); Yu and Tomasi, section 5, argue from cushions alone.
     Raises InputError for an unknown layer, for fewer than two draws or a negative level.
     """
-    if draws < 2 or not levels or min(levels) < 0:
-        raise InputError(f"got draws={draws} and levels={list(levels)}, expected at least 2 draws, and levels >= 0")
+    draws, seed, relative = checks.whole("draws", draws, 2), checks.seed(seed), checks.flag("relative", relative)
+    levels = [checks.number("levels", level, "numbers of at least 0", least=0) for level in _listed(levels)]
+    layers = None if layers is None else checks.words("layers", layers)
     model = plain_model(model)
     with preserve_state(model, parameters=True), torch.no_grad(), plain_arithmetic():
         for module in model.modules():

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resdyn import checks
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg._compression import live_coordinates, near_one
 from resdyn.linalg._dense_eig import Values as _Values
@@ -231,6 +232,7 @@ def _check(operator: LinearOperator, ends: tuple[str, ...], k: int, method: str)
         raise InputError(f"got {operator!r}; expected float32 or float64; convert the model with .float()")
     if method not in get_args(EigMethod) or (ends == ("all",) and method == "krylov_schur"):
         raise InputError(f"got method={method!r}; expected auto or dense, or for ends also krylov_schur")
+    checks.whole("k", k)
     if not 1 <= k <= n:
         raise InputError(f"got k={k} for {operator!r}; expected 1 <= k <= {n}")
 

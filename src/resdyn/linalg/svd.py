@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from resdyn import checks
 from resdyn._html import table
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg._completeness import Confidence
@@ -172,6 +173,7 @@ def svd(
 
 def _check(operator: LinearOperator, k: int, method: str) -> None:
     largest = min(operator.shape)
+    checks.whole("k", k)
     if not 1 <= k <= largest:
         raise InputError(f"got k={k} for {operator!r}; expected 1 <= k <= {largest}; ask for fewer triplets")
     if operator.dtype not in (torch.float32, torch.float64):

@@ -50,10 +50,8 @@ class Singular:
             method=checks.one_of("method", self.method, get_args(Method), of=self.name),
             tol=checks.number("tol", self.tol, "a positive number", 0, of=self.name),
             vectors=checks.flag("vectors", self.vectors, of=self.name),
+            delta=checks.number("delta", self.delta, "a positive number", 0, of=self.name),
         )
-
-        if not isinstance(self.delta, float | int) or not 0 < self.delta < math.inf:
-            raise InputError(f"singular: got delta={self.delta!r}, expected a positive number")
 
     def layout(self, stream: Any, n_classes: int) -> Layout:
         assert self.k is not None, "capture fits k to the stream"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import fx, nn
 
+from resdyn import checks
 from resdyn.ambient import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.progress import stage
@@ -36,15 +38,15 @@ def stream_from_blocks(
 
     skip "auto": a module with exactly one residual join keeps its skip, branch and gate; a module with several
     (a transformer layer of attention and MLP) becomes one block with identity skip, F(h) = module(h) - h, gate
-    none. skip "none": each module is a plain layer without a skip, F(h) = module(h); so are networks measured
-    that have no residual connections. A module that the model calls more than once is named `path@1`,
-    `path@2`, ... for its later calls.
+    none, whose `gated` Jacobian leaves out what passes along the skips and gates inside. skip "none": each module is a
+    plain layer without a skip, F(h) = module(h); so are networks measured that have no residual connections. A module
+    that the model calls more than once is named `path@1`, `path@2`, ... for its later calls.
 
     Errors: InputError for an unknown module, one with more than one input or output in the graph, or one
     without a residual join under skip "auto"; verification as in `find_stream`.
     """
-    if skip not in ("auto", "none"):
-        raise InputError(f"unknown skip {skip!r}; choose 'auto' or 'none'")
+    checks.one_of("skip", skip, get_args(Skip))
+    paths = checks.words("paths", paths)
     if not paths:
         raise InputError("no blocks were named; pass a list of module paths such as ['layer1.0', 'layer1.1']")
     model = check_model(model)
@@ -108,7 +110,15 @@ def block_join(
     join = joins[0]
     if len(joins) == 1 and join.fork is entry and is_gate(graph, join.total, leaves):
         return Join(entry, join.skip, join.branch, join.total, leaves, join.skip_kind, after)
-    return _merged(graph, path, entry, leaves, after)
+    return replace(_merged(graph, path, entry, leaves, after), parts=_parts(graph, entry, leaves, joins))
+
+
+def _parts(graph: DataGraph, entry: fx.Node, leaves: fx.Node, joins: Sequence[Join]) -> tuple[Join, ...]:
+    """The joins of a module, where they lead from its input to its output without a transition in between."""
+    *inner, last = joins
+    chained = all(join.fork is fork for join, fork in zip(joins, [entry, *(join.out for join in inner)]))
+    ends = last.out is leaves or is_gate(graph, last.total, leaves)
+    return (*inner, replace(last, out=leaves)) if chained and ends else ()
 
 
 def _merged(graph: DataGraph, path: str, entry: fx.Node, leaves: fx.Node, after: fx.Node | None) -> Join:

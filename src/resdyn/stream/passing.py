@@ -24,9 +24,9 @@ class _Part(NamedTuple):
 class Passing:
     """The layer with every branch held at its value: h -> gate_n(skip_n(... gate_1(skip_1(h) + b_1) ...) + b_n).
 
-    The layer's derivative less that of this map is what its branches contribute, the residual Jacobian of the layer: for
-    one block gate'(z) F'(h), for layers without gates the derivative of F. Less the identity instead, a post-norm layer
-    would show its norms, which scale every direction alike, as agreement between layers.
+    The layer's derivative less that of this map is what its branches contribute, the residual Jacobian of the layer:
+    for one block gate'(z) F'(h), for layers without gates the derivative of F. Less the identity instead, a post-norm
+    layer would show its norms, which scale every direction alike, as agreement between layers.
     """
 
     def __init__(self, graph: DataGraph, joins: Sequence[Join]) -> None:
