@@ -83,7 +83,7 @@ def test_a_capture_says_where_it_comes_from(captured, stream):
     assert (attrs["data"], attrs["split"], attrs["class_names"]) == ("tensors", "given", ["0", "1", "2"])
     assert (attrs["kind"], attrs["dtype"], attrs["seed"]) == ("gated", "float64", 0)
     assert (attrs["batch_norm"], attrs["nonsquare"], attrs["command"]) == ("eval", "skip", "test")
-    assert attrs["probes"]["singular"] == {"k": 3, "method": "lanczos", "tol": 1e-4, "vectors": True, "delta": 0.05}
+    assert attrs["probes"]["singular"] == {"k": 3, "method": "auto", "tol": 1e-4, "vectors": True, "delta": 0.05}
     assert attrs["versions"]["torch"] == torch.__version__
     assert [block["path"] for block in attrs["stream"]] == [block.path for block in stream.blocks]
     assert attrs["complete"] is True

@@ -29,7 +29,7 @@ def test_solver_contract(method, name, dtype):
 @pytest.mark.parametrize("name", SPECTRA)
 def test_lanczos_converges_on_every_spectrum(name, dtype):
     matrix = SPECTRA[name](dtype)
-    result = svd(DenseOperator(matrix), min(10, *matrix.shape))
+    result = svd(DenseOperator(matrix), min(10, *matrix.shape), "lanczos")
     assert bool(result.converged.all())
     exact = torch.linalg.svdvals(matrix.double())
     error = (result.S.double() - exact[: len(result.S)]).abs().max()
@@ -45,9 +45,15 @@ def test_a_seed_repeats_the_result_exactly(method):
     assert torch.equal(first.V, second.V)
 
 
+def test_small_operators_are_decomposed_densely_unless_a_limit_of_lanczos_is_set():
+    small, large = DenseOperator(torch.randn(300, 80)), DenseOperator(torch.randn(300, 81))
+    assert svd(small, 3).method == svd(large, 11).method == "dense"
+    assert svd(large, 3).method == svd(small, 3, max_matvecs=200).method == "lanczos"
+
+
 def test_beyond_the_rank_values_are_zero_and_residuals_small():
     matrix = SPECTRA["rank-deficient"](torch.float64)
-    result = svd(DenseOperator(matrix), 20)
+    result = svd(DenseOperator(matrix), 20, "lanczos")
     assert float(result.S[5:].max()) < 1e-13
     assert float(result.residuals.max()) < 1e-13
 
@@ -102,7 +108,7 @@ def test_an_orthonormal_block_of_a_deficient_one_gives_it_back_to_rounding():
 def test_an_adjoint_that_is_none_never_counts_as_converged():
     A = SPECTRA["decaying"](torch.float64)[:70]
     wrong = FunctionOperator((70, 70), A.dtype, "cpu", lambda X: A @ X, lambda Y: 1.01 * A.T @ Y)
-    assert not bool(svd(wrong, 3).converged.any())
+    assert not bool(svd(wrong, 3, "lanczos").converged.any())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -120,7 +126,7 @@ def test_impossible_requests_are_refused():
             svd(operator, k)
     with pytest.raises(InputError, match=r"got k=6 .* expected 1 <= k <= 5"):
         svd(operator, 6)
-    with pytest.raises(InputError, match="expected one of lanczos, randomized, dense"):
+    with pytest.raises(InputError, match="expected one of auto, lanczos, randomized, dense"):
         svd(operator, 2, "qr")
     with pytest.raises(InputError, match="expected float32 or float64"):
         svd(DenseOperator(torch.ones(6, 5, dtype=torch.float16)), 2)

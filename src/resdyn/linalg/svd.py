@@ -17,7 +17,8 @@ from resdyn.linalg._randomized import randomized
 from resdyn.linalg._triplets import Triplets, residual_norms
 from resdyn.linalg.operator import LinearOperator
 
-Method = Literal["lanczos", "randomized", "dense"]
+Method = Literal["auto", "lanczos", "randomized", "dense"]
+_WHOLE = 80  # least number of basis vectors that `lanczos` keeps
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class SVDResult:
         failure_probability: that of the bounds, over the random vectors of the search; 0 for ``dense``.
         num_matvecs: products with A plus products with A^T that this result cost,
         search_matvecs: of which the search for missed values took these.
-        method: the method that made it.
+        method: the method that made it, not "auto".
     """
 
     U: Tensor
@@ -71,7 +72,7 @@ class SVDResult:
 def svd(
     operator: LinearOperator,
     k: int,
-    method: Method = "lanczos",
+    method: Method = "auto",
     *,
     tol: float | None = None,
     seed: int = 0,
@@ -88,7 +89,10 @@ def svd(
 
     Methods, for A of shape (m, n):
 
-    ``lanczos`` (default): block Golub-Kahan-Lanczos bidiagonalisation, started from a random block and thickly
+    ``auto`` (default): ``dense`` where the basis of ``lanczos`` would span the whole space, min(m, n) <= max(8 k, 80),
+    and no limit of it is set; else ``lanczos``.
+
+    ``lanczos``: block Golub-Kahan-Lanczos bidiagonalisation, started from a random block and thickly
     restarted when the basis is full. Costs two matvecs per basis vector; stops once all k residuals are at most
     ``tol``, or before ``max_matvecs`` would be passed. V is reorthogonalised in full; U only when a sketch of its
     overlaps asks for it, which by Simon and Zha loses no accuracy. Residuals come free, from the products made.
@@ -145,6 +149,9 @@ def svd(
     tensor([3., 2.])
     """
     _check(operator, k, method)
+    if method == "auto":
+        whole = min(operator.shape) <= _basis(k) and block_size is basis_size is max_matvecs is None
+        method = "dense" if whole else "lanczos"
     tol = torch.finfo(operator.dtype).eps ** 0.5 if tol is None else tol
     confidence = _confidence(delta, failure_probability)
     generator = torch.Generator().manual_seed(seed)
@@ -197,6 +204,11 @@ def _check_limit(limit: int, k: int, block: int) -> None:
         raise InputError(f"got max_matvecs={limit}; expected at least {least} for k={k} in blocks of {block}")
 
 
+def _basis(k: int) -> int:
+    """Vectors that ``lanczos`` keeps on each side."""
+    return max(8 * k, _WHOLE)
+
+
 def _sizes(
     operator: LinearOperator, k: int, block_size: int | None, basis_size: int | None, memory_limit: int
 ) -> tuple[int, int]:
@@ -204,7 +216,7 @@ def _sizes(
     shorter = min(operator.shape)
     block = min(max(2, min(8, k)) if block_size is None else block_size, shorter)
     affordable = memory_limit // (sum(operator.shape) * operator.dtype.itemsize) - block  # V holds one block more
-    basis = min(max(8 * k, 80), affordable) if basis_size is None else basis_size
+    basis = min(_basis(k), affordable) if basis_size is None else basis_size
     if block < 1 or (basis_size is not None and basis < min(k + 2 * block, shorter)):
         raise InputError(
             f"got block_size={block}, basis_size={basis}; expected a positive block and a basis of at least "

@@ -15,7 +15,7 @@ from resdyn.linalg import LinearOperator, SVDResult, svd
 from resdyn.probes.sample import Layout, Sample, float_dtype, padded, state_sizes, to_numpy
 
 DEFAULT_K = 20
-Method = Literal["lanczos", "randomized", "dense"]
+Method = Literal["auto", "lanczos", "randomized", "dense"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Singular:
     """
 
     k: int | None = None
-    method: Method = "lanczos"
+    method: Method = "auto"
     tol: float = 1e-4
     vectors: bool = False
     delta: float = 0.05
