@@ -253,7 +253,7 @@ def test_probes_are_parsed_with_their_settings():
         ("singular(3)", "got '3', expected key=value"),
         ("singular(k=0)", "k=0, expected a whole number of at least 1"),
         ("singular(k=many)", "k='many', expected a whole number"),
-        ("singular(method=magic)", "method='magic', expected 'lanczos', 'randomized' or 'dense'"),
+        ("singular(method=magic)", "method='magic', expected 'auto', 'lanczos', 'randomized' or 'dense'"),
         ("singular(tol=-1)", "tol=-1, expected a positive number"),
         ("coupling(nonsquare=pad)", "expected 'skip'"),
         ("features(batch_size=0)", "batch_size=0"),
