@@ -23,7 +23,7 @@ from resdyn.linalg.operator import LinearOperator
 
 _RUNS = 2  # in step, for a call of a Jacobian costs as much as several columns
 _BELOW = np.array([0.9, 0.97, 0.99])  # of the last value sought: where all above is excluded, bounds are tight
-_FAINT = 1e-2  # norm, relative to what is sought, below which a new vector is made orthogonal twice
+_CANCELLED = 0.1  # share of a new vector's norm below which what is left of it is made orthogonal again
 _SPARE = 0.14  # of the products spent so far: what a search may take to show more than it must
 
 
@@ -211,19 +211,20 @@ class _Runs:
 
     def _next(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Unit rows outside of the known vectors and of their own runs, and how much of the given ones was outside."""
+        _, before = _unit(rows)
         rows, lengths = _unit(self._outside(rows))
-        if float(lengths.min()) < _FAINT:  # a run has come to its end: what is left is rounding, and goes on from there
+        if bool((lengths < _CANCELLED * before).any()):  # what is left holds rounding of what was taken out
             empty = lengths == 0
             rows[empty] = random_rows(int(empty.sum()), rows.shape[1], self._generator, rows)
-            rows, _ = _unit(self._outside(rows))
+            rows, _ = _unit(self._outside(self._outside(rows)))
         return rows, lengths
 
     def _outside(self, rows: Tensor) -> Tensor:
+        """Their own run is taken out twice, for errors would grow from step to step; last the known vectors."""
         past = self._rows[: self.steps]
         for _ in range(2):
-            rows = rows - (rows @ self._known.T) @ self._known
             rows = rows - torch.einsum("jr,jrn->rn", torch.einsum("jrn,rn->jr", past, rows), past)
-        return rows
+        return torch.addmm(rows, rows @ self._known.T, self._known, alpha=-1)
 
 
 def _unit(rows: Tensor) -> tuple[Tensor, Tensor]:
