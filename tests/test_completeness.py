@@ -116,6 +116,14 @@ def test_without_products_left_for_the_search_nothing_is_converged():
     assert bool(torch.isinf(searched.bounds).all())
 
 
+def test_what_has_converged_when_products_run_out_is_certified_and_the_rest_is_not():
+    values = torch.cat([torch.tensor([9.0, 7.0, 5.0]), torch.linspace(1, 0.9, 597)]).double()
+    result = check(with_spectrum(600, 600, values, torch.float64), 100, max_matvecs=520, tol=1e-6)
+    assert result.converged[:3].all()
+    assert not bool(result.converged[3:].any())
+    assert bool(torch.isinf(result.bounds[-1:]).all())
+
+
 def test_the_search_costs_at_most_a_seventh_where_nothing_is_repeated():
     matrix = with_spectrum(800, 700, 1 / (1 + 0.01 * torch.arange(700)).double(), torch.float32)
     complete = lanczos(DenseOperator(matrix), 20)

@@ -242,9 +242,10 @@ class _Bidiagonalisation:
         return ritz.right[:, :count].T.to(self._V) @ self._V[: self.size]
 
     def triplets(self, ritz: _Ritz, k: int, bounds: Tensor, search_matvecs: int) -> Triplets:
-        """The leading k Ritz triplets, vectors as columns."""
+        """The leading k Ritz triplets, vectors as columns; nothing is known of values that have no bound."""
         U = ritz.left[:, :k].T.to(self._U) @ self._U[: self.size]
-        bounds = bounds[:k] / torch.where(ritz.values[0] > 0, ritz.values[0], 1.0)
+        bounds = torch.nn.functional.pad(bounds[:k], (0, max(k - len(bounds), 0)), value=float("inf"))
+        bounds = bounds / torch.where(ritz.values[0] > 0, ritz.values[0], 1.0)
         return Triplets(U.T, ritz.values[:k], self.right(ritz, k).T, ritz.residuals[:k], bounds, search_matvecs)
 
 
