@@ -46,9 +46,10 @@ def tiles(metrics: Rows) -> list[Tile]:
 
 def _tile(row: dict, title: str, anchor: str) -> Tile:
     value, _, error = quantity(row).partition(" ± ")
+    value, _, interval = value.partition(" (")
     count = f"n = {short(row['n'])}" if row["n"] else ""
     infinite = row["note"] if not math.isfinite(row["value"]) else ""
-    detail = [f"± {error}" if error else "", count, readable(row["where"]), infinite]
+    detail = [f"± {error}" if error else "", interval.rstrip(")"), count, readable(row["where"]), infinite]
     return Tile(value, title, ", ".join(part for part in detail if part), anchor)
 
 

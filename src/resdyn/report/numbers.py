@@ -43,7 +43,10 @@ def percent(value: float, error: float | None = None, interval: tuple[float, flo
     text = f"{100 * value:.1f} %"
     if error and math.isfinite(error):
         return f"{text} ± {100 * error:.1f} %"
-    return text if interval is None else f"{text} (95 %: {100 * interval[0]:.2g} to {100 * interval[1]:.2g} %)"
+    if interval is None:
+        return text
+    low, high = (short(float(f"{100 * end:.2g}")) for end in interval)
+    return f"{text} (95 %: {low} to {high} %)"
 
 
 def find(metrics: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
