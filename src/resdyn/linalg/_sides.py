@@ -31,6 +31,7 @@ Complex = NDArray[np.complexfloating]
 Rows = NDArray[np.intp]
 
 _QR = 3.0  # what the QR algorithm adds in its own precision
+_FEW = 0.002  # share of eigenvalues that may stay undecided without a closer look
 _SEPARATED = 1e-2  # how far rounding may move zeros, relative to the norm, to be a null space and no cluster
 
 
@@ -72,15 +73,17 @@ def _one(value: float, delta: float) -> Sides:
 
 
 def _of_block(A: Matrix, delta: float) -> Sides:
-    """First in the matrix's own precision, which is enough where nothing is near the axis or ill-conditioned."""
+    """First in the matrix's own precision, which is enough where little is near the axis and nothing ill-conditioned."""
     n = len(A)
     wide = delta * (1 + _QR / ROUNDING)
     pairs = _decomposed(A)
     if pairs is not None and _is_plain(pairs, wide, float(np.linalg.norm(A.astype(float)))):
         negative, positive = _counted(A, pairs, wide, pairs.conditions)
-        if negative + positive == n:
-            return Sides(negative, 0, 0)
+        if n - negative - positive <= _FEW * n:
+            return Sides(negative, n - negative - positive, 0)
     A = A.astype(float)
+    if pairs is not None and (np.abs(pairs.values) > n * wide * pairs.conditions).all():
+        return _of_core(A, None, delta)  # no eigenvalue can be 0, so no direction is missing
     core, factor = full_rank(A, A, delta)
     return _of_core(A, None, delta) if len(core) == n else sides_of_product(core, factor, delta, n)
 
@@ -138,9 +141,10 @@ def _decomposed(A: Matrix) -> _Pairs | None:
 
 
 def _is_plain(pairs: _Pairs, delta: float, size: float) -> bool:
-    """Whether no condition is beyond that of a defective pair at distance delta, and none is near the axis."""
+    """Whether no condition is beyond that of a defective pair at distance delta, and few values are near the axis."""
     radii = pairs.conditions * delta
-    return bool((radii < (delta * size) ** 0.5).all() and (np.abs(pairs.values.real) > radii).all())
+    near = np.abs(pairs.values.real) <= radii
+    return bool((radii < (delta * size) ** 0.5).all() and near.mean() <= _FEW)
 
 
 def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.float64]) -> tuple[int, int]:
@@ -150,12 +154,16 @@ def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.floa
         return int((values.real < 0).sum()), int((values.real > 0).sum())
     distance = np.abs(values[:, None] - values[None])
     meeting = distance <= MEETING * (radii[:, None] + radii[None])
+    known: dict[bytes, int] = {}
     while True:
         count, labels = connected_components(csr_array(meeting), directed=False)
         clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
         # the widest disc times the number of discs as wide as it
         reach = [float(radii[rows].sum()) for rows in clusters]
-        placed = [_side(A, pairs, rows, width, delta) for rows, width in zip(clusters, reach)]
+        for rows, width in zip(clusters, reach):
+            if rows.tobytes() not in known:
+                known[rows.tobytes()] = _side(A, pairs, rows, width, delta)
+        placed = [known[rows.tobytes()] for rows in clusters]
         for rows, side, width in zip(clusters, placed, reach):
             if side == 0 and len(rows) > 1:  # what is undecided takes in what it may have come from
                 meeting[rows[0]] |= (distance[rows] <= width).any(axis=0)
@@ -173,7 +181,8 @@ def _side(A: Matrix, pairs: _Pairs, rows: Rows, width: float, delta: float) -> i
     if len(rows) == 1:
         return 0
     Q, R = np.linalg.qr(pairs.right[:, rows])
-    B = Q.conj().T @ A @ Q
+    B = Q.conj().T @ (A @ Q.real + 1j * (A @ Q.imag))  # A would be made complex as a whole otherwise
     low, *_, high = np.linalg.eigvalsh((B + B.conj().T) / 2)
-    reach = float(np.linalg.norm(R @ pairs.left[rows], 2)) * delta
+    projector = R @ pairs.left[rows]
+    reach = float(np.linalg.eigvalsh(projector @ projector.conj().T)[-1].clip(min=0) ** 0.5) * delta
     return -1 if high + reach < 0 else 1 if low - reach > 0 else 0
