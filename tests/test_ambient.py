@@ -68,6 +68,17 @@ def test_numbers_do_not_depend_on_what_surrounds_a_call(name, tmp_path):
     assert float(abs(inside.singular_values - kept.singular_values).max()) < 1e-5
 
 
+@pytest.mark.parametrize("name", AMBIENT)
+def test_solvers_do_not_depend_on_what_surrounds_them(name):
+    model, x = built(torch.float32)
+    stream = resdyn.find_stream(model, x)
+    jacobian = stream.jacobian(0, stream.states(x[:1]))
+    singular, values = resdyn.svd(jacobian, 3), resdyn.eigenvalues(jacobian)
+    with AMBIENT[name]():
+        assert torch.equal(resdyn.svd(jacobian, 3).S, singular.S)
+        assert torch.equal(resdyn.eigenvalues(jacobian).values, values.values)
+
+
 def test_float32_products_are_made_in_float32():
     model, x = built(torch.float32)
     seen = SimpleQueue()  # lists that hooks fill are put back
