@@ -7,6 +7,7 @@ from queue import SimpleQueue
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import resdyn
 from resdyn.errors import ComputationError, InputError
@@ -65,6 +66,17 @@ def test_numbers_do_not_depend_on_what_surrounds_a_call(name, tmp_path):
         inside = resdyn.capture(model, x, "trajectory,singular(k=2)", tmp_path / "b.zarr", samples=2, quiet=True)
     assert inside.states.equals(kept.states)
     assert float(abs(inside.singular_values - kept.singular_values).max()) < 1e-5
+
+
+@pytest.mark.parametrize("name", AMBIENT)
+def test_solvers_do_not_depend_on_what_surrounds_them(name):
+    model, x = built(torch.float32)
+    stream = resdyn.find_stream(model, x)
+    jacobian = stream.jacobian(0, stream.states(x[:1]))
+    singular, values = resdyn.svd(jacobian, 3), resdyn.eigenvalues(jacobian)
+    with AMBIENT[name]():
+        assert torch.equal(resdyn.svd(jacobian, 3).S, singular.S)
+        assert torch.equal(resdyn.eigenvalues(jacobian).values, values.values)
 
 
 def test_float32_products_are_made_in_float32():
@@ -130,6 +142,72 @@ def test_what_is_measured_from_a_state_on_is_renewed_too(measure):
     assert stream._graph is not graph
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_switch_that_only_stops_a_gradient_is_seen(recorded):
+    class Held(Adapted):
+        def forward(self, h):
+            with torch.set_grad_enabled(self.on):
+                scale = self.adapter(h)
+            return h + self.inner(h) * scale
+
+    model, x = built()
+    model[1] = Held().double()
+    model[1].on = recorded
+    stream = resdyn.find_stream(model, x)
+    states = stream.states(x).sample(0)
+    model[1].on = not recorded
+    expected = dense(model[1], states[0][0])
+    torch.testing.assert_close(stream.jacobian(0, states, "block").to_dense(), expected)
+
+
+REBUILT = {
+    "a bias taken out": lambda model: setattr(model[1].inner, "bias", None),
+    "another number of classes": lambda model: model.__setitem__(3, nn.Linear(6, 5).double()),
+    "a pruning mask": lambda model: prune.l1_unstructured(model[1].inner, "weight", 0.5),
+    "a hook in the branch": lambda model: model[1].inner.register_forward_hook(lambda _, __, z: 2 * z),
+}
+
+
+@pytest.mark.parametrize("change", REBUILT)
+def test_a_model_that_was_built_otherwise_is_measured_as_it_is(change):
+    model, x = built()
+    stream = resdyn.find_stream(model, x)
+    REBUILT[change](model)
+    states = stream.states(x)
+    torch.testing.assert_close(states.output, model(x).detach())
+    expected = dense(model[1], states[0][0])
+    torch.testing.assert_close(stream.jacobian(0, states.sample(0), "block").to_dense(), expected)
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_another_number_of_blocks_is_another_stream(more):
+    model, x = built()
+    stream = resdyn.find_stream(model, x)
+    if more:
+        model.insert(2, Adapted().double())
+    else:
+        del model[2]
+    for measure in (lambda: stream.states(x), lambda: stream.jacobian(0, model[0](x[:1]))):
+        with pytest.raises(ComputationError, match=r"has other blocks.*find it again"):
+            measure()
+
+
+def test_a_compiled_piece_runs_as_it_was_written():
+    compiled = []
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    model, x = built()
+    states = resdyn.find_stream(model, x).states(x)
+    model[1] = torch.compile(model[1], backend=backend)
+    for h, known in zip(resdyn.find_stream(model, x).states(x), states, strict=True):
+        assert torch.equal(h, known)
+    resdyn.noise_response(model, x, [0.1], draws=2)
+    assert not compiled
+
+
 def test_other_blocks_are_another_stream():
     model, x = built()
     stream = resdyn.find_stream(model, x)
@@ -143,11 +221,12 @@ def test_other_blocks_are_another_stream():
 
 def test_a_capture_looks_once_and_not_at_every_sample(tmp_path):
     model, x = built()
-    stream = resdyn.find_stream(model, x)
     passes = SimpleQueue()  # lists that hooks fill are put back
     model.register_forward_pre_hook(lambda *_: passes.put(1))
+    stream = resdyn.find_stream(model, x)
+    before = passes.qsize()
     resdyn.capture(model, x, "trajectory,singular(k=2)", tmp_path / "a.zarr", samples=5, quiet=True, stream=stream)
-    assert passes.qsize() == 1
+    assert passes.qsize() == before + 1
 
 
 @pytest.mark.parametrize("probe", ["features", "robustness", "cushion"])

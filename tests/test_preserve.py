@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
+from array import array
+from collections import OrderedDict, UserDict, UserList, defaultdict, deque
 from functools import lru_cache, partial
+from random import Random
 from types import SimpleNamespace
 
 import numpy as np
@@ -146,6 +148,34 @@ def test_parameters_that_a_pass_rewrites_are_as_before():
     with preserve_state(layer, parameters=True), torch.no_grad():
         layer(torch.randn(1, 4))
     assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
+
+
+def test_collections_arrays_and_generators_are_as_before():
+    kept = {"list": UserList(), "dict": UserDict(), "bytes": bytearray(), "numbers": array("d")}
+    generators = {"python": Random(0), "numpy": np.random.default_rng(0)}
+
+    class Block(nn.Linear):
+        def forward(self, x):
+            kept["list"].append(x)
+            kept["dict"][len(kept["dict"])] = x
+            kept["bytes"].append(1)
+            kept["numbers"].append(generators["python"].random() + generators["numpy"].random())
+            return x + torch.tanh(super().forward(x))
+
+    model, x = nn.Sequential(Block(5, 5), nn.Linear(5, 3)).eval(), torch.randn(2, 5)
+    resdyn.find_stream(model, x).states(x)
+    resdyn.noise_response(model, x, [0.1], draws=2)
+    assert [len(values) for values in kept.values()] == [0, 0, 0, 0]
+    assert generators["python"].random() == Random(0).random()
+    assert generators["numpy"].random() == np.random.default_rng(0).random()
+
+
+def test_a_hook_that_reads_values_leaves_the_comparison_with_autograd_alone():
+    norms = []
+    model, x = keeping(), torch.randn(2, 3)
+    model[1].register_forward_hook(lambda module, args, output: norms.append(output.detach().numpy().max()))
+    assert not resdyn.find_stream(model, x).notes
+    assert not norms
 
 
 def test_a_hook_that_fails_on_traced_values_is_left_out_of_the_graph_if_it_changes_nothing():

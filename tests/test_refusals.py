@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from torch import nn
@@ -36,6 +38,18 @@ class Product(nn.Module):
 class Branching(Block):
     def forward(self, x):
         return super().forward(x) if x.sum().item() > 0 else x
+
+
+class Wrapped(nn.Module):
+    """A function of a network's output."""
+
+    def __init__(self, inner, function):
+        super().__init__()
+        self.inner, self.function = inner, function
+        self.eval()
+
+    def forward(self, x):
+        return self.function(self.inner(x))
 
 
 def net(block):
@@ -94,6 +108,10 @@ REFUSED = {
     "lazy": (lambda: net(lambda: Block(nn.LazyLinear(6))), "layer is lazy.*run the model once"),
     "complex states": (complex_states, "sums are of complex values.*view_as_real"),
     "one sample alone": (single_values, "runs on several samples, but not on one alone"),
+    "sparse in a list": (
+        lambda: of_weight([sparse("coo")], lambda weights, x: by_sparse(weights[0], x)), "layout sparse_coo.*to_dense",
+    ),
+    "no tensor returned": (lambda: Wrapped(net(Block), iter), "returns no tensors, alone or in a tuple"),
     "no stream": (lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU()).eval(), "no residual stream"),
 }  # fmt: skip
 
@@ -107,6 +125,50 @@ def test_a_model_is_refused_for_its_true_reason(name, batch):
         resdyn.find_stream(make(), torch.randn(batch, 6))
     assert "\n" not in str(refusal.value)
     assert "does not run" not in str(refusal.value)
+
+
+def test_a_derivative_that_rounding_hides_is_measured_in_float64():
+    """A group norm of two values gives 1 and -1, whatever they are."""
+    middle = nn.Sequential(nn.Unflatten(1, (6, 1, 1)), nn.GroupNorm(3, 6), nn.Flatten(), nn.Linear(6, 6))
+    torch.manual_seed(0)
+    model, x = net(lambda: Block(middle)), torch.randn(2, 6)
+    with pytest.raises(ComputationError, match=r"rounding in torch.float32 hides it.*model\.double\(\)"):
+        resdyn.find_stream(model, x)
+    assert len(resdyn.find_stream(model.double(), x.double())) == 2
+
+
+def doubled(y):
+    y.data = 2 * y.data
+    return y
+
+
+def drawn(y):
+    return y * random.random()
+
+
+def of_function(function):
+    return net(lambda: Block(Wrapped(nn.Linear(6, 6), function)))
+
+
+WHY = {
+    "the example": (lambda: net(Block), torch.nan, r"NaN or infinity there: check its inputs"),
+    "what torch does not see": (lambda: of_function(doubled), 1.0, r"same output twice.*\.data"),
+    "chance": (lambda: of_function(drawn), 1.0, r"differs from pass to pass"),
+}
+
+
+@pytest.mark.parametrize("name", WHY)
+def test_why_a_graph_gives_other_values_is_said(name):
+    make, scale, reason = WHY[name]
+    with pytest.raises(ComputationError, match=reason):
+        resdyn.find_stream(make(), scale * torch.randn(2, 6))
+
+
+def test_a_solver_is_measured_for_several_samples():
+    """What torch batches otherwise than it traced it is evaluated sample by sample."""
+    solve = Product(torch.eye(6) * 3 + 0.1, lambda weight, x: torch.linalg.solve(weight, x.unsqueeze(-1)).squeeze(-1))
+    model, x = net(lambda: Block(solve)), torch.randn(3, 6)
+    torch.testing.assert_close(resdyn.find_stream(model, x).states(x).output, model(x).detach())
 
 
 def test_control_flow_that_depends_on_values_is_named_with_its_line():

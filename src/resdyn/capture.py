@@ -181,6 +181,7 @@ def _stream(
     else:
         whole = stream.whole if isinstance(stream, TokenStream) else stream
         first = inputs.read(torch.tensor([0])).to(model_device(module))
+        whole._follow()
         check_current(whole, first.args, first.kwargs)
     if position is None:
         return stream

@@ -132,7 +132,12 @@ def _selected(
     }
     known = sorted({layer for weight in weights.values() for layer in weight.layers})
     unknown = [path for path in layers or () if path not in known]
-    if unknown or not weights:
+    if not weights:
+        raise InputError(
+            f"{type(model).__name__} multiplies its input by no weight in a product of matrices or a convolution, "
+            "so no weight would get noise; pass a network of linear layers, convolutions, attention or recurrent layers"
+        )
+    if unknown:
         raise InputError(
             f"got the layers {unknown}, expected layers whose weights the model multiplies its input by: "
             f"{', '.join(known[:8])}, ..."

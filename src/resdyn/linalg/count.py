@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from resdyn.ambient import full_precision
 from resdyn.linalg._compression import live_coordinates, near_one
 from resdyn.linalg._discs import ROUNDING
 from resdyn.linalg._eigen_result import EigenResult
@@ -61,6 +62,7 @@ def count_in(result: EigenResult) -> NegativeCount:
     return _judged(_of_matrix(result.matrix), len(result.values), result.matrix.dtype)
 
 
+@full_precision()
 def count_negative(
     operator: LinearOperator, seed: int = 0, *, by_inertia: bool | None = None, memory_limit: int = 2**35
 ) -> NegativeCount:

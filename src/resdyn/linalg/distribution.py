@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from resdyn.ambient import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._compression import live_coordinates
 from resdyn.linalg._krylov_schur import Complex, arnoldi
@@ -45,6 +46,7 @@ class SpectralDistribution:
     num_matvecs: int
 
 
+@full_precision()
 def spectral_distribution(
     operator: LinearOperator,
     thresholds: Sequence[float] = (0.0,),

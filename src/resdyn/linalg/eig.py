@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resdyn import checks
+from resdyn.ambient import full_precision
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg._compression import live_coordinates, near_one
 from resdyn.linalg._dense_eig import Values as _Values
@@ -27,6 +28,7 @@ DENSE_BELOW = 200
 PRODUCTS = 2.0  # rounding errors of an operator's products in eps ||A||
 
 
+@full_precision()
 def eigenvalues(
     operator: LinearOperator,
     which: str | Sequence[str] = "all",

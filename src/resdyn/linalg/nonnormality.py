@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from resdyn.ambient import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._compression import near_one
 from resdyn.linalg._eigen_result import EigenResult
@@ -29,6 +30,7 @@ class Commutator(NamedTuple):
     standard_error: float
 
 
+@full_precision()
 def numerical_abscissa(operator: LinearOperator, *, tol: float | None = None, seed: int = 0) -> EigenResult:
     """The ends of the spectrum of (A + A^T) / 2: max and min of x^T A x over unit real x ("LR" and "SR").
 
@@ -43,6 +45,7 @@ def numerical_abscissa(operator: LinearOperator, *, tol: float | None = None, se
     return eigenvalues(0.5 * (operator + operator.adjoint), ("LR", "SR"), tol=tol, seed=seed)
 
 
+@full_precision()
 def departure_from_normality(matrix: Tensor, values: Tensor) -> Departure:
     """sqrt(||A||_F^2 - sum |lambda|^2) / ||A||_F for a matrix (n, n) and all its eigenvalues (n,).
 
@@ -60,6 +63,7 @@ def departure_from_normality(matrix: Tensor, values: Tensor) -> Departure:
     return Departure(max(1 - share**2, 0.0) ** 0.5, size)
 
 
+@full_precision()
 def commutator(operator: LinearOperator, num_probes: int = 16, seed: int = 0) -> Commutator:
     """||A A^T - A^T A||_F / ||A||_F^2, estimated without the matrix; 0 exactly for a normal A.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from resdyn.ambient import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._norms import column_norms, norm, power_of_two
 from resdyn.linalg.operator import LinearOperator
@@ -27,6 +28,7 @@ class NormEstimate:
     exact: bool
 
 
+@full_precision()
 def frobenius_norm(
     A: LinearOperator, *, draws: int = DRAWS, seed: int = 0, exact_limit: int = EXACT_LIMIT
 ) -> NormEstimate:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from resdyn.ambient import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._dense_eig import backward_error
 from resdyn.linalg._discs import ROUNDING
@@ -52,6 +53,7 @@ class Inertia:
     method: str
 
 
+@full_precision()
 def matrix_sign(matrix: Tensor, max_iterations: int = MAX_ITERATIONS) -> MatrixSign:
     """sign(A) = A (A^2)^(-1/2), for A (n, n) without eigenvalues on the imaginary axis.
 
@@ -103,6 +105,7 @@ def _polished(X: Tensor, unit: Tensor) -> tuple[Tensor, float, int]:
         X = 1.5 * X - 0.5 * X @ square
 
 
+@full_precision()
 def inertia(matrix: Tensor, guard: float | None = None, method: InertiaMethod = "auto") -> Inertia:
     """How many eigenvalues of A (n, n) have negative, zero and positive real part.
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resdyn.ambient import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._orthonormal import random_rows
 from resdyn.linalg.operator import LinearOperator
@@ -49,6 +50,7 @@ class _Window(NamedTuple):
         return slice(start, max(start, stop))
 
 
+@full_precision()
 def slice_eigenvalues(operator: LinearOperator, shape_out: Maps, shape_in: Maps) -> SliceEigenvalues:
     """All eigenvalues of all slices J[c', h', w', c, :, :], exactly, without decomposing a slice.
 

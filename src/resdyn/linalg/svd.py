@@ -10,6 +10,7 @@ from torch import Tensor
 
 from resdyn import checks
 from resdyn._html import table
+from resdyn.ambient import full_precision
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg._completeness import Confidence
 from resdyn.linalg._lanczos import block_lanczos
@@ -69,6 +70,7 @@ class SVDResult:
         )
 
 
+@full_precision()
 def svd(
     operator: LinearOperator,
     k: int,

@@ -23,6 +23,10 @@ COMPLEX = (
     "has no residual stream of real states: its sums are of complex values, for which resdyn has no Jacobian; write "
     "real and imaginary parts as channels of their own (torch.view_as_real)"
 )
+NO_TENSORS = (
+    "returns no tensors, alone or in a tuple, list, dict or dataclass, so there is no output to follow its values to; "
+    "return the tensors themselves, from a module around the model if need be"
+)
 NO_STREAM = (
     "has no residual stream: no value that every path to the output passes is the sum of an earlier such value (or a "
     "linear projection of it) and a branch. Name blocks by hand with resdyn.stream_from_blocks(model, [module paths], "

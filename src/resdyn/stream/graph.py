@@ -110,11 +110,13 @@ def _functional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     """Gradients are recorded, as they are where a derivative is taken, so that what does not record them is seen.
 
     Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What export
-    prints of a graph that it gave up is of no use without the rest of its output.
+    prints of a graph that it gave up is of no use without the rest of its output. Scans and conditions
+    are traced by what `torch.compile` is made of, which `plain_arithmetic` switches off.
     """
     with (
         tensors_only(model), stop_gradients_kept(model), quiet(), torch.enable_grad(), plain_arithmetic(),
         torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
+        torch.compiler.set_stance("default"),
     ):  # fmt: skip
         try:
             program = torch.export.export(model, args, kwargs, strict=False)

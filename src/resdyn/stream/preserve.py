@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dis
 import sys
-from collections import deque
+from array import array
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from random import Random
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -29,6 +31,8 @@ from resdyn.stream.restore import (
     restore_class,
     restore_content,
     restore_names,
+    restore_random,
+    restore_sequence,
     restore_storage,
     restore_tensor,
     set_attribute,
@@ -41,6 +45,7 @@ COPY_LIMIT = 1 << 26  # bytes of an array or tensor that is copied, though it is
 FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "resdyn"} - {"__main__"}  # queues, threads: of others too
 CONTAINERS = (dict, list, set, deque)
 ATOMS = {str, bytes, int, float, complex, bool, type(None), torch.Size, torch.dtype, torch.device, CodeType, ModuleType}
+WRAPPERS = (SimpleNamespace, UserList, UserDict, ChainMap)
 LRU_CACHE = type(lru_cache(len))
 STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 
@@ -50,9 +55,9 @@ def preserve_state(model: nn.Module, parameters: bool = False) -> Iterator[None]
     """Undo what happens inside to the model and to whatever its modules and hooks write into.
 
     That is: values of buffers, parameters that were given other storage, attributes, lists, dicts, sets, deques and
-    arrays in them, the same of plain objects, closures, globals and classes that the model's code and its hooks name.
-    With `parameters` also what is written into parameters in place, which takes a copy of them. Not undone: files, and
-    what belongs to other threads (queues).
+    arrays in them, random generators, the same of plain objects, closures, globals and classes that the model's code
+    and its hooks name. With `parameters` also what is written into parameters in place, which takes a copy of them. Not
+    undone: files, iterators, and what belongs to other threads (queues).
     """
     state = ModelState(model, parameters)
     _run_as_written(model)
@@ -133,6 +138,12 @@ class ModelState:
             self._keep_attached(item)
         elif isinstance(item, np.ndarray):
             self._keep_array(item)
+        elif isinstance(item, (bytearray, array)):
+            self._undo.append(partial(restore_sequence, item, item[:]))
+        elif isinstance(item, Random):
+            self._undo.append(partial(restore_random, item, item.getstate()))
+        elif isinstance(item, np.random.Generator):
+            self._undo.append(partial(restore_random, item, item.bit_generator.state))
         elif isinstance(item, torch.Generator):
             self._undo.append(partial(set_generator, item, item.get_state()))
         elif isinstance(item, (tuple, frozenset)):
@@ -145,7 +156,7 @@ class ModelState:
         elif isinstance(item, nn.Module):
             yield vars(item), 0
             yield from ((kind, 0) for kind in type(item).__mro__)
-        elif isinstance(item, SimpleNamespace) or not (_is_foreign(type(item)) or isinstance(item, ModuleType)):
+        elif isinstance(item, WRAPPERS) or not (_is_foreign(type(item)) or isinstance(item, ModuleType)):
             yield from ((part, 1) for part in self._object_parts(item))
 
     def _function_parts(self, item: Any) -> Iterator[tuple[Any, int]]:
@@ -159,7 +170,7 @@ class ModelState:
             yield from ((item.fget, 0), (item.fset, 0))
         elif isinstance(item, LRU_CACHE):
             self._undo.append(partial(forget_traced, item, item.cache_info().misses))
-            yield item.__wrapped__, 0
+            yield from ((item.__wrapped__, 0), (vars(item), 0))
         elif not _is_foreign(item):
             yield from ((part, 0) for part in self._closure(item))
             yield from ((part, 0) for part in (item.__defaults__, item.__kwdefaults__, item.__dict__))

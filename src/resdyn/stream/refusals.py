@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from resdyn.errors import InputError
+from resdyn.stream.configuration import OWN
 
 PARALLEL = {"DataParallel", "DistributedDataParallel"}
 SHARDED = {"FullyShardedDataParallel"}
@@ -34,11 +36,14 @@ def plain_model(model: nn.Module) -> nn.Module:
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, buffers, and tensors that are plain attributes of modules."""
+    """Parameters, buffers, and tensors that are plain attributes of modules, or in lists and dicts there."""
     yield from model.named_parameters()
     yield from model.named_buffers()
     for path, module in model.named_modules():
-        yield from ((f"{path}.{name}".lstrip("."), x) for name, x in vars(module).items() if isinstance(x, Tensor))
+        for name, value in vars(module).items():
+            if name not in OWN:
+                leaves = tree_leaves(value) if isinstance(value, list | tuple | dict) else [value]
+                yield from ((f"{path}.{name}".lstrip("."), leaf) for leaf in leaves if isinstance(leaf, Tensor))
 
 
 def unusual(value: Tensor) -> str:
@@ -51,6 +56,8 @@ def unusual(value: Tensor) -> str:
         return "is quantised: what is rounded has no derivative; pass the model from before its quantisation"
     if type(value).__name__ == "DTensor":
         return "is sharded over processes (DTensor); gather it first, with its full_tensor()"
+    if type(value).__name__.startswith("SparseSemiStructured"):
+        return "is sparse (semi-structured), and known to few operations; make it dense first, with to_dense()"
     if value.is_nested:
         return "is a nested tensor, whose samples differ in shape; pad it to one shape, with to_padded_tensor"
     if value.layout is not torch.strided:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import operator
 from collections import OrderedDict, deque
+from random import Random
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -20,6 +21,20 @@ SLOTS_OF_CLASSES = {"__dict__", "__weakref__"}
 def _plain_kind(item: Any) -> Any:
     """The container that a class is made from: its own methods may compute values, or forbid to take entries out."""
     return next(kind for kind in (OrderedDict, dict, list, set, deque) if isinstance(item, kind))
+
+
+def restore_sequence(item: Any, before: Any) -> None:
+    """Of a bytearray or an array of numbers."""
+    if item != before:
+        item[:] = before
+
+
+def restore_random(item: Any, before: Any) -> None:
+    """Of a random generator of Python or NumPy."""
+    if isinstance(item, Random):
+        item.setstate(before)
+    else:
+        item.bit_generator.state = before
 
 
 def content(item: Any) -> dict[Any, Any] | list[Any]:

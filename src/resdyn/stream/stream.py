@@ -15,9 +15,10 @@ from resdyn.errors import ComputationError, InputError
 from resdyn.progress import stage
 from resdyn.serial import serially
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, sample_shape
+from resdyn.stream.configuration import configuration
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import find_joins
-from resdyn.stream.failures import COMPLEX, NO_STREAM
+from resdyn.stream.failures import COMPLEX, NO_STREAM, NO_TENSORS
 from resdyn.stream.gates import Join
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
 from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, tensor_of
@@ -30,8 +31,9 @@ from resdyn.stream.readout import Readout, find_readout
 from resdyn.stream.stages import block_stage, final_linear, state_stages
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_html, stream_table
-from resdyn.stream.verify import check_current, relative_error, tolerance, verified
+from resdyn.stream.verify import check_current, is_checked, relative_error, tolerance, verified
 
+CHANGED = "has other blocks, because its modules or hooks have changed since the stream was found"
 OUTLINE = ("index", "shape_in", "shape_out", "skip", "gate", "stage", "transition")
 
 
@@ -77,6 +79,7 @@ class ResidualStream:
         self._trace = Cut(graph, graph.inputs, list(dict.fromkeys([*forks, *outs, *features, logits, target])))
         self._vmappable: bool | None = None
         self._find_again: Callable[[], ResidualStream] | None = None
+        self._configuration = configuration(graph.model)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -138,6 +141,7 @@ class ResidualStream:
         stream was found (an adapter switched off, a module exchanged), its graph is exported again. Errors: InputError
         if an input does not fit the example's shape or dtype; ComputationError if the blocks are not the same any more.
         """
+        self._follow()
         states = self._states(*args, **kwargs)
         return self._states(*args, **kwargs) if self._renewed(args, kwargs, states.output[:1]) else states
 
@@ -182,8 +186,10 @@ class ResidualStream:
             return None
         if self._vmappable is None:
             first = run(*(row[0] if batched else row for row, batched in zip(rows, many, strict=True)))
-            gaps = (relative_error(value[0], single) for value, single in zip(results, first, strict=True))
-            self._vmappable = all(gap <= tolerance(self._trace.precision) for gap in gaps)
+            self._vmappable = all(
+                value[0].shape == single.shape and relative_error(value[0], single) <= tolerance(self._trace.precision)
+                for value, single in zip(results, first, strict=True)
+            )
             if not self._vmappable:
                 return None
         size = len(results[0])
@@ -230,6 +236,7 @@ class ResidualStream:
 
     def _renew_at(self, state: Tensor | States) -> None:
         """See to it that the graph describes the model as it is, at these inputs, or at the example."""
+        self._follow()
         one = isinstance(state, States) and state.num_samples == 1
         leaves = state.inputs if isinstance(state, States) and one else self._graph.example
         args, kwargs = tree_unflatten(list(leaves), self.signature.structure)
@@ -240,14 +247,24 @@ class ResidualStream:
         check_eval(self.model)
         try:
             check_current(self, args, kwargs, output)
-        except ComputationError:
-            assert self._find_again is not None
-            found = self._find_again()
-            if _outline(found) != _outline(self):
-                raise
-            self.__dict__.update(found.__dict__)
+        except ComputationError as error:
+            self._export_again(error)
             return True
         return False
+
+    def _follow(self) -> None:
+        """Export again what is built or switched otherwise than it was; a derivative may change where no value does."""
+        if is_checked() and configuration(self.model) != self._configuration:
+            check_eval(self.model)
+            name = type(self.model).__name__
+            self._export_again(ComputationError(f"{name} {CHANGED}: find it again"))
+
+    def _export_again(self, other_blocks: ComputationError) -> None:
+        assert self._find_again is not None
+        found = self._find_again()
+        if _outline(found) != _outline(self):
+            raise other_blocks
+        self.__dict__.update(found.__dict__)
 
     def _one_state(self, block: ResidualBlock, state: Tensor | States) -> tuple[Tensor, tuple[Any, ...] | None]:
         if not isinstance(state, States):
@@ -291,6 +308,8 @@ def find_stream(
     with stage("exporting the model"):
         graph = export_graph(model, args, kwargs)
         joins, target = find_joins(graph)
+    if not graph.outputs:
+        raise InputError(f"{type(model).__name__} {NO_TENSORS}")
     if not joins or target is None:
         complex_sums = any(
             operation(n) == "add" and (v := tensor_of(n)) is not None and v.is_complex()

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resdyn.ambient import plain_arithmetic
 from resdyn.errors import ComputationError
@@ -18,6 +18,7 @@ from resdyn.progress import stage, track
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.comparison import compared_with_autograd
 from resdyn.stream.cut import reach
+from resdyn.stream.failures import first_line
 from resdyn.stream.graph import tensors_of
 from resdyn.stream.inputs import copies
 from resdyn.stream.jacobian import block_jacobian
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from resdyn.stream.stream import ResidualStream
 
 VERIFIED_KINDS: tuple[Kind, ...] = ("gated", "block")
+
+
+ROUNDING = 10  # products by a Jacobian that do not exceed so many eps show nothing else
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -42,14 +46,20 @@ def verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, An
     are compared at the first sample.
     """
     with taken_as_current():
-        return _verified(stream, args, kwargs)
+        try:
+            return _verified(stream, args, kwargs)
+        except (AttributeError, TypeError, IndexError) as error:
+            raise ComputationError(
+                f"{type(stream.model).__name__} was exported, but torch could not evaluate its graph "
+                f"({type(error).__name__}: {first_line(error)}); replace the operation by plain ones on tensors"
+            ) from error
 
 
 def _verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResidualStream:
     _check_repeatable(stream)
     one, named = stream.signature.one_sample(args, kwargs)
     states = stream.states(*one, **named)
-    _check_output(stream, states.output, one, named, "is something random in the model?")
+    _check_output(stream, states.output, one, named, "")
     if (batch := stream.states(*args, **kwargs)).num_samples > 1:
         advice = (
             "samples influence each other, or an input does not carry the batch in its first dimension; find the "
@@ -113,6 +123,11 @@ def taken_as_current() -> Iterator[None]:
         _checking.reset(before)
 
 
+def is_checked() -> bool:
+    """Whether streams are compared with their models; not inside `taken_as_current`."""
+    return _checking.get()
+
+
 @plain_arithmetic()
 def check_current(
     stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor | None = None
@@ -121,7 +136,7 @@ def check_current(
 
     The model is run on the first sample and compared with `output`, what the graph makes of it now.
     """
-    if not _checking.get():
+    if not is_checked():
         return
     advice = "something in the model that is no tensor has changed since the stream was found: find it again"
     one, named = stream.signature.one_sample(args, kwargs)
@@ -143,10 +158,27 @@ def _check_output(
             f"graph does; {advice}"
         )
     if not any(error <= limit for error in errors):
+        advice = advice or _why_other(stream.model, args, kwargs, returned)
         raise ComputationError(
             f"the exported graph of {name} does not reproduce the model on {len(output)} sample(s): its output differs "
             f"by {min(errors):.1e} (expected at most {limit:.1e}); {advice}"
         )
+
+
+def _why_other(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], returned: list[Tensor]) -> str:
+    """Why a graph may give other values than its model: by whether a second pass gives the same."""
+    copied, named = copies((args, kwargs))
+    with torch.no_grad(), plain_arithmetic(), preserve_state(model):
+        again = tensors_of(model(*copied, **named))
+    if not all(a.isfinite().all() for a in again):
+        return "the model gives NaN or infinity there: check its inputs"
+    if all(torch.equal(a, b) for a, b in zip(again, returned, strict=True)):
+        return (
+            "the model gives the same output twice, so something in its forward pass, or in a hook that changes values,"
+            " is lost in export, such as numbers that are read from tensors (.item()) or written through .data; write "
+            "it with operations on tensors"
+        )
+    return "its output differs from pass to pass: switch off what is random in it"
 
 
 def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: tuple[object, ...]) -> None:
@@ -207,17 +239,23 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
             raise
         except (RuntimeError, NotImplementedError, KeyError) as error:
             reason = str(error).strip().split("\n")[0].rstrip(".")
+            if isinstance(error, KeyError):
+                reason = f"an operation in it knows no derivative of this kind ({reason})"
             raise ComputationError(
                 f"block {block.index} ({block.path}) cannot be differentiated: {reason}. It was refused; name other "
                 "blocks with stream_from_blocks, or replace the operation that has no derivative"
             ) from error
         scale = norm(forward) * norm(u) + norm(backward) * norm(v)
         gap = abs(float((forward * u).sum() - (v * backward).sum()))
+        rounding = ROUNDING * torch.finfo(state.dtype).eps * norm(u) * norm(v)
         _require(
             gap <= tolerance(block.precision) * scale + torch.finfo(state.dtype).tiny,
             block,
             f"<Jv, u> and <v, J^T u> differ by {gap:.1e} (kind {kind!r}): forward and backward derivatives disagree",
-            "an operation with a wrong derivative is the usual reason; name other blocks with stream_from_blocks",
+            f"it is so small that rounding in {state.dtype} hides it, as after a norm of two values, which gives 1 and "
+            "-1 whatever they are; leave the block out, or measure in float64 (model.double())"
+            if gap <= rounding
+            else "an operation with a wrong derivative is the usual reason; name other blocks with stream_from_blocks",
         )
 
 
