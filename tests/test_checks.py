@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import resdyn
-from resdyn import checks
+from resdyn import checks, linalg
 from resdyn.cli.main import run
 from resdyn.data import load_text, windows
 from resdyn.errors import InputError
@@ -46,6 +46,30 @@ def test_numpys_whole_numbers_become_pythons(value):
     assert type(checks.whole("n", value)) is int
     assert type(Singular(k=value).k) is int
     assert json.loads(json.dumps(dataclasses.asdict(Cushion(draws=value)))) == {"draws": 3, "exact_limit": 512}
+
+
+SOLVERS = {
+    linalg.svd: {"k": 2, "seed": 1, "tol": 0.01, "max_matvecs": 50, "block_size": 2, "basis_size": 8, "delta": 0.1,
+                 "memory_limit": 10**6, "power_iterations": 3, "oversampling": 3},
+    linalg.eigenvalues: {"which": "LR", "k": 2, "seed": 1, "tol": 0.01, "max_matvecs": 50, "basis_size": 20,
+                         "memory_limit": 10**6, "conditions": True},
+    linalg.count_negative: {"seed": 1, "memory_limit": 10**6, "by_inertia": True},
+    linalg.spectral_distribution: {"thresholds": [0.5], "num_probes": 3, "degree": 5, "seed": 1},
+    linalg.frobenius_norm: {"draws": 3, "seed": 1, "exact_limit": 5},
+    linalg.commutator: {"num_probes": 3, "seed": 1},
+    linalg.numerical_abscissa: {"tol": 0.01, "seed": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("solver", "name"), [(s, name) for s, settings in SOLVERS.items() for name in settings])
+def test_arguments_of_solvers_are_of_exact_types_and_numpys_numbers_are_welcome(solver, name):
+    operator, settings = linalg.DenseOperator(torch.eye(30, dtype=torch.float64)), SOLVERS[solver]
+    solver(
+        operator, **{key: value if isinstance(value, str) else np.asarray(value)[()] for key, value in settings.items()}
+    )
+    for wrong in ("3", np.nan, [None], -1, 1e400):
+        with pytest.raises(InputError, match=rf"got {name}="):
+            solver(operator, **settings | {name: wrong})
 
 
 @pytest.mark.parametrize("value", ["0.5", True, np.nan, np.inf, None, 0, 1, -0.1, 1e300, [0.5], np.array([0.5])])

@@ -278,20 +278,31 @@ def net():
     return ResidualMLP(in_features=(1, 8, 8), width=8, depth=2)
 def leaves():
     sys.exit(0)
+def says_goodbye():
+    import atexit
+    atexit.register(lambda: os.write(1, b"goodbye"))
+    return net()
 """
 
 
 def test_with_json_even_descriptors_and_children_do_not_get_in_front(tmp_path):
     (tmp_path / "loud.py").write_text(LOUD)
-    done = resdyn(["inspect", "loud.py:net", "--json"], tmp_path)
+    done = resdyn(["inspect", "loud.py:says_goodbye", "--json"], tmp_path)
     out, err = done.communicate(timeout=100)
     assert done.returncode == 0, err
-    assert json.loads(out)["model"] == "loud.py:net"
+    assert json.loads(out)["model"] == "loud.py:says_goodbye"
+    assert "goodbye" in err
     assert "written" in err
     assert "child" in err
 
 
-@pytest.mark.parametrize("text", ["def net():\n    import sys\n    sys.exit(0)\n", "import sys\nsys.exit(0)\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def net():\n    import sys\n    sys.exit(0)\n", "import sys\nsys.exit(0)\n",
+        "def net():\n    raise BaseException('out')\n", "raise GeneratorExit\n",
+    ],
+)  # fmt: skip
 def test_a_factory_that_ends_the_process_is_refused(tmp_path, capsys, text):
     (tmp_path / "leaves.py").write_text(text)
     assert run(["inspect", f"{tmp_path / 'leaves.py'}:net"]) == 2

@@ -10,7 +10,7 @@ import torch
 
 import resdyn
 from resdyn.cli.main import run as command
-from resdyn.errors import InputError
+from resdyn.errors import InputError, StoreError
 from resdyn.report.comparison import metrics_comparison, pictures, runs_of, settings_table, traps
 from resdyn.report.comparison_page import distinct, opened
 from synthetic import synthetic_dataset
@@ -180,6 +180,13 @@ class TestCommand:
                                ([stores[0], str(tmp_path)], "not a resdyn store")):  # fmt: skip
             assert command(["compare", *words]) in (1, 2)
             assert message in capsys.readouterr().err
+
+
+def test_a_path_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, error in ((tmp_path / "loop", StoreError), ("a\0b", InputError)):
+        with pytest.raises(error, match=r"loop|a path"):
+            opened([path, run()])
 
 
 def test_a_store_and_a_dataset_can_stand_side_by_side():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import resdyn
 from cases import with_spectrum
 from resdyn.errors import InputError
-from resdyn.linalg import DenseOperator, svd
+from resdyn.linalg import DenseOperator, FunctionOperator, svd
 from resdyn.linalg._completeness import _bounds, _overlap
 
 ROUNDING = 64
@@ -124,6 +124,42 @@ def test_what_has_converged_when_products_run_out_is_certified_and_the_rest_is_n
     assert bool(torch.isinf(result.bounds[-1:]).all())
 
 
+@pytest.mark.parametrize("size", [3, 3000])
+def test_an_operator_that_is_zero_is_known_to_be_after_a_handful_of_products(size):
+    zero = FunctionOperator((size, size), torch.float32, "cpu", torch.zeros_like, torch.zeros_like)
+    for k in (1, 3):
+        result = svd(zero, k)
+        assert not bool(result.S.any())
+        assert bool(result.converged.all())
+        assert result.num_matvecs < 20
+
+
+@pytest.mark.parametrize("values", [[3.0, 2.0, 1.0], [5.0], [2.0] * 20], ids=["three", "one", "equal"])
+def test_more_values_than_the_rank_are_known_after_few_products(values):
+    diagonal = torch.cat([torch.tensor(values), torch.zeros(2000 - len(values))])[:, None]
+    operator = FunctionOperator((2000, 2000), torch.float32, "cpu", diagonal.mul, diagonal.mul)
+    result = svd(operator, 25)
+    assert bool(result.converged.all())
+    assert float(result.bounds.max()) < 1e-3
+    assert result.num_matvecs < 200
+    torch.testing.assert_close(result.S[: len(values)], torch.tensor(values))
+
+
+def test_values_that_converged_before_the_products_ran_out_are_returned_beside_those_that_did_not():
+    matrix = with_spectrum(60, 60, torch.cat([torch.full((5,), 2.0), torch.linspace(1, 0, 55)]).double(), torch.float32)
+    result = check(matrix, 20, tol=1e-2, max_matvecs=50)
+    assert result.bounds.shape == (20,)
+    assert not bool(result.converged.all())
+
+
+def test_bounds_hold_after_hundreds_of_restarts_of_a_small_basis():
+    matrix = with_spectrum(600, 150, 0.9 ** torch.arange(150).double(), torch.float64)
+    for seed in range(3):
+        result = svd(DenseOperator(matrix), 10, block_size=2, basis_size=14, seed=seed)
+        exact = torch.linalg.svdvals(matrix)[:10]
+        assert bool((exact <= result.S + result.bounds * result.S[0]).all())
+
+
 def test_the_search_costs_at_most_a_seventh_where_nothing_is_repeated():
     matrix = with_spectrum(800, 700, 1 / (1 + 0.01 * torch.arange(700)).double(), torch.float32)
     complete = lanczos(DenseOperator(matrix), 20)
@@ -186,7 +222,7 @@ def test_the_block_of_a_bottleneck_has_as_many_unit_singular_values_as_its_matri
 
 
 @pytest.mark.parametrize("name", ["delta", "failure_probability"])
-@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "0.1", True, None])
 def test_an_impossible_confidence_is_refused(name, value):
     with pytest.raises(InputError, match=f"got .*{name}="):
         lanczos(DenseOperator(torch.eye(5)), 2, **{name: value})

@@ -12,7 +12,9 @@ from resdyn.linalg import DenseOperator, frobenius_norm
 from resdyn.nets import ResidualMLP, SimplifiedNet
 from resdyn.nets.unit_skip import identity_kernel
 from resdyn.probes import Cushion, Sample
+from resdyn.report import figures
 from resdyn.stream.tail import rows_of, tail_jacobian
+from synthetic import synthetic_dataset
 
 
 @pytest.mark.parametrize("name", operators(torch.float64))
@@ -193,6 +195,18 @@ def test_a_store_of_the_probe_gives_all_cushions(net, tmp_path):
     assert {"layer_cushion.pdf", "block_cushion.pdf", "output_cushion.pdf", "cushion_histogram.pdf"} <= {
         path.name for path in (tmp_path / "figures").iterdir()
     }
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_layers_without_a_cushion_keep_their_places_in_the_figures_and_a_report_can_be_without_any(samples, tmp_path):
+    ds = synthetic_dataset(probes=("trajectory", "cushion"), n_samples=4).isel(sample=slice(samples))
+    ds["layer_weight_norm"][{"block": 0}] = 0.0
+    layers = int(ds["layer_weight_norm"][0].notnull().sum())
+    shown = figures.layer_cushion(ds)
+    assert shown.layout.xaxis.range == (0.5, layers + 0.5)
+    ds["layer_weight_norm"][:] = 0.0
+    assert figures.cushion_histogram(ds) is None
+    assert "How much noise" in write_report(ds, tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("settings", [{"draws": 1}, {"draws": 2.5}, {"exact_limit": -1}])

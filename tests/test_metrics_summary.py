@@ -174,6 +174,23 @@ def test_infinite_values_are_counted_and_never_averaged_away():
     assert "1 of 4 samples infinite, median 1" in score.note
 
 
+def test_values_whose_squares_are_too_large_have_a_mean_and_an_error():
+    ds = synthetic_dataset(probes=("trajectory", "robustness"))
+    n = ds.sizes["sample"]
+    ds["noise_amplitude"][:] = np.linspace(1, 2, n)
+    small = by_name(ds, "noise_amplitude")[0]
+    ds["noise_amplitude"][:] = np.linspace(1e307, 2e307, n)
+    large = by_name(ds, "noise_amplitude")[0]
+    assert large.value == pytest.approx(1e307 * small.value)
+    assert large.standard_error == pytest.approx(1e307 * small.standard_error)
+
+
+def test_a_store_of_which_no_sample_is_finished_yet_has_a_summary_without_values():
+    ds = synthetic_dataset(probes=("trajectory", "singular", "cushion")).isel(sample=[])
+    values = {metric.name: metric.value for metric in summarize(ds)}
+    assert values["layer_cushion"] is values["least_layer_cushion"] is values["tortuosity"] is None
+
+
 def test_infinite_values_of_both_signs_have_no_mean():
     metric = _over_samples("singular_gap", [np.inf, -np.inf, 2.0], None)
     assert metric.value is None

@@ -358,7 +358,9 @@ def test_resnet_20_is_right_on_four_of_five_of_the_jpeg_images_of_cifar10():
     assert right / 1000 == pytest.approx(0.814 if data.notes else 0.918, abs=0.02)
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2]
+)
 def test_weights_that_are_no_real_numbers_are_named(tmp_path, dtype):
     model = torch.nn.Linear(2, 2)
     tensors = {"weight": torch.ones(2, 2).to(dtype), "bias": torch.zeros(2)}

@@ -58,6 +58,11 @@ def number(name: str, value: Any, expected: str, above: float = -math.inf, below
     return float(value)
 
 
+def tolerance(value: Any) -> float:
+    """How large a relative residual may be: one of 1 or more would accept anything."""
+    return number("tol", value, "a number of at least 0 and below 1", below=1, least=0)
+
+
 def flag(name: str, value: Any, *, of: str = "") -> bool:
     """True or False; 0 and 1 are neither."""
     if not isinstance(value, bool | np.bool_):

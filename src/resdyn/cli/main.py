@@ -20,7 +20,7 @@ from rich.console import Console
 from resdyn._version import __version__
 from resdyn.cli import commands
 from resdyn.cli.compare import compare
-from resdyn.cli.output import reserved_for_json, terminal
+from resdyn.cli.output import end_output, reserved_for_json, terminal
 from resdyn.cli.paper import paper
 from resdyn.cli.prune import prune
 from resdyn.errors import InputError, ResdynError
@@ -89,7 +89,9 @@ def print_resolved(function: Any, bound: BoundArguments) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code; no traceback unless --debug is given."""
     tokens = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(run(tokens))
+    code = run(tokens)
+    end_output()
+    sys.exit(code)
 
 
 def run(tokens: list[str]) -> int:
@@ -113,7 +115,7 @@ def run(tokens: list[str]) -> int:
         return 1
     except SystemExit as error:  # code of a model; nothing here leaves this way
         return report_error(errors, f"the model's code ended the process: sys.exit({error.code!r})", 1)
-    except Exception as error:
+    except BaseException as error:  # code of a model may raise anything
         if "--debug" in tokens:
             raise
         return report_error(errors, f"{type(error).__name__}: {error} (--debug shows where)", 1)

@@ -42,6 +42,13 @@ def reserved_for_json() -> Iterator[None]:
             _reserved.reset(token)
 
 
+def end_output() -> None:
+    """What the process prints while it ends, such as the exit handlers of a model's code, is no part of the output."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
 @contextlib.contextmanager
 def _own_descriptor(stream: TextIO) -> Iterator[TextIO]:
     """The file of a stream under a descriptor of its own, while the stream's leads to standard error."""

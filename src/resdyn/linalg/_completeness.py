@@ -82,8 +82,8 @@ def certify(
     if not dimension:
         return Certificate(torch.zeros_like(values), known[:0])
     scale = sought + slack or 1.0
-    levels = np.append(_BELOW * sought, (1 + 0.5 * confidence.delta) * sought + slack)
-    within = (1 + 0.95 * confidence.delta) * sought + slack
+    levels = np.append(_BELOW * sought, (1 + 0.5 * confidence.delta) * sought + 0.5 * slack)
+    within = (1 + 0.95 * confidence.delta) * sought + slack  # well above the last level, or _bounds divides by nothing
     runs = _Runs(operator, known, min(_RUNS, dimension), scale, generator)
     needed = 1 / _overlap(dimension, confidence.failure_probability ** (1 / runs.count)) ** 2
     best, ceiling = nothing, float("inf")
@@ -92,15 +92,17 @@ def certify(
         above = largest > 1.0
         if above.any():
             return Certificate(nothing.bounds, runs.directions(vectors, above))
-        exhausted = runs.steps == dimension
+        exhausted = runs.steps == dimension or runs.vanished
         lower = (
             float(largest.max(initial=0.0) ** 0.5) * scale
             if exhausted
             else runs.ceiling(levels / scale, needed) * scale
         )
         if lower < ceiling:
-            ceiling, floor = lower, sought if lower <= _BELOW[-1] * sought else within
-            best = Certificate(_bounds(values, defect, ceiling, floor), known[:0])
+            ceiling = lower
+            floors = (sought, within) if lower <= _BELOW[-1] * sought else (within,)
+            bounds = [_bounds(values, defect, ceiling, floor) for floor in floors]
+            best = Certificate(torch.stack(bounds).amin(dim=0), known[:0])
         enough = bool((best.bounds[:count] <= confidence.delta * values[:count] + slack).all())
         if exhausted or (enough and (ceiling <= levels[1] or runs.num_matvecs > _SPARE * spent)):
             break
@@ -166,6 +168,11 @@ class _Runs:
     @property
     def num_matvecs(self) -> int:
         return 2 * self.count * self.steps
+
+    @property
+    def vanished(self) -> bool:
+        """Whether D took every start to 0: with probability one D itself is 0."""
+        return not (self._diagonal[0].any() or self._beside[0].any())
 
     def step(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """One step of every run; the largest Ritz value of each, and its coefficients (steps, count)."""

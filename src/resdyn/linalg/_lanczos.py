@@ -143,7 +143,7 @@ class _Bidiagonalisation:
         self._V = _memory(basis_size + width, n, operator)
         self._B = torch.zeros(basis_size, basis_size, dtype=torch.float64)
         self._drift = torch.zeros_like(self._B)
-        self.size = self.total = self._start = 0
+        self.size = self.total = self._start = self._restarts = 0
         start = random_rows(width, n, generator, self._V)
         self.next_block = _placed(orthonormal_block(start, self._V[:0], generator).Q, self._V[:width])
         self._coupling = torch.zeros(len(self.next_block), 0, dtype=torch.float64)
@@ -211,7 +211,7 @@ class _Bidiagonalisation:
         self._drift[:keep, :keep] = drift
         self._U_overlaps.reset(self._U[:keep])
         self._V_overlaps.reset(self._V[:keep])
-        self.size, self._start = keep, 0
+        self.size, self._start, self._restarts = keep, 0, self._restarts + 1
 
     def widen(self, ritz: _Ritz, keep: int, rows: Tensor | None = None) -> None:
         """Restart with the leading Ritz vectors, and let blocks grow by given rows and as many random ones as ever.
@@ -244,9 +244,10 @@ class _Bidiagonalisation:
     def triplets(self, ritz: _Ritz, k: int, bounds: Tensor, search_matvecs: int) -> Triplets:
         """The leading k Ritz triplets, vectors as columns; nothing is known of values that have no bound."""
         U = ritz.left[:, :k].T.to(self._U) @ self._U[: self.size]
-        bounds = torch.nn.functional.pad(bounds[:k], (0, max(k - len(bounds), 0)), value=float("inf"))
-        bounds = bounds / torch.where(ritz.values[0] > 0, ritz.values[0], 1.0)
-        return Triplets(U.T, ritz.values[:k], self.right(ritz, k).T, ritz.residuals[:k], bounds, search_matvecs)
+        unknown = bounds.new_full((max(k - len(bounds), 0),), math.inf)  # the search knew fewer than k vectors
+        bounds = torch.cat([bounds[:k], unknown]) / torch.where(ritz.values[0] > 0, ritz.values[0], 1.0)
+        V, residuals = self.right(ritz, k), ritz.residuals[:k]
+        return Triplets(U.T, ritz.values[:k], V.T, residuals, bounds, search_matvecs, self._restarts)
 
 
 class _Overlaps:

@@ -73,7 +73,7 @@ def _one(value: float, delta: float) -> Sides:
 
 
 def _of_block(A: Matrix, delta: float) -> Sides:
-    """First in the matrix's own precision, which is enough where little is near the axis and nothing ill-conditioned."""
+    """First in the matrix's own precision, enough where little is near the axis and nothing ill-conditioned."""
     n = len(A)
     wide = delta * (1 + _QR / ROUNDING)
     pairs = _decomposed(A)

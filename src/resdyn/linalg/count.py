@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from resdyn import checks
 from resdyn.ambient import full_precision
 from resdyn.linalg._compression import live_coordinates, near_one
 from resdyn.linalg._discs import ROUNDING
@@ -80,6 +81,8 @@ def count_negative(
     Where that leaves much open, and the rank is at most n / 2 and 2048, the operator is a product Q B: its eigenvalues
     are those of the small matrix B Q, which are counted, and zeros.
     """
+    seed, memory_limit = checks.seed(seed), checks.whole("memory_limit", memory_limit)
+    by_inertia = None if by_inertia is None else checks.flag("by_inertia", by_inertia)
     scaled, _ = near_one(operator)
     generator = torch.Generator().manual_seed(seed)
     live = live_coordinates(scaled, generator)

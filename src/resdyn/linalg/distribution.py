@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from resdyn import checks
 from resdyn.ambient import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._compression import live_coordinates
@@ -29,7 +30,8 @@ class SpectralDistribution:
         standard_error: (t,) over the random probes, widened by Student's t for their number: 1.96 of it cover 95 %.
         truncation: (t,) the larger change of ``below`` from half and from three quarters of the degree, with the spread
             of that change over probes: what the Krylov spaces have not resolved, about. The error of ``below`` is both
-            together, sqrt(standard_error^2 + truncation^2); 1.96 of it covered 95 % or more in trials.
+            together, sqrt(standard_error^2 + truncation^2); 1.96 of it covered 93 to 100 % in trials, least for a few
+            eigenvalues alone in a tail.
         mean, mean_error: tr(A) / n and its standard error, widened likewise.
         mean_square, mean_square_error: tr(A^2) / n, the mean of lambda^2.
         num_matvecs: products spent.
@@ -75,12 +77,14 @@ def spectral_distribution(
     array([0.25])
     """
     m, n = operator.shape
-    points = np.sort(np.asarray(thresholds, dtype=np.float64))
-    if m != n or points.ndim != 1 or not points.size or not np.isfinite(points).all():
-        raise InputError(f"got {operator!r} and thresholds {thresholds!r}; expected a square operator, finite numbers")
-    if num_probes < 2 or degree < 2:
-        raise InputError(f"got num_probes={num_probes}, degree={degree}; expected 2 or more of each")
-    generator = torch.Generator().manual_seed(seed)
+    if m != n:
+        raise InputError(f"got {operator!r}; expected a square operator")
+    expected = "one or more finite numbers such as (-1.0, 0.0)"
+    if isinstance(thresholds, str) or not np.iterable(thresholds) or not len(thresholds):
+        raise checks.wrong("thresholds", thresholds, expected)
+    points = np.sort([checks.number("thresholds", point, expected) for point in np.asarray(thresholds).tolist()])
+    num_probes, degree = checks.whole("num_probes", num_probes, 2), checks.whole("degree", degree, 2)
+    generator = torch.Generator().manual_seed(checks.seed(seed))
     before = operator.num_matvecs
     live = live_coordinates(operator, generator)
     share_live = len(live) / n

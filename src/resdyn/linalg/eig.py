@@ -89,8 +89,12 @@ def eigenvalues(
     """
     ends = _ends(which)
     _check(operator, ends, k, method)
-    tol = torch.finfo(operator.dtype).eps ** (2 / 3) if tol is None else tol
-    generator = torch.Generator().manual_seed(seed)
+    tol = torch.finfo(operator.dtype).eps ** (2 / 3) if tol is None else checks.tolerance(tol)
+    basis_size = checks.optional_whole("basis_size", basis_size, 1)
+    max_matvecs = checks.whole("max_matvecs", max_matvecs, 1)
+    memory_limit = checks.whole("memory_limit", memory_limit)
+    conditions = checks.flag("conditions", conditions)
+    generator = torch.Generator().manual_seed(checks.seed(seed))
     before = operator.num_matvecs
     try:
         scaled, factor = near_one(operator)
@@ -218,7 +222,7 @@ def _result(
 
 
 def _ends(which: str | Sequence[str]) -> tuple[str, ...]:
-    ends = (which,) if isinstance(which, str) else tuple(dict.fromkeys(which))
+    ends = (which,) if isinstance(which, str) or not np.iterable(which) else tuple(dict.fromkeys(which))
     if ends != ("all",) and (not ends or set(ends) - set(get_args(End))):
         raise InputError(f"got which={which!r}; expected 'all', or one or several of {', '.join(get_args(End))}")
     return ends

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from resdyn import checks
 from resdyn.ambient import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._compression import near_one
@@ -71,7 +72,8 @@ def commutator(operator: LinearOperator, num_probes: int = 16, seed: int = 0) ->
     the ratio is that of first order. With d Henrici's departure (relative), d^2 >= value^2 / 6
     (Elsner and Paardekooper 1987). Costs 4 matvecs a probe and one.
     """
-    generator = torch.Generator().manual_seed(seed)
+    num_probes = checks.whole("num_probes", num_probes, 2)
+    generator = torch.Generator().manual_seed(checks.seed(seed))
     G = torch.randn(operator.shape[1], num_probes, generator=generator, dtype=torch.float64)
     G = G.to(operator.device, operator.dtype)
     operator, _ = near_one(operator)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from resdyn import checks
 from resdyn.ambient import full_precision
-from resdyn.errors import InputError
 from resdyn.linalg._norms import column_norms, norm, power_of_two
 from resdyn.linalg.operator import LinearOperator
 
@@ -43,8 +43,8 @@ def frobenius_norm(
     >>> frobenius_norm(DenseOperator(torch.tensor([[3.0, 0.0], [0.0, 4.0]])))
     NormEstimate(value=5.0, error=0.0, num_matvecs=2, exact=True)
     """
-    if draws < 2:
-        raise InputError(f"got draws={draws}, expected at least 2: one draw has no standard error")
+    draws = checks.whole("draws", draws, 2, expected="at least 2: one draw has no standard error")
+    seed, exact_limit = checks.seed(seed), checks.whole("exact_limit", exact_limit)
     m, n = A.shape
     width = max(1, MEMORY_LIMIT // ((m + n) * A.dtype.itemsize))
     if min(m, n) <= exact_limit:

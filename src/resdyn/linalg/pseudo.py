@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from resdyn.errors import ComputationError, InputError
+from resdyn import checks
+from resdyn.errors import ComputationError
 from resdyn.linalg._norms import column_norms, power_of_two
 from resdyn.linalg.operator import LinearOperator
 
@@ -34,11 +35,11 @@ class PseudoInverse(LinearOperator):
     def __init__(self, operator: LinearOperator, tol: float | None = None, max_iterations: int = 500) -> None:
         m, n = operator.shape
         super().__init__((n, m), operator.dtype, operator.device)
-        if tol is not None and not tol > 0:
-            raise InputError(f"got tol={tol}; expected a positive number")
+        if tol is not None:
+            tol = checks.number("tol", tol, "a positive number below 1", 0, 1)
         self._operator = operator
         self._tol = torch.finfo(operator.dtype).eps ** (3 / 4) if tol is None else tol
-        self._max_iterations = max_iterations
+        self._max_iterations = checks.whole("max_iterations", max_iterations, 1)
 
     def _matmat(self, X: Tensor) -> Tensor:
         return self._solve(self._operator.matmat, self._operator.rmatmat, X)

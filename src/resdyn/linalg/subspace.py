@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from resdyn import checks
 from resdyn.errors import InputError
 from resdyn.linalg._orthonormal import orthonormal_block
 
@@ -25,8 +26,8 @@ def orthonormalise(X: Tensor, seed: int = 0) -> Tensor:
     """
     if X.ndim != 2 or X.shape[0] < X.shape[1]:
         raise InputError(f"got a tensor of shape {tuple(X.shape)}; expected columns (n, k) with k <= n")
-    rows = X.detach().T
-    return orthonormal_block(rows, rows[:0], torch.Generator().manual_seed(seed)).Q.T
+    rows, generator = X.detach().T, torch.Generator().manual_seed(checks.seed(seed))
+    return orthonormal_block(rows, rows[:0], generator).Q.T
 
 
 def principal_angles(X: Tensor, Y: Tensor) -> Tensor:

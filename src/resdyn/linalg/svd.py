@@ -33,7 +33,8 @@ class SVDResult:
             several) is positive, which fixes the signs of both sides.
         residuals: (k,) max(||A v - s u||, ||A^T u - s v||) / S[0]; not divided where S[0] is 0.
         bounds: (k,) how far above S[j] the j-th largest singular value of A may be, divided by S[0] like the residuals;
-            it is below S[j] by no more than rounding. Infinite where nothing was shown.
+            it is below S[j] by no more than rounding, 64 eps and one for each restart. Infinite where nothing was
+            shown.
         converged: (k,) bool. S[j] and all before it are the largest singular values of A with their multiplicities: the
             residuals up to j are at most ``tol``, and bounds[j] S[0] is at most delta S[j] + tol S[0].
         delta: the resolution of the search for values that were missed.
@@ -154,9 +155,12 @@ def svd(
     if method == "auto":
         whole = min(operator.shape) <= _basis(k) and block_size is basis_size is max_matvecs is None
         method = "dense" if whole else "lanczos"
-    tol = torch.finfo(operator.dtype).eps ** 0.5 if tol is None else tol
+    tol = torch.finfo(operator.dtype).eps ** 0.5 if tol is None else checks.tolerance(tol)
+    power_iterations = checks.whole("power_iterations", power_iterations)
+    oversampling = checks.whole("oversampling", oversampling)
+    memory_limit = checks.whole("memory_limit", memory_limit)
     confidence = _confidence(delta, failure_probability)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(checks.seed(seed))
     tall = operator if operator.shape[0] >= operator.shape[1] else operator.adjoint
     before = operator.num_matvecs
     try:
@@ -169,7 +173,7 @@ def svd(
             )  # fmt: skip
         else:
             block, basis = _sizes(operator, k, block_size, basis_size, memory_limit)
-            limit = max(2000, 100 * k) if max_matvecs is None else max_matvecs
+            limit = max(2000, 100 * k) if max_matvecs is None else checks.whole("max_matvecs", max_matvecs)
             _check_limit(limit, k, block)
             triplets = block_lanczos(
                 tall, k, block_size=block, basis_size=basis, tol=tol, max_matvecs=limit, confidence=confidence,
@@ -192,12 +196,10 @@ def _check(operator: LinearOperator, k: int, method: str) -> None:
 
 
 def _confidence(delta: float, failure_probability: float) -> Confidence:
-    if not 0 < delta < float("inf") or not 0 < failure_probability < 1:
-        raise InputError(
-            f"got delta={delta!r}, failure_probability={failure_probability!r}; expected a positive number and one "
-            "between 0 and 1, such as 0.05 and 1e-6"
-        )
-    return Confidence(delta, failure_probability)
+    return Confidence(
+        checks.number("delta", delta, "a positive number such as 0.05", 0),
+        checks.number("failure_probability", failure_probability, "a number between 0 and 1 such as 1e-6", 0, 1),
+    )
 
 
 def _check_limit(limit: int, k: int, block: int) -> None:
@@ -216,14 +218,13 @@ def _sizes(
 ) -> tuple[int, int]:
     """Block size and basis size of the Lanczos method."""
     shorter = min(operator.shape)
+    block_size = checks.optional_whole("block_size", block_size, 1)
+    basis_size = checks.optional_whole("basis_size", basis_size, 1)
     block = min(max(2, min(8, k)) if block_size is None else block_size, shorter)
     affordable = memory_limit // (sum(operator.shape) * operator.dtype.itemsize) - block  # V holds one block more
     basis = min(_basis(k), affordable) if basis_size is None else basis_size
-    if block < 1 or (basis_size is not None and basis < min(k + 2 * block, shorter)):
-        raise InputError(
-            f"got block_size={block}, basis_size={basis}; expected a positive block and a basis of at least "
-            f"k + 2 blocks = {k + 2 * block}"
-        )
+    if basis_size is not None and basis < min(k + 2 * block, shorter):
+        raise InputError(f"got basis_size={basis}; expected at least k + 2 blocks of {block} = {k + 2 * block}")
     return block, min(shorter, max(basis, k + 2 * block))
 
 
@@ -241,14 +242,14 @@ def _dense(operator: LinearOperator, k: int, memory_limit: int) -> Triplets:
 def _result(
     operator: LinearOperator, triplets: Triplets, tol: float, spent: int, method: str, confidence: Confidence
 ) -> SVDResult:
-    U, S, V, residuals, bounds, search = triplets
+    U, S, V, residuals, bounds, search, restarts = triplets
     if operator.shape[0] < operator.shape[1]:
         U, V = V, U
     signs = V.gather(0, V.abs().argmax(dim=0, keepdim=True)).sign()
     relative = S / (S[0] if S[0] > 0 else 1.0)
     within = bounds <= confidence.delta * relative + tol
     converged = ((residuals.to(within.device) <= tol) & within).cumprod(0).bool()
-    rounding = 64 * torch.finfo(U.dtype).eps
+    rounding = (64 + restarts) * torch.finfo(U.dtype).eps
     return SVDResult(
         U * signs, S.to(U), V * signs, residuals.to(U), (bounds + rounding).to(U), converged.to(U.device),
         confidence.delta, 0.0 if method == "dense" else confidence.failure_probability, spent, search,

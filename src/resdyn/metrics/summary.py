@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -168,7 +169,8 @@ def _alignment(ds: xr.Dataset, rank: int | None) -> Iterator[Metric]:
 
 def _cushion(ds: xr.Dataset) -> Iterator[Metric]:
     measured = cushions(ds)
-    layers = measured["layer_cushion"].transpose("sample", "block", "part").values.reshape(ds.sizes["sample"], -1)
+    parts = measured["layer_cushion"].transpose("sample", "block", "part").values
+    layers = parts.reshape(len(parts), math.prod(parts.shape[1:]))
     yield _over_samples("layer_cushion", _row_means(layers), "layers in branches", "")
     least = float(np.nanmin(layers)) if np.isfinite(layers).any() else float("nan")
     yield _metric("least_layer_cushion", least, None, 0, "layers in branches", "a minimum over samples has no error")
@@ -283,6 +285,7 @@ def _collapse(ds: xr.Dataset) -> Iterator[Metric]:
         yield _share(metric, images) if name == "nearest_mean_disagreement" else metric
 
 
+_LARGE = 1e150  # beyond, squares leave the dtype
 _TRIVIAL_FOR_TWO = ("equinorm", "equiangularity", "maximal_angle")
 
 
@@ -335,8 +338,10 @@ def _mean(values: ArrayLike) -> tuple[float, float | None, int]:
     infinite = known[np.isinf(known)]
     if infinite.size:
         return float(infinite[0]) if len(set(infinite)) == 1 else float("nan"), None, known.size
-    error = float(known.std(ddof=1) / known.size**0.5) if known.size > 1 else None
-    return float(known.mean()), error, known.size
+    scale = 2.0 ** math.frexp(float(np.abs(known).max()))[1] if np.abs(known).max() > _LARGE else 1.0
+    known = known / scale
+    error = float(known.std(ddof=1) / known.size**0.5) * scale if known.size > 1 else None
+    return float(known.mean()) * scale, error, known.size
 
 
 def _known(value: float | None) -> float | None:

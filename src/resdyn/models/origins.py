@@ -61,7 +61,9 @@ def from_file(spec: ModelSpec, weights: Path | None) -> Origin:
         raise InputError(
             f"{spec.name}() in '{spec.path}' ended the process (sys.exit({error.code!r})); expected a torch.nn.Module"
         ) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the code of a user raises
         raise InputError(
             f"{spec.name}() in '{spec.path}' raised {type(error).__name__}: {error}; expected a torch.nn.Module: "
             "call it in Python to see where"
@@ -162,7 +164,9 @@ def _import_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         module_spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the code of a user raises
         raise InputError(f"'{path}' could not be imported: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(path.resolve().parent))

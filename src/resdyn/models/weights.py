@@ -66,7 +66,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], origin: str) -> None:
     """Refuse NaN and infinity, naming the tensors."""
-    bad = [n for n, t in tensors if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    bad = [n for n, t in tensors if t.is_floating_point() and not bool(torch.isfinite(_wide(t)).all())]
     if bad:
         raise InputError(
             f"{origin}: NaN or infinite values in {listed(bad)}; every measurement would be NaN: "
@@ -160,9 +160,16 @@ def check_kinds(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], pat
         )
 
 
+def _wide(tensor: Tensor) -> Tensor:
+    """Floating point of 8 bits, which has hardly any operations, as float32."""
+    return tensor.float() if tensor.itemsize == 1 else tensor
+
+
 def _means_the_same(tensor: Tensor, dtype: torch.dtype) -> bool:
-    if tensor.dtype == dtype or (tensor.is_floating_point() and dtype.is_floating_point):
+    if tensor.dtype == dtype:
         return True
+    if tensor.is_floating_point() and dtype.is_floating_point:
+        return tensor.itemsize > 1  # numbers of 8 bits are multiples of a scale that is kept elsewhere
     if dtype.is_floating_point or dtype.is_complex or tensor.is_complex():
         return bool(dtype.is_complex and tensor.is_complex())
     return torch.equal(tensor.to(dtype).to(tensor.dtype), tensor)

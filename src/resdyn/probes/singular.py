@@ -48,7 +48,7 @@ class Singular:
             self,
             k=checks.optional_whole("k", self.k, 1, of=self.name),
             method=checks.one_of("method", self.method, get_args(Method), of=self.name),
-            tol=checks.number("tol", self.tol, "a positive number", 0, of=self.name),
+            tol=checks.number("tol", self.tol, "a positive number below 1", 0, 1, of=self.name),
             vectors=checks.flag("vectors", self.vectors, of=self.name),
             delta=checks.number("delta", self.delta, "a positive number", 0, of=self.name),
         )

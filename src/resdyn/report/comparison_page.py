@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from .. import checks
 from .. import store as stores
-from ..errors import InputError
+from ..errors import InputError, StoreError
 from ..progress import track
 from . import comparison
 from .comparison import Run
@@ -52,7 +52,7 @@ def opened(runs: Sequence[xr.Dataset | str | Path], titles: Sequence[str] | None
     for run in runs:
         if not isinstance(run, xr.Dataset | str | Path):
             raise InputError(f"got {type(run).__name__}, expected a captured dataset or the path of a store")
-    paths = [Path(run).resolve() for run in runs if not isinstance(run, xr.Dataset)]
+    paths = [_whole_path(run) for run in runs if not isinstance(run, xr.Dataset)]
     if len(set(paths)) < len(paths):
         raise InputError(f"got the same store twice: {[str(path) for path in paths]}")
     if titles is not None:
@@ -61,6 +61,14 @@ def opened(runs: Sequence[xr.Dataset | str | Path], titles: Sequence[str] | None
     if titles is None:
         titles = distinct(paths) if len(paths) == len(datasets) else [f"run {k + 1}" for k in range(len(datasets))]
     return comparison.runs_of(datasets, titles)
+
+
+def _whole_path(run: str | Path) -> Path:
+    path = checks.path("store", run)
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise StoreError(f"'{path}' cannot be followed: {error}") from error
 
 
 def distinct(paths: Sequence[Path]) -> list[str]:

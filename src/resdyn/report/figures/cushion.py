@@ -94,10 +94,9 @@ def _layers(ds: xr.Dataset) -> profile.Profile | None:
 
 
 def _by_layer(ds: xr.Dataset) -> Array:
-    """Layer cushions (sample, layer), the padding left out."""
-    values = cushions(ds)["layer_cushion"].transpose("sample", "block", "part").values
-    flat = values.reshape(len(values), -1)
-    return flat[:, np.isfinite(flat).any(axis=0)]
+    """Layer cushions (sample, layer), the padding left out; a layer whose cushion is undefined keeps its place."""
+    padding = ds["layer_weight_norm"].isnull().all("sample").transpose("block", "part").values
+    return cushions(ds)["layer_cushion"].transpose("sample", "block", "part").values[:, ~padding]
 
 
 def block_profile(ds: xr.Dataset, name: str) -> profile.Profile | None:
@@ -116,6 +115,8 @@ def _chosen(ds: xr.Dataset) -> list[tuple[str, Array, Array]]:
     count = values.shape[1]
     positions = sorted({0, count // 2, count - 1})
     known = values[:, positions][np.isfinite(values[:, positions])]
+    if not known.size:
+        return []
     low, high = float(known.min()), float(known.max())
     edges = np.linspace(low, high if high > low else low + 1e-6, BINS + 1)
     return [(f"layer {p + 1} of {count}", values[:, p], edges) for p in positions]
