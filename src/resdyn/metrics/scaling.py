@@ -169,8 +169,8 @@ def inverse_scaling(ds: xr.Dataset, start: int | None = None) -> tuple[InverseSc
 def jackknife_errors(ds: xr.Dataset, start: int | None = None) -> tuple[float | None, float | None]:
     """Standard errors over samples of slope and intercept, the choice of the start included; None below two samples.
 
-    sqrt((n - 1) / n sum_k (b_(-k) - mean)^2) over the fits without sample k, each of which chooses its own start: that of a mean
-    over samples where all choose the same start. A fit that one sample alone makes possible has none.
+    sqrt((n - 1) / n sum_k (b_(-k) - mean)^2) over the fits without sample k, each of which chooses its own start: that
+    of a mean over samples where all choose the same start. A fit that one sample alone makes possible has none.
     """
     top = converged_singular_values(ds).isel(rank=0).transpose("sample", "block").values
     known = [row for row in top if np.isfinite(row).any()]
