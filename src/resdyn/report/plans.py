@@ -143,7 +143,8 @@ def singular() -> list[Plan]:
             "inverse_scaling",
             Markup("1 / s<sub>1</sub> against depth"),
             "A straight line means that the largest singular value falls like one over the block number "
-            "(RA4); the dotted line marks where alignment begins, the fit uses the blocks from there on.",
+            "(RA4); the dotted line marks where alignment begins, the fit uses the blocks from there on. "
+            "An untrained network can show a line, too: measure one of the same shape beside it.",
             sentences.SCALING,
         ),
     ]
