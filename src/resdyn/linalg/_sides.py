@@ -141,10 +141,10 @@ def _decomposed(A: Matrix) -> _Pairs | None:
 
 
 def _is_plain(pairs: _Pairs, delta: float, size: float) -> bool:
-    """Whether no condition is beyond that of a defective pair at distance delta, and few values are near the axis."""
+    """Whether few conditions are beyond that of a defective pair at distance delta, and few values near the axis."""
     radii = pairs.conditions * delta
-    near = np.abs(pairs.values.real) <= radii
-    return bool((radii < (delta * size) ** 0.5).all() and near.mean() <= _FEW)
+    doubtful = (radii >= (delta * size) ** 0.5) | (np.abs(pairs.values.real) <= radii)
+    return bool(doubtful.mean() <= _FEW)
 
 
 def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.float64]) -> tuple[int, int]:
