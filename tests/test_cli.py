@@ -180,7 +180,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "interrupted; the same command goes on where it stopped" in err
+    assert "interrupted; the same command resumes where it stopped" in err
     assert "Traceback" not in err
     assert out == ""
 

@@ -1,4 +1,4 @@
-"""Image files of every kind: values mean what the file says, and what is no file is refused."""
+"""Image files of every kind: values mean what the file says, and what is not a regular file is refused."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Measurement:
 
 
 def capture(model: str, /, *, out: Path, measurement: Measurement, json: Json = False) -> None:
-    """Measure a model on data and keep the answers in a store; run again, it goes on where it stopped.
+    """Measure a model on data and keep the answers in a store; run again, it resumes where it stopped.
 
     Parameters
     ----------

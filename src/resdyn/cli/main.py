@@ -110,7 +110,7 @@ def run(tokens: list[str]) -> int:
             raise
         return report_error(errors, str(error), 2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
-        return report_error(errors, "interrupted; the same command goes on where it stopped", 130)
+        return report_error(errors, "interrupted; the same command resumes where it stopped", 130)
     except BrokenPipeError:
         return 1
     except SystemExit as error:  # code of a model; nothing here leaves this way
