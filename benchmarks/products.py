@@ -78,8 +78,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, "
-          f"torch {torch.__version__}, float32\n")  # fmt: skip
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, "
+        f"torch {torch.__version__}, float32\n"
+    )
     print(
         "| block | product | columns | plain ms | traced ms | share | difference |\n|---|---|---:|---:|---:|---:|---:|"
     )
@@ -92,8 +94,11 @@ def main() -> None:
                 expected, found = (run() for run in runs)
                 slow, fast = best(runs)
                 difference = float((found - expected).norm() / expected.norm())
-                print(f"| {name} | {'J X' if product == 'matmat' else 'J^T X'} | {columns} | {slow:.2f} | {fast:.2f} "
-                      f"| {fast / slow:.2f} | {difference:.0e} |", flush=True)  # fmt: skip
+                print(
+                    f"| {name} | {'J X' if product == 'matmat' else 'J^T X'} | {columns} | {slow:.2f} | {fast:.2f} "
+                    f"| {fast / slow:.2f} | {difference:.0e} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -183,8 +183,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only blocks whose name contains this")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, "
-          f"torch {torch.__version__}, image {options.image}, k = {K}, float32\n")  # fmt: skip
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, "
+        f"torch {torch.__version__}, image {options.image}, k = {K}, float32\n"
+    )
     print("| block | method | matvecs | wall s | CPU s | worst relative error |\n|---|---|---:|---:|---:|---:|")
     for case in cases(options.weights, options.data_root, options.image):
         if options.only not in case.name:

@@ -32,8 +32,14 @@ from resdyn.papers.results import provenance, write_whole
 HERE = Path(__file__).parent / "results"
 WINDOW, RANK = 64, 8
 METRICS = ("line_shape_score", "collinearity", "mismatch_uv", "diagonal_energy_uv", "left_alignment", "right_alignment")
-TITLES = ("line-shape score", "cosine of successive steps", "mismatch with $S_i$", "diagonal energy",
-          "cosine of left vectors", "cosine of right vectors")  # fmt: skip
+TITLES = (
+    "line-shape score",
+    "cosine of successive steps",
+    "mismatch with $S_i$",
+    "diagonal energy",
+    "cosine of left vectors",
+    "cosine of right vectors",
+)
 
 
 def main() -> None:
@@ -45,8 +51,14 @@ def main() -> None:
     train, test, letters = split_text([Path(name) for name in options.text])
     runs = [course(train, test, len(letters), options.steps, seed) for seed in range(options.seeds)]
     text = {"files": [Path(name).name for name in options.text], "characters": len(letters), "windows": len(train)}
-    result = {"text": text, "steps": options.steps, "window": WINDOW, "rank": RANK, "runs": runs,
-              "provenance": provenance(0) | {"command": "python docs/character_gpt.py --text ..."}}  # fmt: skip
+    result = {
+        "text": text,
+        "steps": options.steps,
+        "window": WINDOW,
+        "rank": RANK,
+        "runs": runs,
+        "provenance": provenance(0) | {"command": "python docs/character_gpt.py --text ..."},
+    }
     write_whole(HERE / "character_gpt.json", json.dumps(result, indent=1) + "\n")
     draw(runs).savefig(HERE / "character_gpt.svg", bbox_inches="tight", metadata={"Date": None})
 
@@ -58,8 +70,10 @@ def split_text(paths: list[Path]) -> tuple[TokenData, TokenData, str]:
     held = [len(part) - len(part) // 10 for part in parts]
     train = [(part.tokens[:k], part.following[:k]) for part, k in zip(parts, held)]
     test = [(part.tokens[k:], part.following[k:]) for part, k in zip(parts, held)]
-    joined = [TokenData(name, *(torch.cat(pieces) for pieces in zip(*rows))) for name, rows in
-              (("train", train), ("held out", test))]  # fmt: skip
+    joined = [
+        TokenData(name, *(torch.cat(pieces) for pieces in zip(*rows)))
+        for name, rows in (("train", train), ("held out", test))
+    ]
     return joined[0], joined[1], letters
 
 
@@ -106,8 +120,17 @@ def measured(model: nn.Module, test: TokenData) -> dict[str, float | None]:
     with torch.no_grad():
         losses = [per_character(model, part) for part in torch.cat([test.tokens, test.following[:, None]], 1).split(64)]
     with tempfile.TemporaryDirectory() as folder:
-        ds = resdyn.capture(model, test, f"trajectory,singular(k={RANK}),coupling", f"{folder}/s.zarr", samples=8,
-                            kind="branch", position=-1, granularity="layer", quiet=True)  # fmt: skip
+        ds = resdyn.capture(
+            model,
+            test,
+            f"trajectory,singular(k={RANK}),coupling",
+            f"{folder}/s.zarr",
+            samples=8,
+            kind="branch",
+            position=-1,
+            granularity="layer",
+            quiet=True,
+        )
         found = {metric.name: metric.value for metric in summarize(ds)}
     return {"loss": float(torch.cat(losses).mean())} | {name: found[name] for name in METRICS}
 

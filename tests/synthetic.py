@@ -194,12 +194,27 @@ class _Frame:
         dims, ones = ("sample", "block"), np.ones((self.n_samples, self.n_blocks))
         smallest = -1 / (np.arange(self.n_blocks) + 1.0) * ones
         known = {
-            "largest_real": 2, "smallest_real": smallest, "spectral_radius": 2, "jacobian_norm": 3, "num_live": 2,
-            "numerical_abscissa": 2.5, "numerical_minimum": -1, "departure_from_normality": 0.5, "num_negative": 1,
-            "num_negative_error": 0, "num_undecided": 0, "num_eigenvalues": 3, "eigen_residual": 1e-7,
-            "condition_largest": 2, "condition_smallest": 2, "largest_real_slices": 1, "smallest_real_slices": -1,
-            "num_eigenvalues_slices": 8, "num_negative_slices": 1, "num_undecided_slices": 0,
-        }  # fmt: skip
+            "largest_real": 2,
+            "smallest_real": smallest,
+            "spectral_radius": 2,
+            "jacobian_norm": 3,
+            "num_live": 2,
+            "numerical_abscissa": 2.5,
+            "numerical_minimum": -1,
+            "departure_from_normality": 0.5,
+            "num_negative": 1,
+            "num_negative_error": 0,
+            "num_undecided": 0,
+            "num_eigenvalues": 3,
+            "eigen_residual": 1e-7,
+            "condition_largest": 2,
+            "condition_smallest": 2,
+            "largest_real_slices": 1,
+            "smallest_real_slices": -1,
+            "num_eigenvalues_slices": 8,
+            "num_negative_slices": 1,
+            "num_undecided_slices": 0,
+        }
         values = np.stack([2 * ones, 0 * ones, smallest], axis=-1)
         return {
             **{name: (dims, value * ones) for name, value in known.items()},

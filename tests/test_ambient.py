@@ -11,7 +11,7 @@ from torch.nn.utils import prune
 
 import resdyn
 from resdyn.errors import ComputationError, InputError
-from resdyn.stream.sensitivity import sensitivity
+from resdyn.stream.sensitivities import sensitivity
 from resdyn.stream.tail import tail_jacobian
 
 

@@ -18,14 +18,14 @@ import xarray as xr
 
 import resdyn
 from resdyn import store as stores
-from resdyn.capture import capture
+from resdyn.capturing.run import capture
+from resdyn.capturing.selection import choose, labelled_inputs
 from resdyn.data import load_data
 from resdyn.errors import ComputationError, InputError, StoreError
-from resdyn.lock import locked
 from resdyn.models import load_model
 from resdyn.nets import ResidualMLP
 from resdyn.probes import Coupling, Singular, Trajectory
-from resdyn.selection import choose, labelled_inputs
+from resdyn.store.lock import locked
 from resdyn.stream import find_stream, stream_from_blocks
 
 PROBES = "trajectory,singular(k=3,vectors=true),coupling,features"
@@ -67,8 +67,16 @@ def test_a_capture_holds_what_the_probes_measured_under_names_of_the_schema(capt
     sizes = {"sample": 4, "depth": 3, "block": 2, "block_j": 2, "rank": 3, "rank_j": 3, "coord": 6}
     assert ds.sizes == sizes | {"class": 3, "class_j": 3, "feature": 6}
     assert set(ds.coords) == {
-        "sample", "label", "depth", "block", "stage", "stage_of_depth", "state_size", "rank", "class"
-    }  # fmt: skip
+        "sample",
+        "label",
+        "depth",
+        "block",
+        "stage",
+        "stage_of_depth",
+        "state_size",
+        "rank",
+        "class",
+    }
     assert ds["states"].dims == ("sample", "depth", "coord")
     assert ds["coupling_uv"].dims == ("sample", "block", "block_j", "rank", "rank_j")
     assert ds["within_projected"].dims == ("depth", "class", "class_j")
@@ -213,7 +221,9 @@ def test_a_model_of_more_logits_than_classes_is_measured_with_a_note_and_without
 def arrived_job(captured, monkeypatch, **arguments):
     """The job of a capture as a worker receives it."""
     jobs = []
-    monkeypatch.setattr(sys.modules["resdyn.capture"], "run_tasks", lambda run, tasks, job, **options: jobs.append(job))
+    monkeypatch.setattr(
+        sys.modules["resdyn.capturing.run"], "run_tasks", lambda run, tasks, job, **options: jobs.append(job)
+    )
     captured("trajectory", **arguments)
     return pickle.loads(pickle.dumps(jobs[0]))
 
@@ -353,7 +363,7 @@ for write in range(0, 10**6, 20):
         killed_at(path, write)
         os._exit(0)
     _, status = os.waitpid(child, 0)
-    seen = stores.open(path).load().attrs["tasks_remaining"] if stores.exists(path) else -1
+    seen = stores.open_store(path).load().attrs["tasks_remaining"] if stores.exists(path) else -1
     run(path)
     print(status, seen)
     if status == 0:
@@ -372,7 +382,7 @@ def test_a_capture_killed_at_any_moment_is_finished_by_the_same_call(tmp_path):
     seen = {seen for _, seen in outcomes}
     assert {-1, 0} < seen
     assert seen & {1, 2, 3}
-    undisturbed, *others = (stores.open(path) for path in sorted(tmp_path.glob("s*"), reverse=True))
+    undisturbed, *others = (stores.open_store(path) for path in sorted(tmp_path.glob("s*"), reverse=True))
     for finished in others:
         xr.testing.assert_identical(finished, undisturbed)
 
@@ -401,7 +411,7 @@ def test_local_workers_make_the_same_store_even_if_one_is_killed(tmp_path):
 
 def test_the_public_names_are_capture_and_open():
     assert resdyn.capture is capture
-    assert resdyn.open is stores.open
+    assert resdyn.open is resdyn.open_store is stores.open_store
 
 
 def test_half_precision_is_refused_before_a_store_is_begun(tmp_path):

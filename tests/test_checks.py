@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 import resdyn
-from resdyn import checks, linalg
-from resdyn.cli.main import run
+from resdyn import _checks as checks
+from resdyn import linalg
+from resdyn.cli.app import run
 from resdyn.data import load_text, windows
 from resdyn.errors import InputError
+from resdyn.interventions.pruning import prune
 from resdyn.nets import ResidualMLP
 from resdyn.probes import Coupling, Cushion, Features, Robustness, Singular, Spectrum
-from resdyn.pruning import prune
 from resdyn.training import AdaptiveDepth, Recipe
 
 NO_WHOLE_NUMBERS = ["16", 2.5, 2.0, True, None, np.nan, np.float64(3), np.bool_(True), [3], -1, 10**30]
@@ -49,16 +50,34 @@ def test_numpys_whole_numbers_become_pythons(value):
 
 
 SOLVERS = {
-    linalg.svd: {"k": 2, "seed": 1, "tol": 0.01, "max_matvecs": 50, "block_size": 2, "basis_size": 8, "delta": 0.1,
-                 "memory_limit": 10**6, "power_iterations": 3, "oversampling": 3},
-    linalg.eigenvalues: {"which": "LR", "k": 2, "seed": 1, "tol": 0.01, "max_matvecs": 50, "basis_size": 20,
-                         "memory_limit": 10**6, "conditions": True},
+    linalg.svd: {
+        "k": 2,
+        "seed": 1,
+        "tol": 0.01,
+        "max_matvecs": 50,
+        "block_size": 2,
+        "basis_size": 8,
+        "delta": 0.1,
+        "memory_limit": 10**6,
+        "power_iterations": 3,
+        "oversampling": 3,
+    },
+    linalg.eigenvalues: {
+        "which": "LR",
+        "k": 2,
+        "seed": 1,
+        "tol": 0.01,
+        "max_matvecs": 50,
+        "basis_size": 20,
+        "memory_limit": 10**6,
+        "conditions": True,
+    },
     linalg.count_negative: {"seed": 1, "memory_limit": 10**6, "by_inertia": True},
     linalg.spectral_distribution: {"thresholds": [0.5], "num_probes": 3, "degree": 5, "seed": 1},
     linalg.frobenius_norm: {"draws": 3, "seed": 1, "exact_limit": 5},
     linalg.commutator: {"num_probes": 3, "seed": 1},
     linalg.numerical_abscissa: {"tol": 0.01, "seed": 1},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("solver", "name"), [(s, name) for s, settings in SOLVERS.items() for name in settings])
@@ -81,15 +100,30 @@ def test_what_is_no_number_of_the_range_is_none(value):
 @pytest.mark.parametrize(
     ("probe", "wrong"),
     [
-        (Singular, {"k": True}), (Singular, {"k": 2.0}), (Singular, {"tol": np.nan}), (Singular, {"tol": True}),
-        (Singular, {"method": ["dense"]}), (Singular, {"vectors": 1}), (Singular, {"vectors": "yes"}),
-        (Coupling, {"k": True}), (Coupling, {"k": 0}), (Spectrum, {"dense_limit": True}), (Spectrum, {"slices": 0}),
-        (Spectrum, {"kind": 3}), (Features, {"batch_size": 2.5}), (Features, {"memory_limit_gb": -1}),
-        (Features, {"memory_limit_gb": "8"}), (Robustness, {"directions": True}), (Robustness, {"reach": "4"}),
-        (Robustness, {"tol": np.nan}), (Robustness, {"directions": 10**9}), (Cushion, {"draws": 2.5}),
-        (Cushion, {"exact_limit": None}), (Cushion, {"draws": 10**9}),
+        (Singular, {"k": True}),
+        (Singular, {"k": 2.0}),
+        (Singular, {"tol": np.nan}),
+        (Singular, {"tol": True}),
+        (Singular, {"method": ["dense"]}),
+        (Singular, {"vectors": 1}),
+        (Singular, {"vectors": "yes"}),
+        (Coupling, {"k": True}),
+        (Coupling, {"k": 0}),
+        (Spectrum, {"dense_limit": True}),
+        (Spectrum, {"slices": 0}),
+        (Spectrum, {"kind": 3}),
+        (Features, {"batch_size": 2.5}),
+        (Features, {"memory_limit_gb": -1}),
+        (Features, {"memory_limit_gb": "8"}),
+        (Robustness, {"directions": True}),
+        (Robustness, {"reach": "4"}),
+        (Robustness, {"tol": np.nan}),
+        (Robustness, {"directions": 10**9}),
+        (Cushion, {"draws": 2.5}),
+        (Cushion, {"exact_limit": None}),
+        (Cushion, {"draws": 10**9}),
     ],
-)  # fmt: skip
+)
 def test_a_probe_takes_settings_of_their_own_type(probe, wrong):
     with pytest.raises(InputError, match=f"{probe.name}: got .*{next(iter(wrong))}="):
         probe(**wrong)
@@ -148,18 +182,41 @@ def test_a_capture_takes_exact_types_and_writes_nothing_before(net, data, tmp_pa
 def test_numpys_numbers_are_as_good_as_pythons(net, data, tmp_path):
     asked = {"probes": "trajectory,features", "quiet": True, "command": ""}
     for name, samples in (("a", np.array([3, 1])), ("b", [np.int32(3), np.int8(1)]), ("c", torch.tensor([3, 1]))):
-        found = resdyn.capture(net, data, store=tmp_path / name, samples=samples, seed=np.int64(0), **asked,
-                               feature_samples=np.int16(9), chunk_size=np.uint8(1))  # fmt: skip
+        found = resdyn.capture(
+            net,
+            data,
+            store=tmp_path / name,
+            samples=samples,
+            seed=np.int64(0),
+            **asked,
+            feature_samples=np.int16(9),
+            chunk_size=np.uint8(1),
+        )
         assert found["sample"].values.tolist() == [3, 1]
     assert resdyn.capture(net, data, store=tmp_path / "d", samples=np.int64(2), **asked).sizes["sample"] == 2
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"metrics": ["nope"]}, {"metrics": "line_shape_score"}, {"every": 2.5}, {"samples": True}, {"seed": None},
-     {"budget": "0.1"}, {"budget": np.nan}, {"unit": 1}, {"kind": "gate"}, {"position": 1.5}, {"granularity": "block"},
-     {"feature_samples": 0}, {"chunk_size": "1"}, {"probes": "nope"}, {"log": 3}, {"clock": 3}],
-)  # fmt: skip
+    [
+        {"metrics": ["nope"]},
+        {"metrics": "line_shape_score"},
+        {"every": 2.5},
+        {"samples": True},
+        {"seed": None},
+        {"budget": "0.1"},
+        {"budget": np.nan},
+        {"unit": 1},
+        {"kind": "gate"},
+        {"position": 1.5},
+        {"granularity": "block"},
+        {"feature_samples": 0},
+        {"chunk_size": "1"},
+        {"probes": "nope"},
+        {"log": 3},
+        {"clock": 3},
+    ],
+)
 def test_a_monitor_takes_exact_types(wrong):
     with pytest.raises(InputError, match=r"got |unknown probe"):
         resdyn.Monitor(**wrong)
@@ -167,9 +224,16 @@ def test_a_monitor_takes_exact_types(wrong):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"threshold": "0.1"}, {"threshold": np.nan}, {"threshold": True}, {"patience": 1.5}, {"samples": "9"},
-     {"min_improvement": np.nan}, {"blocks": "blocks"}],
-)  # fmt: skip
+    [
+        {"threshold": "0.1"},
+        {"threshold": np.nan},
+        {"threshold": True},
+        {"patience": 1.5},
+        {"samples": "9"},
+        {"min_improvement": np.nan},
+        {"blocks": "blocks"},
+    ],
+)
 def test_adaptive_depth_takes_exact_types(wrong):
     with pytest.raises(InputError, match=f"got {next(iter(wrong))}="):
         AdaptiveDepth(**wrong)
@@ -177,9 +241,18 @@ def test_adaptive_depth_takes_exact_types(wrong):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": 2.5}, {"epochs": True}, {"lr": "0.1"}, {"lr": np.inf}, {"seed": -1}, {"batch_size": 1}, {"augment": 1},
-     {"momentum": np.nan}, {"schedule": 1}],
-)  # fmt: skip
+    [
+        {"epochs": 2.5},
+        {"epochs": True},
+        {"lr": "0.1"},
+        {"lr": np.inf},
+        {"seed": -1},
+        {"batch_size": 1},
+        {"augment": 1},
+        {"momentum": np.nan},
+        {"schedule": 1},
+    ],
+)
 def test_a_recipe_takes_exact_types(wrong):
     with pytest.raises(InputError, match=f"got {next(iter(wrong))}="):
         Recipe(**wrong)
@@ -194,12 +267,19 @@ def test_images_are_counted_in_whole_numbers(positions):
 
 
 def test_words_and_paths_are_not_guessed_at(tmp_path):
-    for call in (lambda: resdyn.load_data(3), lambda: resdyn.load_data("digits", split=1), lambda: resdyn.open(3),
-                 lambda: resdyn.load_data("digits", classes="12"), lambda: resdyn.load_model(None),
-                 lambda: resdyn.load_data("digits", root=1), lambda: load_text(tmp_path / "t", list, 2.5),
-                 lambda: windows(torch.rand(9), 2), lambda: windows(torch.arange(9), True),
-                 lambda: resdyn.write_comparison("a.zarr", tmp_path / "c.html"),
-                 lambda: resdyn.load_data("digits").of_classes("12")):  # fmt: skip
+    for call in (
+        lambda: resdyn.load_data(3),
+        lambda: resdyn.load_data("digits", split=1),
+        lambda: resdyn.open(3),
+        lambda: resdyn.load_data("digits", classes="12"),
+        lambda: resdyn.load_model(None),
+        lambda: resdyn.load_data("digits", root=1),
+        lambda: load_text(tmp_path / "t", list, 2.5),
+        lambda: windows(torch.rand(9), 2),
+        lambda: windows(torch.arange(9), True),
+        lambda: resdyn.write_comparison("a.zarr", tmp_path / "c.html"),
+        lambda: resdyn.load_data("digits").of_classes("12"),
+    ):
         with pytest.raises(InputError, match="got "):
             call()
 
@@ -231,8 +311,20 @@ def test_a_page_is_no_folder(net, data, tmp_path):
     assert not (tmp_path / "r.html").exists()
 
 
-@pytest.mark.parametrize("line", ["samples: 2.5", "samples: true", "samples: [1, 2]", "seed: 1.5", "kind: 3",
-                                  "seed: -1", "feature-samples: 0.5", "workers: -1", "samples: .nan"])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "samples: 2.5",
+        "samples: true",
+        "samples: [1, 2]",
+        "seed: 1.5",
+        "kind: 3",
+        "seed: -1",
+        "feature-samples: 0.5",
+        "workers: -1",
+        "samples: .nan",
+    ],
+)
 def test_a_configuration_of_wrong_types_is_refused(tmp_path, capsys, monkeypatch, line):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text(line + "\n")

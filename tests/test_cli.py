@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from resdyn.cli.main import report_error, run
+from resdyn.cli.app import report_error, run
 from resdyn.cli.output import terminal
 from resdyn.nets import ResidualMLP
 from resdyn.training import DIGITS_RECIPE, train_digits
@@ -44,8 +44,22 @@ def test_inspect_prints_json(weights, capsys):
 
 
 def test_analyze_writes_store_report_and_figures(weights, tmp_path, capsys):
-    words = ["analyze", NET, "--weights", str(weights), "--data", "digits", "--probes", PROBES, "--samples", "3",
-             "--out", str(tmp_path / "run"), "--figures", "--json"]  # fmt: skip
+    words = [
+        "analyze",
+        NET,
+        "--weights",
+        str(weights),
+        "--data",
+        "digits",
+        "--probes",
+        PROBES,
+        "--samples",
+        "3",
+        "--out",
+        str(tmp_path / "run"),
+        "--figures",
+        "--json",
+    ]
     assert run(words) == 0
     answer = json.loads(capsys.readouterr().out)
     assert {row["name"] for row in answer["metrics"]} >= {"line_shape_score", "diagonal_energy_uv", "self_duality"}
@@ -148,8 +162,21 @@ def test_with_json_standard_output_holds_nothing_else(tmp_path, workers):
     if workers != "0":
         pytest.importorskip("distributed", reason="needs the extra 'cluster'")
     (tmp_path / "noisy.py").write_text(NOISY)
-    words = ["capture", "noisy.py:net", "--data", "digits", "--probes", "trajectory", "--samples", "2", "--out", "s",
-             "--workers", workers, "--json"]  # fmt: skip
+    words = [
+        "capture",
+        "noisy.py:net",
+        "--data",
+        "digits",
+        "--probes",
+        "trajectory",
+        "--samples",
+        "2",
+        "--out",
+        "s",
+        "--workers",
+        workers,
+        "--json",
+    ]
     done = resdyn(words, tmp_path)
     out, err = done.communicate(timeout=100)
     assert done.returncode == 0, err
@@ -168,7 +195,7 @@ def test_a_factory_that_raises_is_named_with_its_file(tmp_path, capsys):
 def resdyn(words, folder):
     # Whoever runs the tests in the background has SIGINT ignored, and children inherit that: Ctrl-C works again here.
     program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    program += "from resdyn_command import main; main()"
+    program += "from resdyn.__main__ import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, *words], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -299,10 +326,12 @@ def test_with_json_even_descriptors_and_children_do_not_get_in_front(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "def net():\n    import sys\n    sys.exit(0)\n", "import sys\nsys.exit(0)\n",
-        "def net():\n    raise BaseException('out')\n", "raise GeneratorExit\n",
+        "def net():\n    import sys\n    sys.exit(0)\n",
+        "import sys\nsys.exit(0)\n",
+        "def net():\n    raise BaseException('out')\n",
+        "raise GeneratorExit\n",
     ],
-)  # fmt: skip
+)
 def test_a_factory_that_ends_the_process_is_refused(tmp_path, capsys, text):
     (tmp_path / "leaves.py").write_text(text)
     assert run(["inspect", f"{tmp_path / 'leaves.py'}:net"]) == 2

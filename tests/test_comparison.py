@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import resdyn
-from resdyn.cli.main import run as command
+from resdyn.cli.app import run as command
 from resdyn.errors import InputError, StoreError
-from resdyn.report.comparison import metrics_comparison, pictures, runs_of, settings_table, traps
-from resdyn.report.comparison_page import distinct, opened
+from resdyn.report.comparison.page import distinct, opened
+from resdyn.report.comparison.runs import metrics_comparison, pictures, runs_of, settings_table, traps
 from synthetic import synthetic_dataset
 
 
@@ -92,8 +92,10 @@ def test_a_probe_of_other_settings_is_a_trap_and_one_left_out_is_none():
 
 class TestPictures:
     def test_show_a_line_for_each_run_that_has_the_quantity(self):
-        drawn = {overlay.name: (figure, missing) for overlay, figure, missing in
-                 pictures(compared(run(), run(probes=("trajectory",))))}  # fmt: skip
+        drawn = {
+            overlay.name: (figure, missing)
+            for overlay, figure, missing in pictures(compared(run(), run(probes=("trajectory",))))
+        }
         figure, missing = drawn["collinearity"]
         assert [trace.name for trace in figure.data] == ["run 0", "run 1"]
         assert (len(drawn["inverse_scaling"][0].data), drawn["inverse_scaling"][1]) == (1, ["run 1"])
@@ -176,8 +178,11 @@ class TestCommand:
         assert "one" in said
 
     def test_says_what_is_wrong_in_one_line(self, stores, tmp_path, capsys):
-        for words, message in (([stores[0]], "at least two"), ([stores[0]] * 2, "twice"),
-                               ([stores[0], str(tmp_path)], "not a resdyn store")):  # fmt: skip
+        for words, message in (
+            ([stores[0]], "at least two"),
+            ([stores[0]] * 2, "twice"),
+            ([stores[0], str(tmp_path)], "not a resdyn store"),
+        ):
             assert command(["compare", *words]) in (1, 2)
             assert message in capsys.readouterr().err
 

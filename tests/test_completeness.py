@@ -46,10 +46,13 @@ def spectrum(tail: str, start: float, clusters, n: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     index = torch.arange(n).double()
     values = {
-        "random": torch.rand(n, generator=generator, dtype=torch.float64), "geometric": start**index,
-        "power": (1 + index) ** (-2 * start), "linear": torch.linspace(1, start, n).double(),
-        "equal": torch.full((n,), start).double(), "nothing": torch.zeros(n).double(),
-    }[tail]  # fmt: skip
+        "random": torch.rand(n, generator=generator, dtype=torch.float64),
+        "geometric": start**index,
+        "power": (1 + index) ** (-2 * start),
+        "linear": torch.linspace(1, start, n).double(),
+        "equal": torch.full((n,), start).double(),
+        "nothing": torch.zeros(n).double(),
+    }[tail]
     place = 0
     for count, center, width in clusters:
         members = values[place : place + count]
@@ -60,9 +63,15 @@ def spectrum(tail: str, start: float, clusters, n: int, seed: int) -> Tensor:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
-    TAIL, st.floats(0.3, 0.999), st.lists(CLUSTER, min_size=1, max_size=3), st.integers(30, 150), st.integers(1, 25),
-    st.sampled_from([None, 1e-4, 1e-6]), st.sampled_from([torch.float32, torch.float64]), st.integers(0, 2**20),
-)  # fmt: skip
+    TAIL,
+    st.floats(0.3, 0.999),
+    st.lists(CLUSTER, min_size=1, max_size=3),
+    st.integers(30, 150),
+    st.integers(1, 25),
+    st.sampled_from([None, 1e-4, 1e-6]),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 2**20),
+)
 def test_no_value_of_a_clustered_spectrum_is_converged_and_wrong(tail, start, clusters, n, k, tol, dtype, seed):
     values = spectrum(tail, start, clusters, n, seed)
     check(with_spectrum(n + seed % 50, n, values, dtype, seed), k, tol=tol, seed=seed)
@@ -85,8 +94,9 @@ def test_copies_that_hide_below_larger_values_are_found_though_fewer_than_a_bloc
 
 
 def test_bounds_are_near_rounding_where_the_last_value_is_separated_and_delta_where_it_is_repeated():
-    separated = with_spectrum(300, 300, torch.cat([torch.linspace(2, 1, 10), torch.full((290,), 0.7)]).double(),
-                              torch.float64)  # fmt: skip
+    separated = with_spectrum(
+        300, 300, torch.cat([torch.linspace(2, 1, 10), torch.full((290,), 0.7)]).double(), torch.float64
+    )
     assert float(lanczos(DenseOperator(separated), 10).bounds.max()) < 1e-12
     repeated = with_spectrum(300, 300, torch.cat([torch.linspace(2, 1, 10), torch.ones(290)]).double(), torch.float64)
     result = lanczos(DenseOperator(repeated), 20)

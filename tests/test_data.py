@@ -93,8 +93,9 @@ def test_digits_come_as_stored_in_unit_range():
         load_data("digits").image(297)
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mnist", (1, 28, 28)), ("fashion_mnist", (1, 28, 28)),
-                                             ("cifar10", (3, 32, 32))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "shape"), [("mnist", (1, 28, 28)), ("fashion_mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))]
+)
 def test_datasets_on_disk_are_standardised(name, shape):
     data = load_data(need_data(name))
     inputs = data.inputs(range(500))

@@ -25,8 +25,9 @@ RECIPE = Recipe(epochs=5, lr=1e-3, weight_decay=0.0, batch_size=16, optimizer="a
 def points(n=48, classes=3):
     labels = torch.arange(n) % classes
     x = torch.eye(4)[labels] + 0.1 * torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
-    return ImageData("points", "train", ("a", "b", "c"), labels, torch.arange(n),
-                     TensorSource(x.reshape(n, 1, 2, 2)), (0.0,), (1.0,))  # fmt: skip
+    return ImageData(
+        "points", "train", ("a", "b", "c"), labels, torch.arange(n), TensorSource(x.reshape(n, 1, 2, 2)), (0.0,), (1.0,)
+    )
 
 
 def logistic(seed=0, depth=6, **options):
@@ -102,8 +103,11 @@ def test_blocks_that_change_the_shape_have_no_gap_and_lists_are_looked_at_one_by
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
 def test_a_removal_leaves_optimizer_and_scheduler_consistent(kind):
     net = logistic()
-    groups = [{"params": net.classifier.parameters(), "lr": 0.1}, {"params": net.blocks[5].parameters()},
-              {"params": [*net.input_map.parameters(), *net.blocks[:5].parameters()]}]  # fmt: skip
+    groups = [
+        {"params": net.classifier.parameters(), "lr": 0.1},
+        {"params": net.blocks[5].parameters()},
+        {"params": [*net.input_map.parameters(), *net.blocks[:5].parameters()]},
+    ]
     optimizer = kind(groups, lr=0.01)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
     x = torch.randn(4, 1, 2, 2)

@@ -27,8 +27,10 @@ def similar(real: Tensor, pairs: list[tuple[float, float]], skew: float, seed: i
     n = len(inner)
     mixing = torch.randn(n, n, generator=generator, dtype=torch.float64)
     basis = torch.eye(n).double() + skew * mixing / n**0.5 if skew else torch.linalg.qr(mixing)[0]
-    values = torch.tensor([*real.tolist(), *(complex(a, b) for a, b in pairs), *(complex(a, -b) for a, b in pairs)],
-                          dtype=torch.complex128)  # fmt: skip
+    values = torch.tensor(
+        [*real.tolist(), *(complex(a, b) for a, b in pairs), *(complex(a, -b) for a, b in pairs)],
+        dtype=torch.complex128,
+    )
     return basis @ inner @ torch.linalg.inv(basis), values, float(torch.linalg.cond(basis))
 
 
@@ -49,10 +51,14 @@ CLUSTER = st.tuples(st.integers(2, 12), st.floats(-3, 3), st.sampled_from([0.0, 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    st.lists(CLUSTER, max_size=3), st.lists(st.tuples(st.floats(-2, 2), st.floats(0.1, 3)), max_size=5),
-    st.sampled_from([0.0, 0.2, 0.4]), st.integers(1, 8), st.sampled_from(list(OUTWARDS)),
-    st.sampled_from([torch.float32, torch.float64]), st.integers(0, 2**20),
-)  # fmt: skip
+    st.lists(CLUSTER, max_size=3),
+    st.lists(st.tuples(st.floats(-2, 2), st.floats(0.1, 3)), max_size=5),
+    st.sampled_from([0.0, 0.2, 0.4]),
+    st.integers(1, 8),
+    st.sampled_from(list(OUTWARDS)),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 2**20),
+)
 def test_no_end_of_a_clustered_spectrum_is_converged_and_wrong(clusters, pairs, skew, k, end, dtype, seed):
     generator = torch.Generator().manual_seed(seed)
     parts = [torch.randn(60, generator=generator, dtype=torch.float64) * 0.5]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from resdyn import executor
+from resdyn.capturing import executor
+from resdyn.capturing.executor import Task, run_tasks
 from resdyn.errors import InputError, MissingExtraError
-from resdyn.executor import Task, run_tasks
 
 
 def square(shared, payload, tick):

@@ -7,8 +7,8 @@ from scipy import stats
 
 from resdyn import metrics
 from resdyn.errors import InputError
-from resdyn.flows import gradient_flows
 from resdyn.nets import SimplifiedNet
+from resdyn.papers.flows import gradient_flows
 from resdyn.papers.identity_connections.probability import phi_integral
 from resdyn.papers.identity_connections.simulation import TrivialCase, dominant_rows, simulate, theta
 from resdyn.papers.identity_connections.trivial import expected

@@ -36,13 +36,29 @@ def dense(function, h):
 
 
 ACTIVATIONS = {
-    "log_sigmoid": nn.LogSigmoid(), "softplus": nn.Softplus(), "hardswish": nn.Hardswish(), "hardtanh": nn.Hardtanh(),
-    "mish": nn.Mish(), "prelu": nn.PReLU(4), "celu": nn.CELU(), "selu": nn.SELU(), "softsign": nn.Softsign(),
-    "tanh+sub": nn.Tanhshrink(), "hardshrink": nn.Hardshrink(), "softshrink": nn.Softshrink(),
-    "threshold": nn.Threshold(0.1, 0.2), "rrelu": nn.RReLU(), "leaky_relu": nn.LeakyReLU(), "expm1": torch.expm1,
-    "atan": torch.atan, "asinh": torch.asinh, "special_erfc": torch.special.erfc, "special_ndtr": torch.special.ndtr,
-    "sin+pow+add": lambda z: z + torch.sin(z) ** 2, "div+tanh+mul": lambda z: 3 * torch.tanh(z / 3),
-}  # fmt: skip
+    "log_sigmoid": nn.LogSigmoid(),
+    "softplus": nn.Softplus(),
+    "hardswish": nn.Hardswish(),
+    "hardtanh": nn.Hardtanh(),
+    "mish": nn.Mish(),
+    "prelu": nn.PReLU(4),
+    "celu": nn.CELU(),
+    "selu": nn.SELU(),
+    "softsign": nn.Softsign(),
+    "tanh+sub": nn.Tanhshrink(),
+    "hardshrink": nn.Hardshrink(),
+    "softshrink": nn.Softshrink(),
+    "threshold": nn.Threshold(0.1, 0.2),
+    "rrelu": nn.RReLU(),
+    "leaky_relu": nn.LeakyReLU(),
+    "expm1": torch.expm1,
+    "atan": torch.atan,
+    "asinh": torch.asinh,
+    "special_erfc": torch.special.erfc,
+    "special_ndtr": torch.special.ndtr,
+    "sin+pow+add": lambda z: z + torch.sin(z) ** 2,
+    "div+tanh+mul": lambda z: 3 * torch.tanh(z / 3),
+}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -128,8 +128,15 @@ def test_in_lightning_a_run_shrinks_and_resumes(tmp_path):
     def fit(epochs, checkpoint=None):
         module = Module()
         callback = lightning_adaptive_depth(AdaptiveDepth(threshold=1.0), (images()[0],), attribute="model")
-        trainer = pl.Trainer(max_epochs=epochs, callbacks=[callback], logger=False, enable_progress_bar=False,
-                             enable_model_summary=False, default_root_dir=tmp_path, accelerator="cpu")  # fmt: skip
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            callbacks=[callback],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+            accelerator="cpu",
+        )
         data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*images()), batch_size=8)
         trainer.fit(module, data, ckpt_path=checkpoint)
         return module, callback, trainer
@@ -157,9 +164,15 @@ def test_in_the_trainer_of_transformers_a_run_shrinks_resumes_and_loads(tmp_path
         model = GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=8, n_embd=8, n_layer=5, n_head=2))
         callback = huggingface_adaptive_depth(AdaptiveDepth(threshold=100.0), {"input_ids": words})
         arguments = TrainingArguments(
-            tmp_path / "run", num_train_epochs=epochs, per_device_train_batch_size=8, logging_steps=1, report_to=[],
-            save_strategy="epoch", use_cpu=True, disable_tqdm=True,
-        )  # fmt: skip
+            tmp_path / "run",
+            num_train_epochs=epochs,
+            per_device_train_batch_size=8,
+            logging_steps=1,
+            report_to=[],
+            save_strategy="epoch",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
         trainer = Trainer(model, arguments, train_dataset=rows, callbacks=[callback])
         trainer.train(resume_from_checkpoint=resume)
         return model, callback, trainer
@@ -248,8 +261,15 @@ def test_in_lightning_a_monitor_changes_nothing_and_a_resumed_run_goes_on_with_i
     def fit(epochs, callbacks, checkpoint=None):
         module = Module()
         loggers = [CSVLogger(tmp_path, name) for name in ("one", "two")]
-        trainer = pl.Trainer(max_epochs=epochs, callbacks=callbacks, logger=loggers, enable_progress_bar=False,
-                             enable_model_summary=False, default_root_dir=tmp_path, accelerator="cpu")  # fmt: skip
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            callbacks=callbacks,
+            logger=loggers,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+            accelerator="cpu",
+        )
         data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*images()), batch_size=8, shuffle=True)
         trainer.fit(module, data, ckpt_path=checkpoint)
         return module.losses, trainer
@@ -291,10 +311,17 @@ def test_in_the_trainer_of_transformers_a_monitor_changes_nothing_logs_and_resum
         torch.manual_seed(0)
         model = GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=8, n_embd=8, n_layer=2, n_head=2))
         arguments = TrainingArguments(
-            tmp_path / ("watched" if callback else "alone"), num_train_epochs=epochs, per_device_train_batch_size=8,
-            logging_steps=1, report_to=[], save_strategy="epoch", use_cpu=True, disable_tqdm=True,
-            restore_callback_states_from_checkpoint=restore, bf16=unit == "epoch",
-        )  # fmt: skip
+            tmp_path / ("watched" if callback else "alone"),
+            num_train_epochs=epochs,
+            per_device_train_batch_size=8,
+            logging_steps=1,
+            report_to=[],
+            save_strategy="epoch",
+            use_cpu=True,
+            disable_tqdm=True,
+            restore_callback_states_from_checkpoint=restore,
+            bf16=unit == "epoch",
+        )
         reporter = Reporter()
         callbacks = [reporter] + ([callback] if callback and not attach else [])
         rows = [{"input_ids": row, "labels": row} for row in words]

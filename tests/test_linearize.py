@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import resdyn
 from resdyn.stream.linearize import BoundFunction, LinearMap, linear_map, plain_product
-from resdyn.stream.operations import operation
+from resdyn.stream.ops import operation
 
 DIRECTIONS = ("forward", "reverse")
 

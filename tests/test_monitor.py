@@ -13,11 +13,12 @@ from torch import nn
 
 import resdyn
 from resdyn.errors import InputError
+from resdyn.monitor import Monitor
+from resdyn.monitor.runner import Questions
 from resdyn.nets import ResidualMLP
 from resdyn.probes import Trajectory
-from resdyn.training import DIGITS_RECIPE, Monitor, Recipe, train, train_digits
-from resdyn.training.questions import Questions
-from resdyn.training.undisturbed import undisturbed
+from resdyn.stream.isolation import isolated
+from resdyn.training import DIGITS_RECIPE, Recipe, train, train_digits
 
 RECIPE = replace(DIGITS_RECIPE, epochs=3)
 NET = {"width": 8, "depth": 3, "recipe": RECIPE}
@@ -126,8 +127,15 @@ def test_training_is_the_same_to_the_bit_with_and_without_a_monitor():
 
 def test_a_report_of_a_watched_run_shows_its_training(tmp_path):
     watched = train_digits(**NET, callbacks=[Monitor(every=1, samples=2, probes="trajectory")])
-    ds = resdyn.capture(watched.model, watched.train, "trajectory", tmp_path / "a.zarr", samples=2, quiet=True,
-                        training=watched.history.results[0])  # fmt: skip
+    ds = resdyn.capture(
+        watched.model,
+        watched.train,
+        "trajectory",
+        tmp_path / "a.zarr",
+        samples=2,
+        quiet=True,
+        training=watched.history.results[0],
+    )
     page = resdyn.write_report(ds, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "As the network trained" in page
     assert "epochs 0 → 3" in page
@@ -185,7 +193,7 @@ def test_a_plain_loop_is_the_same_to_the_bit_with_and_without_a_monitor(around):
 
 def disturb(model):
     """Draw numbers and fail, in the middle of a measurement."""
-    with undisturbed(model):
+    with isolated(model):
         assert torch.is_grad_enabled()
         assert not torch.is_autocast_enabled("cpu")
         assert not any(module.training for module in model.modules())

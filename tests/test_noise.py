@@ -147,8 +147,15 @@ def test_every_matrix_is_covered_or_named_as_left_out():
     torch.manual_seed(0)
     model, tokens = Matrices().eval(), torch.randint(0, 9, (3, 4))
     found = noise_response(model, tokens, [0.1], draws=2)
-    covered = ("matrix", "vector", "attention.in_proj_weight", "attention.out_proj.weight", "recurrent.weight_ih_l0",
-               "recurrent.weight_hh_l0", "up.weight")  # fmt: skip
+    covered = (
+        "matrix",
+        "vector",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+        "recurrent.weight_ih_l0",
+        "recurrent.weight_hh_l0",
+        "up.weight",
+    )
     assert found.weights == covered
     assert found.left_out == {
         "embedding.weight": "read by embedding",
@@ -208,9 +215,12 @@ def test_the_output_is_the_logits_wherever_they_are():
 
     x = torch.randn(5, 4)
     wraps = (
-        lambda h, z: z, lambda h, z: (z, h), lambda h, z: {"hidden": h, "logits": z},
-        lambda h, z: Answer(z.sum(), h, z), lambda h, z: [z.mean(), z, h],
-    )  # fmt: skip
+        lambda h, z: z,
+        lambda h, z: (z, h),
+        lambda h, z: {"hidden": h, "logits": z},
+        lambda h, z: Answer(z.sum(), h, z),
+        lambda h, z: [z.mean(), z, h],
+    )
     changes, margins = [], []
     for wrap in wraps:
         torch.manual_seed(0)

@@ -6,6 +6,7 @@ import torch
 
 from resdyn.data import load_data
 from resdyn.errors import InputError
+from resdyn.interventions.transfer import to_plain_state
 from resdyn.nets import SimplifiedNet
 from resdyn.papers import Claim, Number, get_paper, load_results, run_experiment
 from resdyn.papers.identity_connections.degradation import error_at, reached
@@ -13,7 +14,6 @@ from resdyn.papers.identity_connections.equivalence import decay_to_identity, pa
 from resdyn.papers.identity_connections.weights import table_row, transferred_weights
 from resdyn.training import Recipe, train
 from resdyn.training.augmentation import augmented
-from resdyn.transfer import to_plain_state
 
 PAPER = get_paper("identity_connections")
 
@@ -120,8 +120,9 @@ def test_augmentation_shifts_and_mirrors_and_keeps_what_it_shows():
     assert len({tuple(image.flatten().tolist()) for image in seen}) > 80
     kept = [image for image in seen if (image > 0).all()]
     assert {tuple(k.flatten().tolist()) for k in kept} <= {
-        tuple(images[0].flatten().tolist()), tuple(images[0].flip(2).flatten().tolist())
-    }  # fmt: skip
+        tuple(images[0].flatten().tolist()),
+        tuple(images[0].flip(2).flatten().tolist()),
+    }
     assert Recipe(epochs=10, lr=1.0, schedule="step").learning_rate(5) == 1.0
     steps = [Recipe(epochs=200, lr=1.0, schedule="step").learning_rate(e) for e in (119, 120, 159, 160)]
     assert steps == pytest.approx([1.0, 0.1, 0.1, 0.01])

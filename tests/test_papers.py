@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from resdyn.cli.main import run
+from resdyn.cli.app import run
 from resdyn.cli.paper import paper as paper_command
 from resdyn.errors import InputError
 from resdyn.papers import (

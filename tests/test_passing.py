@@ -82,8 +82,10 @@ def test_untrained_post_norm_layers_look_no_more_aligned_than_chance(x):
         bases = [torch.linalg.svd(jacobian) for jacobian in jacobians]
         couplings = [
             (bases[j][0][:, :rank].T @ jacobians[i] @ bases[j][2][:rank].T).numpy()
-            for i in range(LAYERS) for j in range(LAYERS) if i != j
-        ]  # fmt: skip
+            for i in range(LAYERS)
+            for j in range(LAYERS)
+            if i != j
+        ]
         return float(np.mean(diagonal_energy(np.stack(couplings))))
 
     assert energy("gated") < 2 / rank

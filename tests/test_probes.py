@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.func import jacrev
 
-from resdyn.arguments import Arguments
 from resdyn.errors import InputError
 from resdyn.nets import ResidualCNN, ResidualMLP
 from resdyn.probes import Coupling, Features, Sample, Singular, Trajectory, fit_probes, parse_probes, resolve_probes
 from resdyn.probes.sample import block_seed
 from resdyn.stream import find_stream
+from resdyn.stream.arguments import Arguments
 
 CLASSES = 3
 EXACT = Singular(k=4, method="dense", vectors=True)

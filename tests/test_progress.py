@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from resdyn import find_stream, progress
-from resdyn.executor import Task, run_tasks
+from resdyn.capturing.executor import Task, run_tasks
 from resdyn.nets import ResidualMLP
 
 

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from resdyn import find_stream, load_data, load_model
-from resdyn.cli.main import run as run_command
+from resdyn.cli.app import run as run_command
 from resdyn.errors import InputError
+from resdyn.interventions.pruning import drop, droppable_blocks, load_pruned, prune, rank_blocks, remove_greedily
+from resdyn.interventions.pruning.files import FORMAT
+from resdyn.interventions.pruning.run import binomial
 from resdyn.nets import LogisticResNet, ResidualCNN, ResidualMLP, cifar_resnet
-from resdyn.pruning import drop, droppable_blocks, load_pruned, prune, rank_blocks, remove_greedily
-from resdyn.pruning.files import FORMAT
-from resdyn.pruning.run import binomial
 from resdyn.training import DIGITS_RECIPE, train_digits
 
 SPEC = "resdyn:mlp,width=24,depth=5"
@@ -42,8 +42,16 @@ def droppables(model, x):
 def test_blocks_that_keep_the_shape_can_go_and_those_that_change_it_say_why_not():
     found = droppables(cifar_resnet(20).eval(), torch.randn(1, 3, 32, 32))
     assert [c.module for c in found] == [
-        "layer1.0", "layer1.1", "layer1.2", None, "layer2.1", "layer2.2", None, "layer3.1", "layer3.2",
-    ]  # fmt: skip
+        "layer1.0",
+        "layer1.1",
+        "layer1.2",
+        None,
+        "layer2.1",
+        "layer2.2",
+        None,
+        "layer3.1",
+        "layer3.2",
+    ]
     assert "the shape would not fit" in found[3].reason
 
 
@@ -104,8 +112,21 @@ def test_the_proposal_is_measured_on_images_that_did_not_choose_it(weights):
 
 def test_the_command_writes_a_model_that_loads_again(weights, tmp_path, capsys):
     out = tmp_path / "pruned"
-    words = ["prune", SPEC, "--weights", str(weights), "--data", "digits", "--out", str(out), "--choose-by", "100",
-             "--tolerance", "2", "--json"]  # fmt: skip
+    words = [
+        "prune",
+        SPEC,
+        "--weights",
+        str(weights),
+        "--data",
+        "digits",
+        "--out",
+        str(out),
+        "--choose-by",
+        "100",
+        "--tolerance",
+        "2",
+        "--json",
+    ]
     assert run_command(words) == 0
     told = json.loads(capsys.readouterr().out)
     written = json.loads((out / "pruned.json").read_text())

@@ -95,7 +95,8 @@ REFUSED = {
     "meta device": (lambda: net(Block).to("meta"), "'0.a.weight' is on the meta device.*load the weights"),
     "partly on the meta device": (lambda: nn.Sequential(Block(), Block().to("meta")).eval(), "'1.a.weight' is on"),
     "CSR parameter": (
-        lambda: of_weight(nn.Parameter(sparse("csr"), requires_grad=False), by_sparse), "layout sparse_csr.*to_dense",
+        lambda: of_weight(nn.Parameter(sparse("csr"), requires_grad=False), by_sparse),
+        "layout sparse_csr.*to_dense",
     ),
     "COO attribute": (lambda: of_weight(sparse("coo"), by_sparse), "layout sparse_coo.*to_dense"),
     "traced": (lambda: torch.jit.trace(net(Block), torch.zeros(2, 6)), "TorchScript.*that it was made from"),
@@ -109,11 +110,12 @@ REFUSED = {
     "complex states": (complex_states, "sums are of complex values.*view_as_real"),
     "one sample alone": (single_values, "runs on several samples, but not on one alone"),
     "sparse in a list": (
-        lambda: of_weight([sparse("coo")], lambda weights, x: by_sparse(weights[0], x)), "layout sparse_coo.*to_dense",
+        lambda: of_weight([sparse("coo")], lambda weights, x: by_sparse(weights[0], x)),
+        "layout sparse_coo.*to_dense",
     ),
     "no tensor returned": (lambda: Wrapped(net(Block), iter), "returns no tensors, alone or in a tuple"),
     "no stream": (lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU()).eval(), "no residual stream"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore")  # torch announces the end of TorchScript, of its quantisation, of nested tensors

@@ -13,11 +13,11 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure as PaperFigure
 
+from resdyn._format import percent, short, with_error
 from resdyn.errors import InputError
 from resdyn.metrics.summary import metrics_table
 from resdyn.report import figures, render_page, write_comparison, write_report
 from resdyn.report.header import tiles
-from resdyn.report.numbers import percent, short, with_error
 from resdyn.report.page import script_json
 from resdyn.report.sentences import ALIGNMENT, NC34, sentences
 from resdyn.report.stream_svg import stream_svg
@@ -330,8 +330,15 @@ def test_a_value_is_rounded_to_its_error(value, error, text):
 
 def test_the_interval_of_a_share_of_all_is_told_in_plain_numbers_below_the_tile():
     assert percent(1.0, 0.0, (0.8389, 1.0)) == "100.0 % (95 %: 84 to 100 %)"
-    row = {"name": "nearest_mean_disagreement", "value": 0.0, "standard_error": None, "interval": (0.0, 0.0026),
-           "n": 1500, "where": "last", "note": ""}  # fmt: skip
+    row = {
+        "name": "nearest_mean_disagreement",
+        "value": 0.0,
+        "standard_error": None,
+        "interval": (0.0, 0.0026),
+        "n": 1500,
+        "where": "last",
+        "note": "",
+    }
     (tile,) = tiles([row])
     assert tile.value == "0.0 %"
     assert tile.detail.startswith("95 %: 0 to 0.26 %, n = 1500")

@@ -8,7 +8,7 @@ from resdyn.errors import InputError
 from resdyn.nets import LogisticResNet, cifar_resnet
 from resdyn.nets.logistic import layer_map
 from resdyn.stream import log_determinants, sensitivity
-from resdyn.stream.sensitivity import step_jacobian
+from resdyn.stream.sensitivities import step_jacobian
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import zarr
 
 from resdyn import store as stores
 from resdyn.errors import StoreError
-from resdyn.lock import locked
+from resdyn.store.lock import locked
 
 SETTINGS = {"probes": {"singular": {"k": 3}}, "seed": 0, "class_names": ["<b>", "ü"]}
 
@@ -48,7 +48,7 @@ def written(path: Path, tasks: list[int], settings: dict = SETTINGS) -> xr.Datas
     stores.create_store(path, plan, settings, {"command": "run"})
     for task in tasks:
         stores.write_task(path, task, plan.regions[task], arrays(plan.regions[task]))
-    return stores.open(path)
+    return stores.open_store(path)
 
 
 def test_a_finished_store_opens_with_every_value_in_its_place(tmp_path):
@@ -143,7 +143,7 @@ def test_resuming_with_other_settings_names_each_difference(tmp_path):
 
 def test_a_missing_store_says_how_to_make_one(tmp_path):
     with pytest.raises(StoreError, match=r"no store at .* 'resdyn capture' makes one"):
-        stores.open(tmp_path / "s")
+        stores.open_store(tmp_path / "s")
 
 
 @pytest.mark.parametrize("make", ["folder", "file", "zarr", "broken", "record"])
@@ -159,14 +159,14 @@ def test_what_resdyn_did_not_write_is_not_opened(tmp_path, make):
         path.mkdir()
         (path / ("zarr.json" if make == "broken" else "notes.txt")).write_text("{")
     with pytest.raises(StoreError, match="choose another path"):
-        stores.open(path)
+        stores.open_store(path)
 
 
 def test_a_store_of_another_schema_is_not_opened(tmp_path):
     written(tmp_path / "s", [])
     zarr.open_group(tmp_path / "s").attrs["resdyn_schema"] = 99
     with pytest.raises(StoreError, match="has schema 99, this version reads 1"):
-        stores.open(tmp_path / "s")
+        stores.open_store(tmp_path / "s")
 
 
 def test_an_existing_store_is_never_overwritten(tmp_path):
@@ -251,9 +251,9 @@ for write in range(0, 10**6, 3):
         killed_at(path, write)
         os._exit(0)
     _, status = os.waitpid(child, 0)
-    seen = stores.open(path).attrs["tasks_remaining"] if stores.exists(path) else -1
+    seen = stores.open_store(path).attrs["tasks_remaining"] if stores.exists(path) else -1
     if seen > 0:
-        stores.open(path).load()
+        stores.open_store(path).load()
     run(path)
     print(status, seen)
     if status == 0:
@@ -270,7 +270,7 @@ def test_killed_between_two_writes_a_run_leaves_a_store_that_opens_and_is_finish
     outcomes = [tuple(map(int, line.split())) for line in ran.stdout.splitlines()]
     assert all(status == 9 for status, _ in outcomes[:-1])
     assert {seen for _, seen in outcomes} == {-1, 0, 1, 2, 3, 4}
-    undisturbed, *others = (stores.open(path) for path in sorted(tmp_path.glob("s*"), reverse=True))
+    undisturbed, *others = (stores.open_store(path) for path in sorted(tmp_path.glob("s*"), reverse=True))
     for finished in others:
         xr.testing.assert_identical(finished, undisturbed)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

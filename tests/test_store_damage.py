@@ -13,7 +13,7 @@ import xarray as xr
 import zarr
 
 from resdyn import store as stores
-from resdyn.cli.main import run
+from resdyn.cli.app import run
 from resdyn.errors import StoreError
 from test_store import SETTINGS, arrays, layout, written
 
@@ -42,7 +42,7 @@ def read_or_refused(path: Path, file: Path, good: Path) -> str:
     """How a store with one damaged file is read; the error names the file, or the array that it is part of."""
     message = ""
     try:
-        ds = stores.open(path).load()
+        ds = stores.open_store(path).load()
     except StoreError as error:
         message = str(error)
     if message:
@@ -51,7 +51,7 @@ def read_or_refused(path: Path, file: Path, good: Path) -> str:
         return "refused"
     if not ds.attrs["complete"]:
         return "unfinished"
-    xr.testing.assert_identical(ds, stores.open(good).load())
+    xr.testing.assert_identical(ds, stores.open_store(good).load())
     return "right"
 
 
@@ -105,18 +105,18 @@ def test_a_chunk_in_anothers_place_is_noticed(store, good):
 
 def test_a_lost_chunk_is_noticed_when_the_store_is_opened_and_its_task_can_be_measured_again(store, good):
     (store / "values/c/1/0").unlink()
-    for look in (stores.open, stores.done_tasks):
+    for look in (stores.open_store, stores.done_tasks):
         with pytest.raises(StoreError, match=r"values/c/1/0' is missing, though task 1 is .*remove '.*_done/c/1' and"):
             look(store)
     shutil.rmtree(store / "_done/c/1")
     assert stores.done_tasks(store).tolist() == [True, False, True, True]
     region = layout().regions[1]
     stores.write_task(store, 1, region, arrays(region))
-    xr.testing.assert_identical(stores.open(store).load(), stores.open(good).load())
+    xr.testing.assert_identical(stores.open_store(store).load(), stores.open(good).load())
 
 
 def test_a_store_that_moved_while_it_was_open_is_an_error_and_no_nan(store):
-    ds = stores.open(store)
+    ds = stores.open_store(store)
     store.rename(store.with_name("away"))
     with pytest.raises(StoreError, match="was moved or removed while it was open"):
         ds["values"].load()
@@ -124,7 +124,7 @@ def test_a_store_that_moved_while_it_was_open_is_an_error_and_no_nan(store):
 
 def test_an_open_store_does_not_depend_on_the_working_directory_and_can_be_sent_on(store, monkeypatch, tmp_path):
     monkeypatch.chdir(store.parent)
-    ds = stores.open(store.name)
+    ds = stores.open_store(store.name)
     monkeypatch.chdir(tmp_path.parent)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(ds))["count"], np.arange(5))
 
@@ -133,13 +133,15 @@ def test_values_that_a_probe_left_undefined_are_written_as_such(tmp_path):
     plan = layout()
     stores.create_store(tmp_path / "s", plan, SETTINGS)
     for task, region in enumerate(plan.regions):
-        nothing = {name: np.full_like(values, np.nan, dtype="float32") if name in ("values", "mean") else values
-                   for name, values in arrays(region).items()}  # fmt: skip
+        nothing = {
+            name: np.full_like(values, np.nan, dtype="float32") if name in ("values", "mean") else values
+            for name, values in arrays(region).items()
+        }
         stores.write_task(tmp_path / "s", task, region, nothing)
-    assert np.isnan(stores.open(tmp_path / "s")["values"]).all()
+    assert np.isnan(stores.open_store(tmp_path / "s")["values"]).all()
     (tmp_path / "s/mean/c/0").unlink()
     with pytest.raises(StoreError, match="mean/c/0' is missing"):
-        stores.open(tmp_path / "s")
+        stores.open_store(tmp_path / "s")
 
 
 def test_a_run_killed_between_the_folder_of_a_flag_and_the_flag_has_not_finished_the_task(tmp_path):
@@ -158,8 +160,14 @@ def test_any_zarr_reader_notices_a_damaged_chunk(store):
 def unsealed(path: Path, samples: int = 2) -> Path:
     """A finished store as earlier versions wrote it: no digests, chunks of NaN left out, a flag of one number."""
     group = zarr.create_group(path, zarr_format=3)
-    values = group.create_array("values", shape=(samples, 3), chunks=(1, 3), dtype="float32", fill_value=np.nan,
-                                dimension_names=("sample", "rank"))  # fmt: skip
+    values = group.create_array(
+        "values",
+        shape=(samples, 3),
+        chunks=(1, 3),
+        dtype="float32",
+        fill_value=np.nan,
+        dimension_names=("sample", "rank"),
+    )
     values[0] = 1.0
     group.create_array("_done", data=np.ones(2, "uint8"), chunks=(1,), dimension_names=("task",))
     regions = ", ".join(f'{{"variables": ["values"], "start": {n}, "stop": {n + 1}}}' for n in range(2))
@@ -169,7 +177,7 @@ def unsealed(path: Path, samples: int = 2) -> Path:
 
 
 def test_a_store_of_an_earlier_version_opens_with_a_note_that_it_has_no_checksums(tmp_path):
-    ds = stores.open(unsealed(tmp_path / "s"))
+    ds = stores.open_store(unsealed(tmp_path / "s"))
     assert ds["values"].values[0].tolist() == [1, 1, 1]
     assert ds.attrs["complete"]
     assert ds.attrs["notes"][0] == "old"
@@ -179,14 +187,14 @@ def test_a_store_of_an_earlier_version_opens_with_a_note_that_it_has_no_checksum
 
 def test_a_store_of_an_earlier_version_that_is_not_finished_is_not_resumed(tmp_path):
     (unsealed(tmp_path / "s") / "_done/c/1").unlink()
-    assert stores.open(tmp_path / "s").attrs["tasks_remaining"] == 1
+    assert stores.open_store(tmp_path / "s").attrs["tasks_remaining"] == 1
     with pytest.raises(StoreError, match="kept no checksums, and is not finished; capture again to another path"):
         stores.check_resumable(tmp_path / "s", {"seed": 0})
 
 
 def test_a_store_that_declares_ten_million_samples_is_refused_at_once(tmp_path):
     with pytest.raises(StoreError, match="declares 10000000 samples, expected at most 1000000"):
-        stores.open(unsealed(tmp_path / "s", 10**7))
+        stores.open_store(unsealed(tmp_path / "s", 10**7))
     region = stores.Region(("values",), 0, 10**7)
     with pytest.raises(StoreError, match="declares 10000000 samples"):
         stores.create_store(tmp_path / "t", stores.Layout({}, {}, (region,)), SETTINGS)

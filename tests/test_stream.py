@@ -253,17 +253,22 @@ def test_a_transformer_layer_named_as_one_block_keeps_an_identity_skip():
 REFUSED = {
     "training mode": (lambda: build(DENSE).train(), example(DENSE), InputError, "training mode.*model.eval"),
     "one batch norm in training mode": (
-        lambda: train_one(build(DENSE)), example(DENSE), InputError, r"blocks.0.inner \(BatchNorm1d\) is in training",
+        lambda: train_one(build(DENSE)),
+        example(DENSE),
+        InputError,
+        r"blocks.0.inner \(BatchNorm1d\) is in training",
     ),
     "NaN weights": (lambda: poison(build(DENSE)), example(DENSE), InputError, "'stem.0.weight' holds 1 NaN"),
     "no residual join": (
-        lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU()).double().eval(), example(DENSE), InputError,
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU()).double().eval(),
+        example(DENSE),
+        InputError,
         "no residual stream.*stream_from_blocks",
     ),
     "no input": (lambda: build(DENSE), None, InputError, "example input is needed"),
     "not a module": (lambda: "resnet", example(DENSE), InputError, "expected a torch.nn.Module, got str"),
     "something random": (lambda: Noisy().eval(), torch.randn(1, 3), ComputationError, "random|differ"),
-}  # fmt: skip
+}
 
 
 class Noisy(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import resdyn
-from resdyn.cli.main import run
+from resdyn.cli.app import run
 from resdyn.data import windows
 from resdyn.errors import InputError
 
@@ -169,8 +169,9 @@ def test_an_output_beside_the_tensors_does_not_matter(tokens, stream):
 
 def test_a_model_of_transformers_is_found_as_it_comes_with_its_cache(tokens):
     transformers = pytest.importorskip("transformers")
-    config = transformers.LlamaConfig(vocab_size=VOCABULARY, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
-                                      intermediate_size=8)  # fmt: skip
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8
+    )
     assert config.use_cache
     assert len(resdyn.find_stream(transformers.LlamaForCausalLM(config).eval(), tokens)) == 4
 
@@ -290,8 +291,9 @@ def folder(tmp_path_factory):
     words.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(folder)
     torch.manual_seed(0)
-    config = transformers.GPT2Config(vocab_size=10, n_positions=16, n_embd=8, n_layer=2, n_head=2,
-                                     bos_token_id=None, eos_token_id=None)  # fmt: skip
+    config = transformers.GPT2Config(
+        vocab_size=10, n_positions=16, n_embd=8, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=None
+    )
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
     (folder / "text.txt").write_text("a bad cab had a fed bee " * 8, encoding="utf-8")
     return folder
@@ -304,8 +306,21 @@ class TestCommandLine:
     def test_measures_a_language_model_on_a_text_at_its_last_token(self, folder, tmp_path):
         probes = "trajectory,singular(k=2),coupling"
         out = tmp_path / "out"
-        code = self.command(folder, "analyze", f"hf:{folder}", "--position", "-1", "--granularity", "layer",
-                        "--samples", "3", "--probes", probes, "--out", str(out))  # fmt: skip
+        code = self.command(
+            folder,
+            "analyze",
+            f"hf:{folder}",
+            "--position",
+            "-1",
+            "--granularity",
+            "layer",
+            "--samples",
+            "3",
+            "--probes",
+            probes,
+            "--out",
+            str(out),
+        )
         assert code == 0
         ds = resdyn.open(out / "store.zarr")
         assert (ds.sizes["block"], ds.attrs["position"], ds.attrs["data"]) == (2, -1, "text.txt")

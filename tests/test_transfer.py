@@ -10,10 +10,10 @@ from torch import nn
 
 from resdyn import find_stream, to_plain, to_residual
 from resdyn.errors import ComputationError, InputError
+from resdyn.interventions.transfer import to_plain_state, to_residual_state, unit_layers
+from resdyn.interventions.transfer.units import skip_of
 from resdyn.nets import ResidualMLP, SimplifiedNet
 from resdyn.nets.unit_skip import ResidualLayer, identity_kernel, unit_skip
-from resdyn.transfer import to_plain_state, to_residual_state, unit_layers
-from resdyn.transfer.units import skip_of
 
 SMALL = {"layers": 8, "width": 3, "image_size": 8}
 
@@ -53,10 +53,15 @@ def test_the_identity_kernel_is_one_at_the_centre_of_the_diagonal():
 
 
 @given(
-    dims=st.integers(0, 3), channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    halves=st.tuples(*[st.integers(0, 2)] * 3), strides=st.tuples(*[st.integers(1, 3)] * 3),
-    dilation=st.integers(1, 2), depthwise=st.booleans(), bias=st.booleans(), seed=st.integers(0, 9),
-)  # fmt: skip
+    dims=st.integers(0, 3),
+    channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    halves=st.tuples(*[st.integers(0, 2)] * 3),
+    strides=st.tuples(*[st.integers(1, 3)] * 3),
+    dilation=st.integers(1, 2),
+    depthwise=st.booleans(),
+    bias=st.booleans(),
+    seed=st.integers(0, 9),
+)
 @settings(max_examples=80)
 def test_a_layer_of_t_equals_the_layer_and_its_unit_skip(
     dims, channels, halves, strides, dilation, depthwise, bias, seed
@@ -79,16 +84,24 @@ def random_layer(dims, channels, halves, strides, dilation, depthwise, bias):
     kernel = tuple(2 * half + 1 for half in halves[:dims])
     kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
     layer = kind(
-        inputs, outputs, kernel, tuple(strides[:dims]), tuple(dilation * half for half in halves[:dims]), dilation,
-        groups=inputs if depthwise else 1, bias=bias,
-    )  # fmt: skip
+        inputs,
+        outputs,
+        kernel,
+        tuple(strides[:dims]),
+        tuple(dilation * half for half in halves[:dims]),
+        dilation,
+        groups=inputs if depthwise else 1,
+        bias=bias,
+    )
     return layer.double(), torch.randn(2, inputs, *(5,) * dims, dtype=torch.float64)
 
 
 @given(
-    layers=st.sampled_from([5, 8, 11]), width=st.integers(1, 4), size=st.sampled_from([4, 8, 12]),
+    layers=st.sampled_from([5, 8, 11]),
+    width=st.integers(1, 4),
+    size=st.sampled_from([4, 8, 12]),
     seed=st.integers(0, 99),
-)  # fmt: skip
+)
 @settings(max_examples=6)
 def test_a_network_and_its_twin_are_one_function(layers, width, size, seed):
     torch.manual_seed(seed)

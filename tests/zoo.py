@@ -120,10 +120,20 @@ TEXT = BODY | WORDS | {"max_position_embeddings": 32}
 LLM = TEXT | {"num_key_value_heads": 1, "head_dim": 8, "use_cache": False}
 GPT = WORDS | {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "use_cache": False}
 STATE = WORDS | {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "use_cache": False}
-SPEECH = BODY | {"conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_feat_extract_layers": 2,
-                 "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}  # fmt: skip
-PYRAMID = {"image_size": 32, "depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16],
-           "num_attention_heads": [1, 1, 2, 2]}  # fmt: skip
+SPEECH = BODY | {
+    "conv_dim": (8, 8),
+    "conv_kernel": (10, 3),
+    "conv_stride": (5, 2),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
+PYRAMID = {
+    "image_size": 32,
+    "depths": [1, 1, 1, 1],
+    "hidden_sizes": [8, 8, 16, 16],
+    "num_attention_heads": [1, 1, 2, 2],
+}
 WINDOWS = {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
 CNN = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [2, 2]}
 CLASSIFIER = "AutoModelForImageClassification"
@@ -135,9 +145,13 @@ def cnn(name: str, blocks: int, head: str = CLASSIFIER, refused: str = "", **siz
 
 
 def vit(
-    name: str, blocks: int = 4, head: str = CLASSIFIER, example: Callable[[], Inputs] = images, refused: str = "",
+    name: str,
+    blocks: int = 4,
+    head: str = CLASSIFIER,
+    example: Callable[[], Inputs] = images,
+    refused: str = "",
     **sizes: Any,
-) -> Family:  # fmt: skip
+) -> Family:
     sizes = BODY | {"image_size": 32, "patch_size": 16} | sizes
     return Family(name, "vision", configured(name, head, sizes, example), blocks, refused)
 
@@ -191,12 +205,33 @@ VISION = [
     cnn("ConvNextV2", 4, hidden_sizes=[8, 16], depths=[2, 2], num_stages=2),
     cnn("MobileNetV1", 0, refused=NO_SKIPS, depth_multiplier=0.25),
     cnn("MobileNetV2", 10, depth_multiplier=0.25),
-    cnn("EfficientNet", 2, image_size=32, in_channels=[32, 8], out_channels=[8, 16], kernel_sizes=[3, 3],
-        strides=[1, 2], num_block_repeats=[2, 2], expand_ratios=[1, 2], width_coefficient=1.0, depth_coefficient=1.0,
-        depthwise_padding=[], hidden_dim=1280, depth_divisor=8),
+    cnn(
+        "EfficientNet",
+        2,
+        image_size=32,
+        in_channels=[32, 8],
+        out_channels=[8, 16],
+        kernel_sizes=[3, 3],
+        strides=[1, 2],
+        num_block_repeats=[2, 2],
+        expand_ratios=[1, 2],
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+        depthwise_padding=[],
+        hidden_dim=1280,
+        depth_divisor=8,
+    ),
     cnn("PoolFormer", 8, depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16]),
-    cnn("FocalNet", 4, image_size=32, embed_dim=8, depths=[1, 1], focal_levels=[1, 1], focal_windows=[3, 3],
-        hidden_sizes=[8, 16]),
+    cnn(
+        "FocalNet",
+        4,
+        image_size=32,
+        embed_dim=8,
+        depths=[1, 1],
+        focal_levels=[1, 1],
+        focal_windows=[3, 3],
+        hidden_sizes=[8, 16],
+    ),
     cnn("Swin", 4, **WINDOWS),
     cnn("Swinv2", 4, **WINDOWS),
     cnn("Pvt", 8, **PYRAMID),
@@ -204,12 +239,29 @@ VISION = [
     cnn("Segformer", 8, **PYRAMID),
     cnn("Cvt", 12, head="CvtForImageClassification", embed_dim=[8, 8, 16], num_heads=[1, 1, 2], depth=[1, 2, 3]),
     # Two layers in each of three stages; between stages the attention has no skip, the MLP behind it has one.
-    cnn("Levit", 8, head="LevitForImageClassification", image_size=32, hidden_sizes=[16, 16, 32],
-        num_attention_heads=[2, 2, 2], depths=[1, 1, 1], key_dim=[4, 4, 4]),
+    cnn(
+        "Levit",
+        8,
+        head="LevitForImageClassification",
+        image_size=32,
+        hidden_sizes=[16, 16, 32],
+        num_attention_heads=[2, 2, 2],
+        depths=[1, 1, 1],
+        key_dim=[4, 4, 4],
+    ),
     cnn("SwiftFormer", 12, image_size=32, depths=[1, 1, 1, 1], embed_dims=[8, 8, 16, 16]),
     # The attention that changes the stage pools its skip by maxima, so it is a transition.
-    cnn("Hiera", 3, image_size=[32, 32], embed_dim=8, depths=[1, 1], num_heads=[1, 2], masked_unit_size=[2, 2],
-        query_stride=[2, 2], num_query_pool=1),
+    cnn(
+        "Hiera",
+        3,
+        image_size=[32, 32],
+        embed_dim=8,
+        depths=[1, 1],
+        num_heads=[1, 2],
+        masked_unit_size=[2, 2],
+        query_stride=[2, 2],
+        num_query_pool=1,
+    ),
     vit("ViT"),
     vit("DeiT", head="DeiTForImageClassification"),
     vit("Dinov2"),
@@ -220,9 +272,16 @@ VISION = [
     vit("CLIPVision", head="AutoModel"),
     vit("SiglipVision", 5, head="AutoModel"),  # its pooling ends in an MLP with a skip
     # How many patches it looks at is a number that it computes from the values of a mask.
-    vit("Vilt", 0, "AutoModel", lambda: {"input_ids": tokens(), "pixel_values": images()}, "could not be exported",
-        **WORDS, max_position_embeddings=16),
-]  # fmt: skip
+    vit(
+        "Vilt",
+        0,
+        "AutoModel",
+        lambda: {"input_ids": tokens(), "pixel_values": images()},
+        "could not be exported",
+        **WORDS,
+        max_position_embeddings=16,
+    ),
+]
 TEXTS = [
     text("Bert"),
     text("Roberta"),
@@ -230,8 +289,15 @@ TEXTS = [
     text("Albert", embedding_size=8),
     text("Electra", embedding_size=16),
     text("Deberta", relative_attention=True, max_relative_positions=8, pos_att_type=["p2c", "c2p"]),
-    text("DebertaV2", relative_attention=True, max_relative_positions=8, position_buckets=4, share_att_key=True,
-         pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm"),
+    text(
+        "DebertaV2",
+        relative_attention=True,
+        max_relative_positions=8,
+        position_buckets=4,
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        norm_rel_ebd="layer_norm",
+    ),
     text("DistilBert", dim=16, hidden_dim=32, n_layers=2, n_heads=2),
     text("MPNet"),
     text("ModernBert", global_attn_every_n_layers=2, local_attention=4, cls_token_id=1, sep_token_id=2),
@@ -241,8 +307,16 @@ TEXTS = [
     text("FNet"),
     text("IBert"),
     text("Nystromformer", segment_means_seq_len=6, num_landmarks=6),
-    text("SqueezeBert", embedding_size=16, q_groups=1, k_groups=1, v_groups=1, post_attention_groups=1,
-         intermediate_groups=1, output_groups=1),
+    text(
+        "SqueezeBert",
+        embedding_size=16,
+        q_groups=1,
+        k_groups=1,
+        v_groups=1,
+        post_attention_groups=1,
+        intermediate_groups=1,
+        output_groups=1,
+    ),
     text("Funnel", head="FunnelBaseModel", base=WORDS, block_sizes=[1, 1], d_model=16, n_head=2, d_head=8, d_inner=32),
     text("XLNet", base=WORDS, d_model=16, n_layer=2, n_head=2, d_inner=32),
     text("T5", head="T5EncoderModel", d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2),
@@ -251,7 +325,7 @@ TEXTS = [
     text("MobileBert", 2, embedding_size=8, intra_bottleneck_size=16, true_hidden_size=16),
     # One layer over characters, two over what a convolution makes of them; the last has no single state.
     text("Canine", 6, double=False),
-]  # fmt: skip
+]
 DECODERS = [
     decoder("GPT2", base=GPT),
     decoder("GPTJ", 2, base=GPT, rotary_dim=4),
@@ -262,11 +336,30 @@ DECODERS = [
     decoder("Falcon", 2, base=TEXT, use_cache=False),
     decoder("Mpt", d_model=16, n_heads=2, n_layers=2, max_seq_len=32),
     decoder("XGLM", d_model=16, ffn_dim=32, num_layers=2, attention_heads=2, double=False),
-    *map(decoder, ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3Text", "StableLm", "Olmo", "Olmo2",
-                   "Granite", "Starcoder2", "Phi3", "Glm4", "Nemotron", "BioGpt"]),
+    *map(
+        decoder,
+        [
+            "Llama",
+            "Mistral",
+            "Qwen2",
+            "Qwen3",
+            "Gemma",
+            "Gemma2",
+            "Gemma3Text",
+            "StableLm",
+            "Olmo",
+            "Olmo2",
+            "Granite",
+            "Starcoder2",
+            "Phi3",
+            "Glm4",
+            "Nemotron",
+            "BioGpt",
+        ],
+    ),
     decoder("Phi", 2),
     decoder("Cohere", 2),
-]  # fmt: skip
+]
 EXPERTS = [
     experts("Mixtral", num_local_experts=4),
     experts("Qwen2Moe", num_experts=4, shared_expert_intermediate_size=16),
@@ -274,30 +367,69 @@ EXPERTS = [
     experts("Olmoe", num_experts=4),
     experts("GraniteMoe", num_local_experts=4),
     experts("GptOss", num_local_experts=4),
-    experts("DeepseekV3", n_routed_experts=4, q_lora_rank=8, kv_lora_rank=8, qk_rope_head_dim=4, qk_nope_head_dim=4,
-            v_head_dim=8, head_dim=4, n_group=1, topk_group=1, first_k_dense_replace=1, num_key_value_heads=2),
-    experts("Jamba", num_experts=2, attn_layer_offset=1, attn_layer_period=2, expert_layer_period=2,
-            expert_layer_offset=1, mamba_d_state=4, use_mamba_kernels=False),
-]  # fmt: skip
+    experts(
+        "DeepseekV3",
+        n_routed_experts=4,
+        q_lora_rank=8,
+        kv_lora_rank=8,
+        qk_rope_head_dim=4,
+        qk_nope_head_dim=4,
+        v_head_dim=8,
+        head_dim=4,
+        n_group=1,
+        topk_group=1,
+        first_k_dense_replace=1,
+        num_key_value_heads=2,
+    ),
+    experts(
+        "Jamba",
+        num_experts=2,
+        attn_layer_offset=1,
+        attn_layer_period=2,
+        expert_layer_period=2,
+        expert_layer_offset=1,
+        mamba_d_state=4,
+        use_mamba_kernels=False,
+    ),
+]
 AUDIO = [
     *(audio(name, 5) for name in ("Wav2Vec2", "Hubert", "WavLM")),  # the convolution of positions is a block too
     audio("SEW", 5, squeeze_factor=2),
     audio("Wav2Vec2Conformer", 8),
-    audio("AST", 4, head="AutoModelForAudioClassification", example=lambda: torch.randn(1, 32, 16), max_length=32,
-          num_mel_bins=16),
-    audio("Whisper", 4, head="WhisperForAudioClassification", example=lambda: torch.randn(1, 8, 16), d_model=16,
-          encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32, num_mel_bins=8, max_source_positions=8,
-          classifier_proj_size=8, decoder_layers=1, **WORDS),
-]  # fmt: skip
+    audio(
+        "AST",
+        4,
+        head="AutoModelForAudioClassification",
+        example=lambda: torch.randn(1, 32, 16),
+        max_length=32,
+        num_mel_bins=16,
+    ),
+    audio(
+        "Whisper",
+        4,
+        head="WhisperForAudioClassification",
+        example=lambda: torch.randn(1, 8, 16),
+        d_model=16,
+        encoder_layers=2,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        num_mel_bins=8,
+        max_source_positions=8,
+        classifier_proj_size=8,
+        decoder_layers=1,
+        **WORDS,
+    ),
+]
 STATE_SPACES = [
     state_space("Mamba", 2, time_step_rank=2),
     state_space("Mamba2", 2, num_heads=4, head_dim=8, n_groups=1, chunk_size=4),
     state_space("FalconMamba", 2, time_step_rank=2),
     state_space("Rwkv", 4, attention_hidden_size=16, context_length=16),
-    state_space("RecurrentGemma", 4, base=LLM, lru_width=16, attention_window_size=4,
-                block_types=["recurrent", "attention"]),
+    state_space(
+        "RecurrentGemma", 4, base=LLM, lru_width=16, attention_window_size=4, block_types=["recurrent", "attention"]
+    ),
     state_space("Lfm2", 4, base=LLM, layer_types=["conv", "full_attention"], conv_L_cache=3),
-]  # fmt: skip
+]
 SMALL_VIT = {"img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2}
 SMALL_CNN = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
 TIMM = [
@@ -329,21 +461,80 @@ TORCHVISION = [
     torchvision("DenseNet", 0, 4, (2, 2), 8, refused=NO_SKIPS),
     torchvision("ShuffleNetV2", 0, [1, 1, 1], [4, 8, 16, 32, 64], refused=NO_SKIPS),
 ]
-BOTH = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}  # fmt: skip
+BOTH = {
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+}
 HALVES = [
     halves("Bart", "BartModel", **BOTH, max_position_embeddings=32),
     halves("Marian", "MarianMTModel", **BOTH, max_position_embeddings=32, decoder_start_token_id=0),
     halves("T5", "T5ForConditionalGeneration", d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2),
-    halves("Whisper", "WhisperModel", **BOTH, num_mel_bins=8, max_source_positions=10, max_target_positions=16,
-           example=lambda: {"input_features": torch.randn(1, 8, 20), "decoder_input_ids": tokens()}),
-]  # fmt: skip
+    halves(
+        "Whisper",
+        "WhisperModel",
+        **BOTH,
+        num_mel_bins=8,
+        max_source_positions=10,
+        max_target_positions=16,
+        example=lambda: {"input_features": torch.randn(1, 8, 20), "decoder_input_ids": tokens()},
+    ),
+]
 FAMILIES = [*VISION, *TEXTS, *DECODERS, *EXPERTS, *HALVES, *AUDIO, *STATE_SPACES, *TIMM, *TORCHVISION]
 # Relatives of families that stay: the page shows them, the tests leave them out to take minutes and not more.
 PAGE_ONLY = {
-    "PvtV2", "Swinv2", "SwiftFormer", "FocalNet", "ViTMAE", "Cvt", "RoFormer", "Esm", "Canine", "Nystromformer",
-    "XLNet", "MobileBert", "CLIPText", "RobertaPreLayerNorm", "GPTNeo", "XGLM", "BioGpt", "Nemotron", "Starcoder2",
-    "Glm4", "Olmo", "Granite", "Gemma", "Olmoe", "GraniteMoe", "Qwen3Moe", "WavLM", "SEW", "Rwkv",
-    "Levit", "ConvBert", "Electra", "StableLm", "Phi3", "FalconMamba", "Hubert", "DINOv3ViT", "Roberta", "Qwen2",
-    "Mistral", "Marian", "Olmo2", "Gemma2", "Deberta", "CLIPVision", "Beit", "Mpt", "Phi", "ConvNext", "RegNet",
-}  # fmt: skip
+    "PvtV2",
+    "Swinv2",
+    "SwiftFormer",
+    "FocalNet",
+    "ViTMAE",
+    "Cvt",
+    "RoFormer",
+    "Esm",
+    "Canine",
+    "Nystromformer",
+    "XLNet",
+    "MobileBert",
+    "CLIPText",
+    "RobertaPreLayerNorm",
+    "GPTNeo",
+    "XGLM",
+    "BioGpt",
+    "Nemotron",
+    "Starcoder2",
+    "Glm4",
+    "Olmo",
+    "Granite",
+    "Gemma",
+    "Olmoe",
+    "GraniteMoe",
+    "Qwen3Moe",
+    "WavLM",
+    "SEW",
+    "Rwkv",
+    "Levit",
+    "ConvBert",
+    "Electra",
+    "StableLm",
+    "Phi3",
+    "FalconMamba",
+    "Hubert",
+    "DINOv3ViT",
+    "Roberta",
+    "Qwen2",
+    "Mistral",
+    "Marian",
+    "Olmo2",
+    "Gemma2",
+    "Deberta",
+    "CLIPVision",
+    "Beit",
+    "Mpt",
+    "Phi",
+    "ConvNext",
+    "RegNet",
+}

@@ -1,20 +1,29 @@
-"""resdyn: find the residual stream inside any PyTorch model and measure it as a dynamical system."""
+"""resdyn: find the residual stream inside any PyTorch model and measure it as a dynamical system.
 
-from resdyn import accessor, integrations, metrics, nets
+Importing the package costs nothing: a name loads the module that holds it when it is first used (PEP 562), so that
+`resdyn --help` never waits for PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from resdyn._moved import forward_moved_modules
 from resdyn._version import __version__
-from resdyn.boundary import boundary_points
-from resdyn.capture import capture
-from resdyn.data import load_data, load_text
-from resdyn.linalg._eigen_result import EigenResult
-from resdyn.linalg.eig import eigenvalues
-from resdyn.linalg.svd import SVDResult, svd
-from resdyn.models import load_model
-from resdyn.noise import NoiseResponse, noise_response
-from resdyn.report import write_comparison, write_report
-from resdyn.store import open
-from resdyn.stream import ResidualBlock, ResidualStream, States, TokenStream, find_stream, stream_from_blocks
-from resdyn.training import Monitor
-from resdyn.transfer import to_plain, to_residual
+
+if TYPE_CHECKING:
+    from resdyn import accessor, integrations, linalg, metrics, nets
+    from resdyn.capturing.run import capture
+    from resdyn.data import load_data, load_text
+    from resdyn.interventions import NoiseResponse, boundary_points, noise_response, to_plain, to_residual
+    from resdyn.linalg import EigenResult, SVDResult, eigenvalues, svd
+    from resdyn.models import load_model
+    from resdyn.monitor import Monitor
+    from resdyn.report import write_comparison, write_report
+    from resdyn.store import open_store
+    from resdyn.stream import ResidualBlock, ResidualStream, States, TokenStream, find_stream, stream_from_blocks
 
 __all__ = [
     "EigenResult",
@@ -32,13 +41,14 @@ __all__ = [
     "eigenvalues",
     "find_stream",
     "integrations",
+    "linalg",
     "load_data",
     "load_model",
     "load_text",
     "metrics",
     "nets",
     "noise_response",
-    "open",
+    "open_store",
     "stream_from_blocks",
     "svd",
     "to_plain",
@@ -46,3 +56,63 @@ __all__ = [
     "write_comparison",
     "write_report",
 ]
+
+_NAMES = {
+    "resdyn.capturing.run": ("capture",),
+    "resdyn.data": ("load_data", "load_text"),
+    "resdyn.interventions": ("NoiseResponse", "boundary_points", "noise_response", "to_plain", "to_residual"),
+    "resdyn.linalg": ("EigenResult", "SVDResult", "eigenvalues", "svd"),
+    "resdyn.models": ("load_model",),
+    "resdyn.monitor": ("Monitor",),
+    "resdyn.report": ("write_comparison", "write_report"),
+    "resdyn.store": ("open_store",),
+    "resdyn.stream": (
+        "ResidualBlock",
+        "ResidualStream",
+        "States",
+        "TokenStream",
+        "find_stream",
+        "stream_from_blocks",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = (
+    "accessor",
+    "data",
+    "errors",
+    "integrations",
+    "interventions",
+    "linalg",
+    "metrics",
+    "models",
+    "monitor",
+    "nets",
+    "papers",
+    "probes",
+    "report",
+    "store",
+    "stream",
+    "training",
+)
+
+forward_moved_modules()
+if "xarray" in sys.modules:
+    importlib.import_module("resdyn.accessor")  # `Dataset.resdyn`; otherwise with the first name that needs xarray
+
+
+def __getattr__(name: str) -> Any:
+    if name == "open":  # not in __all__: a star import must not hide the builtin
+        return __getattr__("open_store")
+    if name in _MODULES:
+        return importlib.import_module(f"resdyn.{name}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'resdyn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    if "xarray" in sys.modules:
+        importlib.import_module("resdyn.accessor")
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES, "open"})

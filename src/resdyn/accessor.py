@@ -13,12 +13,11 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from resdyn import metrics
-from resdyn.errors import InputError
+from resdyn.errors import InputError, did_you_mean
 from resdyn.metrics import metrics_table
 from resdyn.report import write_report
 from resdyn.report.notes import VARIABLES
 from resdyn.report.sections import all_plans
-from resdyn.suggest import did_you_mean
 
 # metric of a dataset -> the probe whose arrays it reads
 WHOLE = {
@@ -35,19 +34,29 @@ WHOLE = {
 }
 # metric of single arrays -> the metric of a dataset that holds it, and under which name
 PARTS = {
-    **{name: ("line_geometry", name) for name in
-       ("line_shape_score", "tortuosity", "collinearity", "equispacing", "step_length")},
+    **{
+        name: ("line_geometry", name)
+        for name in ("line_shape_score", "tortuosity", "collinearity", "equispacing", "step_length")
+    },
     "diagonal_energy": ("alignment", "diagonal_energy_uv"),
     "mismatch": ("alignment", "mismatch_uv"),
     **{name: ("singular_rank", name) for name in ("singular_gap", "gap_rank", "numerical_rank")},
     "stiffness_index": ("stiffness", "stiffness_index_flattened"),
     "percent_negative": ("stiffness", "percent_negative_flattened"),
     "layer_cushion": ("cushions", "layer_cushion"),
-    **{name: ("neural_collapse", name) for name in
-       ("within_class_variability", "within_between_ratio", "equinorm", "equiangularity", "maximal_angle",
-        "nearest_mean_disagreement")},
+    **{
+        name: ("neural_collapse", name)
+        for name in (
+            "within_class_variability",
+            "within_between_ratio",
+            "equinorm",
+            "equiangularity",
+            "maximal_angle",
+            "nearest_mean_disagreement",
+        )
+    },
     "self_duality": ("neural_collapse", "feature_self_duality"),
-}  # fmt: skip
+}
 
 
 @xr.register_dataset_accessor("resdyn")

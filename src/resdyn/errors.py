@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 
@@ -38,3 +40,13 @@ def require(package: str, extra: str) -> ModuleType:
         if error.name is not None and error.name.split(".")[0] != package.split(".")[0]:
             raise
         raise MissingExtraError.for_package(package, extra) from error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the closest known name, or an empty string.
+
+    >>> did_you_mean("cifar1", ["mnist", "cifar10"])
+    " Did you mean 'cifar10'?"
+    """
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{matches[0]}'?" if matches else ""

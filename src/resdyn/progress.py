@@ -66,9 +66,12 @@ def progress_bars(totals: Mapping[str, int | None], quiet: bool = False) -> Iter
     # to the stream of now, and leaves `sys.stderr` alone, which it would put back to that moment's.
     console = Console(file=sys.stderr, emoji=False)
     progress = Progress(
-        *(_spinner() if None in totals.values() else _bar()), console=console,
-        disable=quiet or not console.is_terminal, redirect_stdout=False, redirect_stderr=False,
-    )  # fmt: skip
+        *(_spinner() if None in totals.values() else _bar()),
+        console=console,
+        disable=quiet or not console.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
     rows = {title: progress.add_task(title, total=total) for title, total in totals.items()}
     timer = threading.Timer(SHOWN_AFTER_SECONDS, progress.start)
     timer.daemon = True

@@ -1,5 +1,5 @@
 """The command line: the one place that composes everything."""
 
-from resdyn.cli.main import main
+from resdyn.cli.app import main
 
 __all__ = ["main"]

@@ -12,7 +12,8 @@ import xarray as xr
 from cyclopts import Group, Parameter
 
 from resdyn import store as stores
-from resdyn.capture import capture as run_capture
+from resdyn.capturing.run import capture as run_capture
+from resdyn.capturing.selection import notes_on_classes
 from resdyn.cli.options import Whole
 from resdyn.cli.output import print_json, print_stream, print_summary, results, say
 from resdyn.data import ImageData, TokenData, load_data, load_text
@@ -20,7 +21,6 @@ from resdyn.errors import InputError
 from resdyn.models import LoadedModel, load_model, text_encoder
 from resdyn.progress import stage
 from resdyn.report import write_report
-from resdyn.selection import notes_on_classes
 from resdyn.stream import Granularity, ResidualStream, find_stream, stream_from_blocks
 
 Kind = Literal["gated", "branch", "block"]
@@ -63,8 +63,17 @@ def demo(
     _finish(dataset, paths, json, test_accuracy=outcome.test_accuracy, seconds=outcome.seconds)
 
 
-def inspect(model: str, /, *, weights: Weights = None, blocks: Blocks = (), data: str | None = None,
-            data_root: Path | None = None, granularity: Granularity = "join", json: Json = False) -> None:  # fmt: skip
+def inspect(
+    model: str,
+    /,
+    *,
+    weights: Weights = None,
+    blocks: Blocks = (),
+    data: str | None = None,
+    data_root: Path | None = None,
+    granularity: Granularity = "join",
+    json: Json = False,
+) -> None:
     """Show the residual stream of a model: its blocks, shapes, skips and gates, each verified.
 
     Parameters
@@ -81,8 +90,15 @@ def inspect(model: str, /, *, weights: Weights = None, blocks: Blocks = (), data
     loaded = _load(model, weights)
     stream = _stream(loaded, blocks, None if data is None else load_data(data, root=data_root), granularity)
     if json:
-        print_json({"model": loaded.name, "weights_hash": loaded.weights_hash, "notes": [*loaded.notes, *stream.notes],
-                    "num_parameters": stream.num_parameters, "blocks": stream.describe()})  # fmt: skip
+        print_json(
+            {
+                "model": loaded.name,
+                "weights_hash": loaded.weights_hash,
+                "notes": [*loaded.notes, *stream.notes],
+                "num_parameters": stream.num_parameters,
+                "blocks": stream.describe(),
+            }
+        )
     else:
         print_stream(stream, loaded.notes)
 
@@ -139,8 +155,15 @@ def capture(model: str, /, *, out: Path, measurement: Measurement, json: Json = 
     _finish(dataset, {"store": out}, json)
 
 
-def report(store: Path, /, *, out: Path | None = None, figures: Path | None = None, title: str | None = None,
-           json: Json = False) -> None:  # fmt: skip
+def report(
+    store: Path,
+    /,
+    *,
+    out: Path | None = None,
+    figures: Path | None = None,
+    title: str | None = None,
+    json: Json = False,
+) -> None:
     """Write the report of a store as one HTML page that works offline.
 
     Parameters
@@ -154,14 +177,22 @@ def report(store: Path, /, *, out: Path | None = None, figures: Path | None = No
     title
         Heading of the page.
     """
-    dataset = stores.open(store)
+    dataset = stores.open_store(store)
     page = write_report(dataset, out or store.with_suffix(".html"), figures_dir=figures, title=title)
     paths = {"report": page, "store": store} | ({"figures": figures} if figures else {})
     _finish(dataset, paths, json)
 
 
-def analyze(model: str, /, *, out: Path = Path("out/analysis"), measurement: Measurement, figures: bool = False,
-            title: str | None = None, json: Json = False) -> None:  # fmt: skip
+def analyze(
+    model: str,
+    /,
+    *,
+    out: Path = Path("out/analysis"),
+    measurement: Measurement,
+    figures: bool = False,
+    title: str | None = None,
+    json: Json = False,
+) -> None:
     """Capture and report in one go: measure a model on data and write OUT/report.html.
 
     Parameters

@@ -11,8 +11,8 @@ from rich.table import Table
 from resdyn.cli.commands import Json
 from resdyn.cli.output import print_json, quantity, terminal
 from resdyn.progress import stage
-from resdyn.report.comparison import metrics_comparison, settings_table, traps
-from resdyn.report.comparison_page import comparison_page, opened
+from resdyn.report.comparison.page import comparison_page, opened
+from resdyn.report.comparison.runs import metrics_comparison, settings_table, traps
 from resdyn.report.page import write_page
 
 
@@ -39,8 +39,15 @@ def compare(
     rows, notes = metrics_comparison(runs), traps(runs)
     if json:
         named = [{"title": run.title, "store": str(path)} for run, path in zip(runs, stores, strict=True)]
-        print_json({"runs": named, "notes": notes, "settings": settings_table(runs), "metrics": rows,
-                    "paths": {"comparison": str(page)}})  # fmt: skip
+        print_json(
+            {
+                "runs": named,
+                "notes": notes,
+                "settings": settings_table(runs),
+                "metrics": rows,
+                "paths": {"comparison": str(page)},
+            }
+        )
         return
     console, table = terminal(), Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric")

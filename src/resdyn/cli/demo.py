@@ -11,13 +11,14 @@ from pathlib import Path
 import xarray as xr
 from safetensors.torch import save_file
 
-from resdyn.capture import capture
+from resdyn._files import whole_file
+from resdyn.capturing.run import capture
 from resdyn.cli.output import say
 from resdyn.data import load_data
 from resdyn.errors import InputError, StoreError
-from resdyn.files import whole_file
-from resdyn.pruning.files import check_own_folder
-from resdyn.training import DIGITS_RECIPE, Monitor, TrainedDigits, train_digits
+from resdyn.interventions.pruning.files import check_own_folder
+from resdyn.monitor import Monitor
+from resdyn.training import DIGITS_RECIPE, TrainedDigits, train_digits
 from resdyn.training.checkpoint import OtherRunError
 
 PROBES = "trajectory,singular(k=20),coupling(k=10),features"
@@ -65,10 +66,16 @@ def _run(out: Path, epochs: int, seed: int, samples: int) -> Outcome:
     say(f"test accuracy {trained.test_accuracy:.1%} on {len(trained.test)} held-out digits; measuring")
     store = out / "store.zarr"
     dataset = capture(
-        trained.model, trained.train, PROBES, store, samples=samples, seed=seed,
-        command=shlex.join(["resdyn", *sys.argv[1:]]), notes=notes(trained, epochs),
+        trained.model,
+        trained.train,
+        PROBES,
+        store,
+        samples=samples,
+        seed=seed,
+        command=shlex.join(["resdyn", *sys.argv[1:]]),
+        notes=notes(trained, epochs),
         training=trained.history.results[0],
-    )  # fmt: skip
+    )
     return Outcome(dataset, store, weights, trained.test_accuracy, time.monotonic() - started)
 
 

@@ -20,9 +20,24 @@ from resdyn.metrics import metrics_table
 from resdyn.stream import ResidualStream
 
 PROVENANCE = (
-    "model", "weights_hash", "data", "split", "samples", "kind", "dtype", "batch_norm", "nonsquare", "seed", "probes",
-    "feature_samples", "versions", "machine", "command", "notes", "complete",
-)  # fmt: skip
+    "model",
+    "weights_hash",
+    "data",
+    "split",
+    "samples",
+    "kind",
+    "dtype",
+    "batch_norm",
+    "nonsquare",
+    "seed",
+    "probes",
+    "feature_samples",
+    "versions",
+    "machine",
+    "command",
+    "notes",
+    "complete",
+)
 _reserved: ContextVar[TextIO | None] = ContextVar("reserved", default=None)
 
 

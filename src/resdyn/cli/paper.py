@@ -21,9 +21,17 @@ Scale = Literal["tiny", "small", "paper"]
 STYLES = {"agrees": "green", "disagrees": "red", "not run": "dim"}
 
 
-def paper(name: str | None = None, experiment: str | None = None, /, *, scale: Scale = "tiny",
-          page: Path | None = None, out: Path | None = None, data_root: Path | None = None,
-          json: Json = False) -> None:  # fmt: skip
+def paper(
+    name: str | None = None,
+    experiment: str | None = None,
+    /,
+    *,
+    scale: Scale = "tiny",
+    page: Path | None = None,
+    out: Path | None = None,
+    data_root: Path | None = None,
+    json: Json = False,
+) -> None:
     """List the papers, compare one with our results, or run one of its experiments; run again, it goes on.
 
     Parameters

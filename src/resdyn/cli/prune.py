@@ -16,17 +16,28 @@ from rich.table import Table
 from resdyn.cli.options import Whole
 from resdyn.cli.output import print_json, quantity, say, terminal
 from resdyn.data import load_data
+from resdyn.interventions.pruning import Accuracy, BlockEffect, Pruning, drop, save_pruned
+from resdyn.interventions.pruning import prune as run_prune
+from resdyn.interventions.pruning.files import check_own_folder
 from resdyn.models import load_model
-from resdyn.pruning import Accuracy, BlockEffect, Pruning, drop, save_pruned
-from resdyn.pruning import prune as run_prune
-from resdyn.pruning.files import check_own_folder
 
 Json = Annotated[bool, Parameter(help="Print results as one JSON object.", group=Group("Every command"))]
 
 
-def prune(model: str, /, *, data: str, weights: Path | None = None, split: str = "test", out: Path = Path("out/pruned"),
-          tolerance: float = 0.5, choose_by: Whole = 1000, seed: Whole = 0, data_root: Path | None = None,
-          json: Json = False) -> None:  # fmt: skip
+def prune(
+    model: str,
+    /,
+    *,
+    data: str,
+    weights: Path | None = None,
+    split: str = "test",
+    out: Path = Path("out/pruned"),
+    tolerance: float = 0.5,
+    choose_by: Whole = 1000,
+    seed: Whole = 0,
+    data_root: Path | None = None,
+    json: Json = False,
+) -> None:
     """Rank the blocks of a trained network by what their removal changes, and write a shorter network.
 
     Blocks are found by dataflow. Accuracy before and after is measured on images that had no part in the choice.
@@ -60,8 +71,14 @@ def prune(model: str, /, *, data: str, weights: Path | None = None, split: str =
         say(f"note: {note}", quiet=json)
     found = run_prune(loaded, images, tolerance / 100, choose_by, seed)
     command = shlex.join(["resdyn", *sys.argv[1:]])
-    facts = as_plain(found) | {"data": data, "split": split, "seed": seed, "tolerance": tolerance / 100, "notes": notes,
-                               "command": command}  # fmt: skip
+    facts = as_plain(found) | {
+        "data": data,
+        "split": split,
+        "seed": seed,
+        "tolerance": tolerance / 100,
+        "notes": notes,
+        "command": command,
+    }
     drop(loaded.model, found.modules)
     save_pruned(out, loaded, found.modules, facts)
     if json:
@@ -87,11 +104,24 @@ def _finite(value: Any) -> Any:
 
 def _print(found: Pruning, out: Path) -> None:
     console = terminal()
-    table = _table(f"Each block alone, on {found.chosen_by} images; least change of the logits first",
-                   "block", "module", "residual", "logits", "accuracy, points", "why it stays")  # fmt: skip
+    table = _table(
+        f"Each block alone, on {found.chosen_by} images; least change of the logits first",
+        "block",
+        "module",
+        "residual",
+        "logits",
+        "accuracy, points",
+        "why it stays",
+    )
     for effect in found.effects:
-        table.add_row(str(effect.index), escape(effect.path), _number(effect.step), _number(effect.logits),
-                      _points(effect), escape(effect.droppable.reason))  # fmt: skip
+        table.add_row(
+            str(effect.index),
+            escape(effect.path),
+            _number(effect.step),
+            _number(effect.logits),
+            _points(effect),
+            escape(effect.droppable.reason),
+        )
     console.print(table)
     table = _table("One after the other", "blocks left", "dropped last", "logits", "accuracy, points", "proposed")
     for rung in found.rungs:
@@ -101,8 +131,10 @@ def _print(found: Pruning, out: Path) -> None:
     console.print(table)
     console.print(f"proposal: drop {_listed(found.dropped)} of {found.blocks} blocks")
     change = quantity(100 * found.change, 100 * found.change_error)
-    console.print(f"accuracy on {found.before.images} other images: {_percent(found.before)} before, "
-                  f"{_percent(found.after)} after; change {change} points")  # fmt: skip
+    console.print(
+        f"accuracy on {found.before.images} other images: {_percent(found.before)} before, "
+        f"{_percent(found.after)} after; change {change} points"
+    )
     console.print(f"written: {out}", markup=False, soft_wrap=True)
 
 

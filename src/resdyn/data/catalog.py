@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.data.folder import is_image_folder, load_folder
 from resdyn.data.huggingface import from_hub, from_parquet
 from resdyn.data.images import ImageData
 from resdyn.data.sources import EncodedSource, TensorSource
-from resdyn.errors import InputError
-from resdyn.suggest import did_you_mean
+from resdyn.errors import InputError, did_you_mean
 
 DIGITS_TEST_IMAGES = 297
 _JPEG_START = b"\xff\xd8\xff"

@@ -31,8 +31,12 @@ class Labelled:
 def from_parquet(folder: Path, name: str, split: str) -> Labelled:
     """One split of a local folder in the hub's layout: **/<split>-*.parquet."""
     for candidate in SPLITS.get(split, (split,)):
-        files = sorted(str(p) for pattern in (f"{candidate}-*.parquet", f"{candidate}.parquet")
-                       for p in folder.rglob(pattern) if p.is_file())  # fmt: skip
+        files = sorted(
+            str(p)
+            for pattern in (f"{candidate}-*.parquet", f"{candidate}.parquet")
+            for p in folder.rglob(pattern)
+            if p.is_file()
+        )
         if files:
             table = _load(name, "parquet", data_files={candidate: files}, split=candidate)
             return _labelled(table, name, candidate)

@@ -10,11 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.data.preprocessing import Preprocessing
 from resdyn.data.sources import ImageSource, TensorSource
-from resdyn.errors import InputError
-from resdyn.suggest import did_you_mean
+from resdyn.errors import InputError, did_you_mean
 
 
 class Batch(NamedTuple):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from resdyn.errors import InputError, require
 from resdyn.integrations.watching import Watching
+from resdyn.monitor.monitor import Monitor
 from resdyn.training.adaptive import AdaptiveDepth
 from resdyn.training.depth import follow_depth_on_load
-from resdyn.training.monitor import Monitor
 
 
 def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from resdyn.training.monitor import Monitor, MonitorState
+from resdyn.monitor.monitor import Monitor, MonitorState
 
 PREFIX = "resdyn/"
 

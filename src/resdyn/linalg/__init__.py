@@ -18,9 +18,9 @@ from resdyn.linalg.operator import (
 )
 from resdyn.linalg.pseudo import PseudoInverse
 from resdyn.linalg.sign import Inertia, MatrixSign, inertia, matrix_sign
+from resdyn.linalg.singular import SVDResult, svd
 from resdyn.linalg.slices import SliceEigenvalues, slice_eigenvalues
 from resdyn.linalg.subspace import align, orthonormalise, principal_angles
-from resdyn.linalg.svd import SVDResult, svd
 
 __all__ = [
     "AdjointOperator",

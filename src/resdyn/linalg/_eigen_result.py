@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from resdyn._html import table
+from resdyn._display import table
 from resdyn.errors import InputError
 
 
@@ -66,10 +66,14 @@ class EigenResult:
     def _repr_html_(self) -> str:
         shown = min(len(self.values), 50)
         rows = [
-            (self.ends[k], f"{complex(self.values[k]):.6g}", f"{float(self.residuals[k]):.1e}",
-             "yes" if self.converged[k] else "no")
+            (
+                self.ends[k],
+                f"{complex(self.values[k]):.6g}",
+                f"{float(self.residuals[k]):.1e}",
+                "yes" if self.converged[k] else "no",
+            )
             for k in range(shown)
-        ]  # fmt: skip
+        ]
         more = f"{len(self.values) - shown} more; " if shown < len(self.values) else ""
         note = f"{more}{self.method}, {self.num_matvecs} products, norm {self.norm:.4g}"
         return table(
@@ -83,7 +87,11 @@ class EigenResult:
             raise InputError(f"got end {which!r}; this result holds {', '.join(dict.fromkeys(self.ends))}")
         picked = None if self.conditions is None else self.conditions[rows]
         return replace(
-            self, values=self.values[rows], ends=(which,) * len(rows), residuals=self.residuals[rows],
-            converged=self.converged[rows], conditions=picked,
+            self,
+            values=self.values[rows],
+            ends=(which,) * len(rows),
+            residuals=self.residuals[rows],
+            converged=self.converged[rows],
+            conditions=picked,
             meeting=None if self.meeting is None else self.meeting[rows],
-        )  # fmt: skip
+        )

@@ -46,10 +46,17 @@ def block_lanczos(
             continue
         searches, before = searches + 1, state.spent
         found = certify(
-            operator, state.right(ritz, known), ritz.values[:known], ritz.defect[:, :known], count,
-            tol * float(ritz.values[0]), confidence.of_search(searches), generator,
-            spent=state.spent, max_matvecs=max_matvecs,
-        )  # fmt: skip
+            operator,
+            state.right(ritz, known),
+            ritz.values[:known],
+            ritz.defect[:, :known],
+            count,
+            tol * float(ritz.values[0]),
+            confidence.of_search(searches),
+            generator,
+            spent=state.spent,
+            max_matvecs=max_matvecs,
+        )
         searched += state.spent - before
         if not len(found.missed) or not may_grow:
             return state.triplets(ritz, k, found.bounds, searched)

@@ -47,7 +47,15 @@ def randomized(
         gram = to_small(defect.double().T @ defect.double())
         spread, vectors = torch.linalg.eigh(gram)
         bounds = certify(
-            operator.adjoint, U.T, S, spread.clamp_min(0).sqrt()[:, None] * vectors.T, count, tol * float(S[0]),
-            confidence.of_search(1), generator, spent=spent, max_matvecs=2**63,
-        ).bounds / (float(S[0]) or 1.0)  # fmt: skip
+            operator.adjoint,
+            U.T,
+            S,
+            spread.clamp_min(0).sqrt()[:, None] * vectors.T,
+            count,
+            tol * float(S[0]),
+            confidence.of_search(1),
+            generator,
+            spent=spent,
+            max_matvecs=2**63,
+        ).bounds / (float(S[0]) or 1.0)
     return Triplets(U, S, V, residuals, bounds, operator.num_matvecs - before - spent)

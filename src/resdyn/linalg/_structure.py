@@ -109,9 +109,12 @@ def _is_one_way(operator: LinearOperator, generator: torch.Generator) -> bool:
 
 
 def _reached(
-    product: Callable[[Tensor], Tensor], start: Tensor, inside: Tensor, operator: LinearOperator,
+    product: Callable[[Tensor], Tensor],
+    start: Tensor,
+    inside: Tensor,
+    operator: LinearOperator,
     generator: torch.Generator,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """For each column (n, k) the coordinates that its start reaches by any number of products inside its part."""
     reached, open_ = start.clone(), torch.arange(start.shape[1], device=start.device)
     while len(open_):

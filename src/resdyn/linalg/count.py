@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from resdyn import checks
-from resdyn.ambient import full_precision
+from resdyn import _checks as checks
+from resdyn._numerics import full_precision
 from resdyn.linalg._compression import live_coordinates, near_one
 from resdyn.linalg._discs import ROUNDING
 from resdyn.linalg._eigen_result import EigenResult

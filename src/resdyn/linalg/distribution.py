@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from resdyn import checks
-from resdyn.ambient import full_precision
+from resdyn import _checks as checks
+from resdyn._numerics import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._compression import live_coordinates
 from resdyn.linalg._krylov_schur import Complex, arnoldi

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn import checks
-from resdyn.ambient import full_precision
+from resdyn import _checks as checks
+from resdyn._numerics import full_precision
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg._compression import live_coordinates, near_one
 from resdyn.linalg._dense_eig import Values as _Values
@@ -128,9 +128,13 @@ def eigenvalues(
 
 
 def _ends_of_blocks(
-    operator: LinearOperator, ends: tuple[str, ...], k: int, conditions: bool, generator: torch.Generator,
+    operator: LinearOperator,
+    ends: tuple[str, ...],
+    k: int,
+    conditions: bool,
+    generator: torch.Generator,
     settings: dict[str, Any],
-) -> tuple[dict[str, _Values], int]:  # fmt: skip
+) -> tuple[dict[str, _Values], int]:
     """The ends among the diagonal blocks of the operator, those of small blocks from all their eigenvalues."""
 
     def krylov(block: LinearOperator) -> dict[str, _Values]:
@@ -161,9 +165,13 @@ def _zeros(count: int) -> _Values:
 
 
 def _krylov_ends(
-    operator: LinearOperator, ends: tuple[str, ...], k: int, conditions: bool, generator: torch.Generator,
+    operator: LinearOperator,
+    ends: tuple[str, ...],
+    k: int,
+    conditions: bool,
+    generator: torch.Generator,
     settings: dict[str, Any],
-) -> dict[str, _Values]:  # fmt: skip
+) -> dict[str, _Values]:
     right = krylov_schur(operator, ends, k, generator=generator, **settings)
     if not conditions:
         unknown = {end: np.full(len(p.values), np.nan) for end, p in right.items()}
@@ -201,9 +209,15 @@ def _with_zeros(part: _Values, end: str, k: int, dead: int) -> _Values:
 
 
 def _result(
-    operator: LinearOperator, found: dict[str, _Values], parts: list[_Values], tol: float, num_live: int, spent: int,
-    dense: bool, conditions: bool,
-) -> EigenResult:  # fmt: skip
+    operator: LinearOperator,
+    found: dict[str, _Values],
+    parts: list[_Values],
+    tol: float,
+    num_live: int,
+    spent: int,
+    dense: bool,
+    conditions: bool,
+) -> EigenResult:
     values, residuals, known = (np.concatenate(column) for column in list(zip(*parts))[:3])
     dtype, device = operator.dtype, operator.device
     errors = torch.tensor(residuals, dtype=dtype, device=device)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from resdyn import checks
-from resdyn.ambient import full_precision
+from resdyn import _checks as checks
+from resdyn._numerics import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._compression import near_one
 from resdyn.linalg._eigen_result import EigenResult

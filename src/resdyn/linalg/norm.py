@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from resdyn import checks
-from resdyn.ambient import full_precision
+from resdyn import _checks as checks
+from resdyn._numerics import full_precision
 from resdyn.linalg._norms import column_norms, norm, power_of_two
 from resdyn.linalg.operator import LinearOperator
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.errors import ComputationError
 from resdyn.linalg._norms import column_norms, power_of_two
 from resdyn.linalg.operator import LinearOperator

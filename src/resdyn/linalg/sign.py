@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from resdyn.ambient import full_precision
+from resdyn._numerics import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._dense_eig import backward_error
 from resdyn.linalg._discs import ROUNDING

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn.ambient import full_precision
+from resdyn._numerics import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._orthonormal import random_rows
 from resdyn.linalg.operator import LinearOperator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.errors import InputError
 from resdyn.linalg._orthonormal import orthonormal_block
 

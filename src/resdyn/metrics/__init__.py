@@ -7,18 +7,6 @@ tests, `jacobian_elements` and `eigenvalue_count` from shapes, `stable_step` fro
 `metrics_table` put the numbers that a store allows side by side.
 """
 
-from resdyn.metrics.alignment import (
-    aligned_vectors,
-    alignment,
-    between_blocks,
-    coupled_rank,
-    diagonal_energy,
-    expected_diagonal_energy,
-    mismatch,
-    principal_angles,
-    subspace_overlap,
-    vector_alignment,
-)
 from resdyn.metrics.collapse import (
     centred_means,
     equiangularity,
@@ -32,22 +20,9 @@ from resdyn.metrics.collapse import (
 )
 from resdyn.metrics.correlation import Correlation, benjamini_hochberg, holm, pearson, spearman
 from resdyn.metrics.cushion import cushions, interlayer_cushion, layer_cushion
-from resdyn.metrics.flows import (
-    dominance_ratio,
-    dominant_fraction,
-    expected_dominant_fraction,
-    phi,
-    phi_logistic,
-)
+from resdyn.metrics.flows import dominance_ratio, dominant_fraction, expected_dominant_fraction, phi, phi_logistic
 from resdyn.metrics.jacobian_size import eigenvalue_count, jacobian_elements
-from resdyn.metrics.line import (
-    collinearity,
-    equispacing,
-    line_geometry,
-    line_shape_score,
-    step_length,
-    tortuosity,
-)
+from resdyn.metrics.line import collinearity, equispacing, line_geometry, line_shape_score, step_length, tortuosity
 from resdyn.metrics.rank import (
     converged_singular_values,
     count_unconverged,
@@ -55,6 +30,18 @@ from resdyn.metrics.rank import (
     numerical_rank,
     singular_gap,
     singular_rank,
+)
+from resdyn.metrics.residual_alignment import (
+    aligned_vectors,
+    alignment,
+    between_blocks,
+    coupled_rank,
+    diagonal_energy,
+    expected_diagonal_energy,
+    mismatch,
+    principal_angles,
+    subspace_overlap,
+    vector_alignment,
 )
 from resdyn.metrics.scaling import (
     InverseScalingFit,
@@ -65,7 +52,7 @@ from resdyn.metrics.scaling import (
     inverse_top_value,
 )
 from resdyn.metrics.stability import growing_share, stable_step
-from resdyn.metrics.stiffness import percent_negative, stiffness, stiffness_index
+from resdyn.metrics.stiffness_index import percent_negative, stiffness, stiffness_index
 from resdyn.metrics.summary import Metric, metrics_table, summarize
 
 __all__ = [

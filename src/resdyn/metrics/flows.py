@@ -66,8 +66,16 @@ def open_paths(p: float, steps: int) -> float:
     return float(sum(p**k for k in range(1, steps + 1)))
 
 
-def expected_dominant_fraction(n: float, epsilon: float, steps: int, p: float, sigma_a: float,
-                               formula: Formula = "derived", *, logistic: bool = False) -> float:  # fmt: skip
+def expected_dominant_fraction(
+    n: float,
+    epsilon: float,
+    steps: int,
+    p: float,
+    sigma_a: float,
+    formula: Formula = "derived",
+    *,
+    logistic: bool = False,
+) -> float:
     """E[sigma] of K = I + epsilon A in the trivial case, to first order in epsilon: p^steps phi(r), steps = L - l.
 
     With all S_ii = 1 on the way (probability p^steps; else Theta_ii = 0 to first order),

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.errors import InputError
 from resdyn.metrics.line_start import LEVEL, MIN_POINTS, Chance, chance, start_criterion
 from resdyn.metrics.rank import converged_singular_values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scipy import stats
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.errors import InputError
 
 

@@ -11,14 +11,14 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from resdyn.errors import InputError
-from resdyn.metrics.alignment import alignment, between_blocks, expected_diagonal_energy
 from resdyn.metrics.collapse import neural_collapse
 from resdyn.metrics.cushion import cushions
 from resdyn.metrics.line import line_geometry
 from resdyn.metrics.rank import count_unconverged, singular_rank
+from resdyn.metrics.residual_alignment import alignment, between_blocks, expected_diagonal_energy
 from resdyn.metrics.scaling import inverse_scaling, jackknife_errors
 from resdyn.metrics.share import share_interval
-from resdyn.metrics.stiffness import count_undetermined, determined, stiffness
+from resdyn.metrics.stiffness_index import count_undetermined, determined, stiffness
 
 TREFETHEN = "Trefethen and Embree (2005)"
 GAI = "Gai and Zhang (2021)"
@@ -74,7 +74,7 @@ DESCRIPTIONS: dict[str, tuple[str, str, str]] = {
     "maximal_angle": ("NC2 distance from cosine -1/(C-1)", "0 when the angles are as wide as can be", PAPYAN),
     "self_duality": ("NC3 classifier against class means", "0 when proportional, 1.41 orthogonal", PAPYAN),
     "nearest_mean_disagreement": ("NC4 predictions off the nearest class mean", "0 when all agree", PAPYAN),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,15 @@ def _build(
     """The library renames old tensors on the way, hence also for a weights file."""
     where = None if tensors is not None else name
     return model_class.from_pretrained(
-        where, config=config, state_dict=tensors, dtype=torch.float32, use_safetensors=True,
-        trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True,
-    )  # fmt: skip
+        where,
+        config=config,
+        state_dict=tensors,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
 
 
 def _check_complete(origin: str | Path, info: dict[str, Any]) -> None:

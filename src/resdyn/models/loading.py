@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.data.preprocessing import Preprocessing
 from resdyn.errors import InputError
 from resdyn.models import huggingface, origins

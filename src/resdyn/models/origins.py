@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from resdyn.data.preprocessing import Preprocessing
-from resdyn.errors import InputError, MissingExtraError
+from resdyn.errors import InputError, MissingExtraError, did_you_mean
 from resdyn.models.spec import ModelSpec
 from resdyn.nets import NETS
-from resdyn.suggest import did_you_mean
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from resdyn.errors import InputError
-from resdyn.suggest import did_you_mean
+from resdyn.errors import InputError, did_you_mean
 
 SCHEMES = ("resdyn", "hf", "timm", "torchvision")
 EXPECTED = (

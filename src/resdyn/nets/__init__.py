@@ -20,8 +20,15 @@ from resdyn.nets.resnet import ResNet
 from resdyn.nets.simplified import SimplifiedNet
 
 __all__ = [
-    "NETS", "CifarResNet", "LogisticResNet", "ResNet", "ResidualCNN", "ResidualMLP", "SimplifiedNet", "cifar_resnet",
-]  # fmt: skip
+    "NETS",
+    "CifarResNet",
+    "LogisticResNet",
+    "ResNet",
+    "ResidualCNN",
+    "ResidualMLP",
+    "SimplifiedNet",
+    "cifar_resnet",
+]
 
 
 def cifar_resnet(layers: int = 20, classes: int = 10, **options: Any) -> CifarResNet:

@@ -51,8 +51,14 @@ def residual_branch(
     """Two maps with their norms: map-norm-ReLU-map-norm, or norm-ReLU-map-norm-ReLU-map if pre-activated."""
     (map1, map2), (norm1, norm2) = maps, norms
     if preactivation:
-        layers = [("norm1", norm1), ("relu1", nn.ReLU()), ("map1", map1),
-                  ("norm2", norm2), ("relu2", nn.ReLU()), ("map2", map2)]  # fmt: skip
+        layers = [
+            ("norm1", norm1),
+            ("relu1", nn.ReLU()),
+            ("map1", map1),
+            ("norm2", norm2),
+            ("relu2", nn.ReLU()),
+            ("map2", map2),
+        ]
     else:
         layers = [("map1", map1), ("norm1", norm1), ("relu", nn.ReLU()), ("map2", map2), ("norm2", norm2)]
     return nn.Sequential(OrderedDict(layers))

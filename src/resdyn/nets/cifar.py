@@ -50,9 +50,15 @@ class CifarResNet(nn.Module):
     std = (0.229, 0.224, 0.225)
 
     def __init__(
-        self, blocks_per_stage: int, classes: int = 10, *, skip: bool = True, width: int = 16, image_size: int = 32,
+        self,
+        blocks_per_stage: int,
+        classes: int = 10,
+        *,
+        skip: bool = True,
+        width: int = 16,
+        image_size: int = 32,
         in_channels: int = 3,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.input_size = (in_channels, image_size, image_size)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)

@@ -42,9 +42,18 @@ class SimplifiedNet(nn.Module):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
-    def __init__(self, layers: int = 20, classes: int = 10, *, skip: bool = True, init: Init | None = None,
-                 kernels: Kernels = "full", width: int = 16, image_size: int = 32,
-                 in_channels: int = 3) -> None:  # fmt: skip
+    def __init__(
+        self,
+        layers: int = 20,
+        classes: int = 10,
+        *,
+        skip: bool = True,
+        init: Init | None = None,
+        kernels: Kernels = "full",
+        width: int = 16,
+        image_size: int = 32,
+        in_channels: int = 3,
+    ) -> None:
         super().__init__()
         init = init or ("hardt_ma" if skip else "kaiming")
         _check(layers, skip, init, kernels)

@@ -75,8 +75,16 @@ class Claim:
         try:
             rule = Rule.of(content["rule"])
             cell = tuple(content["cell"]) if "cell" in content else None
-            claim = cls(content["claim"], content["where"], content["paper"], content["number"], rule, cell,
-                        content.get("experiment"), content.get("judged_at", "small"))  # fmt: skip
+            claim = cls(
+                content["claim"],
+                content["where"],
+                content["paper"],
+                content["number"],
+                rule,
+                cell,
+                content.get("experiment"),
+                content.get("judged_at", "small"),
+            )
         except KeyError as error:
             raise InputError(f"the claim {content} has no {error}") from error
         if claim.judged_at not in ("small", "paper"):

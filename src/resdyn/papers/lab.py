@@ -17,14 +17,15 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 import resdyn
-from resdyn.capture import capture
+from resdyn.capturing.run import capture
 from resdyn.data import ImageData
 from resdyn.models import weights_hash
+from resdyn.monitor import Monitor
 from resdyn.nets.block import ResidualBlock
 from resdyn.papers.case import Case, Pretrained
 from resdyn.papers.results import Number, Result, save_result, write_whole
 from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
-from resdyn.training import Callback, Monitor, Penalty, accuracy, train
+from resdyn.training import Callback, Penalty, accuracy, train
 
 Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
@@ -91,9 +92,12 @@ class Lab:
         return self._read[key]
 
     def trained(
-        self, case: Case, callbacks: Sequence[Callback | Monitor] = (),
-        prepare: Callable[[nn.Module], None] | None = None, penalty: Penalty | None = None,
-    ) -> Trained:  # fmt: skip
+        self,
+        case: Case,
+        callbacks: Sequence[Callback | Monitor] = (),
+        prepare: Callable[[nn.Module], None] | None = None,
+        penalty: Penalty | None = None,
+    ) -> Trained:
         """The network of a case after training, which is done once; its figures go into the result.
 
         `prepare` may add to the untrained network what training is to do (hooks); a case has one such or none.
@@ -136,21 +140,28 @@ class Lab:
         return self.folder / "networks" / f"{'+'.join([case.name, *marks])}.safetensors"
 
     def measured(
-        self, network: Trained, probes: str, samples: int | Sequence[int], state: str = "trained",
-        *, data: ImageData | None = None, kind: Kind = "gated",
-    ) -> xr.Dataset:  # fmt: skip
+        self,
+        network: Trained,
+        probes: str,
+        samples: int | Sequence[int],
+        state: str = "trained",
+        *,
+        data: ImageData | None = None,
+        kind: Kind = "gated",
+    ) -> xr.Dataset:
         """Probes of a network at `data` (default: its own images), measured once. `state` names its weights."""
         data = network.data if data is None else data
         settings = "" if (kind, data.split) == ("gated", network.data.split) else f"{kind}{data.split}"
         wanted = hashlib.sha256(f"{probes}{samples}{settings}".encode()).hexdigest()[:8]
         store = self.folder / "stores" / f"{network.case.name}.{state}-{wanted}.zarr"
         if store.exists():
-            ds = resdyn.open(store)
+            ds = resdyn.open_store(store)
             if ds.attrs["complete"] and ds.attrs["weights_hash"] == weights_hash(network.model):
                 return ds
             ds.close()
-        return capture(network.model, data, probes, store, samples=samples, stream=network.stream, kind=kind,
-                       quiet=self.quiet)  # fmt: skip
+        return capture(
+            network.model, data, probes, store, samples=samples, stream=network.stream, kind=kind, quiet=self.quiet
+        )
 
     def record(self, key: str, values: ArrayLike, over: str = "", note: str = "") -> Number:
         """Write down a number, or the mean of several with its standard error; `over` says what they range over."""
@@ -171,13 +182,17 @@ class Lab:
             origin = {"options": dict(case.options), "images": len(network.data)}
         else:
             origin = {"weights_hash": weights_hash(network.model)}
-        row = dataclasses.asdict(case) | origin | {
-            "data_notes": list(network.data.notes),
-            "train_accuracy": last["accuracy"],
-            "train_loss": last["loss"],
-            "test_accuracy": self._test_accuracy(network, test),
-            "test_images": len(test),
-        }  # fmt: skip
+        row = (
+            dataclasses.asdict(case)
+            | origin
+            | {
+                "data_notes": list(network.data.notes),
+                "train_accuracy": last["accuracy"],
+                "train_loss": last["loss"],
+                "test_accuracy": self._test_accuracy(network, test),
+                "test_images": len(test),
+            }
+        )
         self.result.networks[network.name] = row
         save_result(self.result)
 

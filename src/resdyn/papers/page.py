@@ -9,9 +9,9 @@ from typing import Any
 
 import jinja2
 
+from resdyn._files import whole_file
 from resdyn._version import __version__
 from resdyn.errors import InputError
-from resdyn.files import whole_file
 from resdyn.papers.claims import quantity, shown
 from resdyn.papers.comparison import ComparedClaim, ComparedExperiment, verdict_counts
 from resdyn.papers.paper import Paper

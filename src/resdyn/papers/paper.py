@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resdyn.errors import InputError
+from resdyn.errors import InputError, did_you_mean
 from resdyn.papers.claims import Claim
 from resdyn.papers.lab import Lab
-from resdyn.suggest import did_you_mean
 
 NAMES = ("residual_alignment", "stiffness", "transient_dynamics", "identity_connections")
 

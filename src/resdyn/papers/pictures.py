@@ -37,8 +37,15 @@ def lines(
     logx: bool = False,
 ) -> dict:
     """Series of points joined by lines; `log` makes the vertical axis logarithmic, `logx` the horizontal one."""
-    return {"kind": "lines", "title": title, "where": where, "series": series, "xlabel": xlabel, "ylabel": ylabel,
-            "log": log} | ({"logx": True} if logx else {})  # fmt: skip
+    return {
+        "kind": "lines",
+        "title": title,
+        "where": where,
+        "series": series,
+        "xlabel": xlabel,
+        "ylabel": ylabel,
+        "log": log,
+    } | ({"logx": True} if logx else {})
 
 
 def series(name: str, x: ArrayLike, y: ArrayLike, error: ArrayLike | None = None, style: str = "o-") -> dict[str, Any]:
@@ -58,16 +65,28 @@ def grid(title: str, where: str, matrices: ArrayLike, blocks: ArrayLike) -> dict
     size = np.abs(np.asarray(matrices, dtype=np.float64))
     largest = np.nanmax(size, axis=(1, 2, 3), keepdims=True)
     cells = _bytes(size / np.where(largest > 0, largest, 1.0), (0, 2, 1, 3))
-    return {"kind": "grid", "title": title, "where": where, "blocks": np.asarray(blocks).tolist(),
-            "rank": size.shape[-1], "cells": cells}  # fmt: skip
+    return {
+        "kind": "grid",
+        "title": title,
+        "where": where,
+        "blocks": np.asarray(blocks).tolist(),
+        "rank": size.shape[-1],
+        "cells": cells,
+    }
 
 
 def row(title: str, where: str, matrices: Mapping[str, ArrayLike]) -> dict[str, Any]:
     """|matrices| (K, K) by name, each relative to its largest entry, at one byte an entry."""
     size = np.abs(np.array(list(matrices.values()), dtype=np.float64))
     cells = _bytes(size / np.nanmax(size, axis=(1, 2), keepdims=True), (1, 0, 2))
-    return {"kind": "row", "title": title, "where": where, "names": list(matrices), "rank": size.shape[-1],
-            "cells": cells}  # fmt: skip
+    return {
+        "kind": "row",
+        "title": title,
+        "where": where,
+        "names": list(matrices),
+        "rank": size.shape[-1],
+        "cells": cells,
+    }
 
 
 def heat(title: str, where: str, matrix: ArrayLike, xlabel: str, ylabel: str) -> dict[str, Any]:
@@ -76,25 +95,43 @@ def heat(title: str, where: str, matrix: ArrayLike, xlabel: str, ylabel: str) ->
     low, high = float(values.min()), float(values.max())
     cells = np.rint(255 * (values - low) / (high - low if high > low else 1.0)).astype(np.uint8)
     return {
-        "kind": "heat", "title": title, "where": where, "xlabel": xlabel, "ylabel": ylabel,
-        "low": float(f"{low:.{DIGITS}g}"), "high": float(f"{high:.{DIGITS}g}"), "rows": len(values),
+        "kind": "heat",
+        "title": title,
+        "where": where,
+        "xlabel": xlabel,
+        "ylabel": ylabel,
+        "low": float(f"{low:.{DIGITS}g}"),
+        "high": float(f"{high:.{DIGITS}g}"),
+        "rows": len(values),
         "cells": base64.b64encode(cells.tobytes()).decode(),
-    }  # fmt: skip
+    }
 
 
 def scatter(title: str, where: str, points: ArrayLike, labels: ArrayLike, xlabel: str, ylabel: str) -> dict[str, Any]:
     """Points (sample, 2), coloured by labels (sample,)."""
     rows = [_plain(point) for point in np.asarray(points)]
-    return {"kind": "scatter", "title": title, "where": where, "points": rows, "labels": np.asarray(labels).tolist(),
-            "xlabel": xlabel, "ylabel": ylabel}  # fmt: skip
+    return {
+        "kind": "scatter",
+        "title": title,
+        "where": where,
+        "points": rows,
+        "labels": np.asarray(labels).tolist(),
+        "xlabel": xlabel,
+        "ylabel": ylabel,
+    }
 
 
 def draw(picture: dict[str, Any]) -> str:
     """The picture as a data URI of an SVG."""
     with paper_style(), mpl.rc_context({"svg.hashsalt": "resdyn", "svg.fonttype": "none"}):
         kinds = {
-            "lines": _lines, "paths": _paths, "grid": _grid, "row": _row, "heat": _heat, "scatter": _scatter,
-        }  # fmt: skip
+            "lines": _lines,
+            "paths": _paths,
+            "grid": _grid,
+            "row": _row,
+            "heat": _heat,
+            "scatter": _scatter,
+        }
         drawn = kinds[picture["kind"]](picture)
         buffer = io.BytesIO()
         drawn.savefig(buffer, format="svg", dpi=DPI, metadata={"Date": None}, facecolor="white")

@@ -17,9 +17,13 @@ def default_folder(paper: str) -> Path:
 
 
 def run_experiment(
-    paper: Paper, experiment: str, scale: Scale = "tiny", folder: Path | None = None, root: str | None = None,
+    paper: Paper,
+    experiment: str,
+    scale: Scale = "tiny",
+    folder: Path | None = None,
+    root: str | None = None,
     quiet: bool = False,
-) -> Result:  # fmt: skip
+) -> Result:
     """Run an experiment and write `<folder>/results/<experiment>.<scale>.json`, rewritten with every number found.
 
     Networks and measurements are kept in `folder` (default: `out/papers/<paper>`), shared by all experiments and

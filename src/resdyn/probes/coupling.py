@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.errors import InputError
 from resdyn.probes.sample import Layout, Sample, float_dtype, to_numpy
 

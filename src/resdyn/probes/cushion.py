@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.linalg.norm import frobenius_norm, norm_of_squares, random_signs, unit_columns
 from resdyn.nets.unit_skip import identity_kernel
 from resdyn.probes.sample import Layout, Sample, block_seed, float_dtype
@@ -17,8 +17,14 @@ from resdyn.stream.layers import BranchLayer, branch_layers, layer_values
 from resdyn.stream.tail import rows_of, tail_jacobian
 
 LAYER = ("layer_input_norm", "layer_output_norm", "layer_weight_norm")
-SKIP = ("skip_output_norm", "skip_weight_norm", "state_norm", "output_product_norm", "output_jacobian_norm",
-        "output_jacobian_error")  # fmt: skip
+SKIP = (
+    "skip_output_norm",
+    "skip_weight_norm",
+    "state_norm",
+    "output_product_norm",
+    "output_jacobian_norm",
+    "output_jacobian_error",
+)
 SPAN = ("span_product_norm", "span_jacobian_norm", "span_jacobian_error")
 
 MOST_DRAWS = 100_000

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from resdyn import checks
-from resdyn.arguments import Arguments
+from resdyn import _checks as checks
 from resdyn.errors import InputError
 from resdyn.probes.sample import Layout, padded, state_sizes, to_numpy
 from resdyn.probes.trajectory import logits_of
+from resdyn.stream.arguments import Arguments
 
 Batches = Callable[[], Iterable[tuple[Arguments, Tensor]]]
 

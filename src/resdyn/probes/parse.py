@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from resdyn import checks
-from resdyn.errors import InputError
+from resdyn import _checks as checks
+from resdyn.errors import InputError, did_you_mean
 from resdyn.probes.coupling import Coupling
 from resdyn.probes.cushion import Cushion
 from resdyn.probes.features import Features
@@ -17,7 +17,6 @@ from resdyn.probes.robustness import Robustness
 from resdyn.probes.singular import Singular
 from resdyn.probes.spectrum import Spectrum
 from resdyn.probes.trajectory import Trajectory
-from resdyn.suggest import did_you_mean
 
 Probe = Trajectory | Singular | Coupling | Spectrum | Robustness | Cushion | Features
 PROBES: dict[str, type[Probe]] = {

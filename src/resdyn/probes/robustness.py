@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.linalg._norms import norm
 from resdyn.probes.sample import Layout, Sample, block_seed, to_numpy
 from resdyn.probes.trajectory import logits_of

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resdyn.errors import ComputationError
 from resdyn.linalg import LinearOperator, SVDResult
+from resdyn.stream.placement import model_dtype
 
 Dims = tuple[str, ...]
 Layout = dict[str, tuple[Dims, tuple[int, ...], str]]
@@ -60,17 +61,6 @@ def state_sizes(stream: Any) -> list[int]:
 def float_dtype(stream: Any) -> str:
     """The dtype in which the stream's numbers are stored: half precision goes up to float32."""
     return "float64" if model_dtype(stream.model) == torch.float64 else "float32"
-
-
-def model_dtype(model: nn.Module) -> torch.dtype:
-    """The floating dtype of a model's parameters."""
-    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
-    return next(floats, torch.get_default_dtype())
-
-
-def model_device(model: nn.Module) -> torch.device:
-    """Where a model's parameters lie."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def padded(rows: Sequence[Tensor | np.ndarray], dtype: str) -> np.ndarray:

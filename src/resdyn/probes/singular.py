@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.errors import InputError
 from resdyn.linalg import LinearOperator, SVDResult, svd
 from resdyn.probes.sample import Layout, Sample, float_dtype, padded, state_sizes, to_numpy

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import torch
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg import (
     EigenResult,
@@ -30,13 +30,33 @@ from resdyn.stream import KINDS, JacobianOperator, Kind
 Nonsquare = Literal["undefined", "projection"]
 ENDS = ("LR", "SR", "LM")
 FLATTENED = (
-    "largest_real", "smallest_real", "spectral_radius", "num_eigenvalues", "num_negative", "num_negative_error",
-    "num_undecided", "num_zero", "num_live", "eigen_residual", "condition_largest", "condition_smallest",
-    "largest_real_error", "smallest_real_error", "spectral_radius_error",
-    "numerical_abscissa", "numerical_minimum", "departure_from_normality", "jacobian_norm",
-)  # fmt: skip
-SLICES = ("largest_real_slices", "smallest_real_slices", "num_eigenvalues_slices", "num_negative_slices",
-          "num_undecided_slices")  # fmt: skip
+    "largest_real",
+    "smallest_real",
+    "spectral_radius",
+    "num_eigenvalues",
+    "num_negative",
+    "num_negative_error",
+    "num_undecided",
+    "num_zero",
+    "num_live",
+    "eigen_residual",
+    "condition_largest",
+    "condition_smallest",
+    "largest_real_error",
+    "smallest_real_error",
+    "spectral_radius_error",
+    "numerical_abscissa",
+    "numerical_minimum",
+    "departure_from_normality",
+    "jacobian_norm",
+)
+SLICES = (
+    "largest_real_slices",
+    "smallest_real_slices",
+    "num_eigenvalues_slices",
+    "num_negative_slices",
+    "num_undecided_slices",
+)
 
 
 # Beyond, a product with a block is quicker than one with its matrix: at 4096 for two convolutions fifty times.
@@ -104,8 +124,10 @@ class Spectrum:
 
     def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
         layout = self.layout(sample.stream, n_classes)
-        arrays = {name: np.full(shape, False if dtype == "bool" else np.nan, dtype)
-                  for name, (_, shape, dtype) in layout.items()}  # fmt: skip
+        arrays = {
+            name: np.full(shape, False if dtype == "bool" else np.nan, dtype)
+            for name, (_, shape, dtype) in layout.items()
+        }
         for block in sample.stream.blocks:
             jacobian = sample.stream.jacobian(block.index, sample.states, kind=self.kind)
             seed = block_seed(sample.seed, sample.index, block.index)

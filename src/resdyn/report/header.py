@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ..metrics.share import share_interval
-from .numbers import percent, short, with_error
-from .sentences import Rows, quantity, readable
-from .view import has, labels, mean_and_error, num_classes
+from resdyn._format import percent, short, with_error
+from resdyn.metrics.share import share_interval
+from resdyn.report.sentences import Rows, quantity, readable
+from resdyn.report.view import has, labels, mean_and_error, num_classes
 
 TILES = (
     ("collinearity", "mean cosine of successive steps (RA1)", "steps"),

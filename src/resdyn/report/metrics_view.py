@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .numbers import short
-from .sentences import Rows
+from resdyn._format import short
+from resdyn.report.sentences import Rows
 
 COLUMNS = ("metric", "value", "standard error", "n", "where", "how to read it", "note", "source", "name")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from ..metrics.stiffness import count_undetermined
-from .figures.coupling_grid import pictures_offered
-from .figures.trajectories import MAX_SAMPLES
-from .view import coupled_groups, has
+from resdyn.metrics.stiffness_index import count_undetermined
+from resdyn.report.figures.coupling import pictures_offered
+from resdyn.report.figures.trajectories import MAX_SAMPLES
+from resdyn.report.view import coupled_groups, has
 
 VARIABLES = {
     "trajectory": ("states",),

@@ -15,19 +15,19 @@ import plotly.graph_objects as go
 import xarray as xr
 from markupsafe import Markup
 
-from .. import checks
-from .._version import __version__
-from ..errors import InputError
-from ..files import whole_file
-from ..metrics.summary import metrics_table
-from .header import facts, lead, tiles
-from .metrics_view import metrics_view
-from .notes import dataset_notes
-from .paper import write_paper_figures
-from .provenance import provenance_rows
-from .sections import build_sections
-from .stream_view import stream_view
-from .theme import template
+from resdyn import _checks as checks
+from resdyn._files import whole_file
+from resdyn._version import __version__
+from resdyn.errors import InputError
+from resdyn.metrics.summary import metrics_table
+from resdyn.report.header import facts, lead, tiles
+from resdyn.report.metrics_view import metrics_view
+from resdyn.report.notes import dataset_notes
+from resdyn.report.paper import write_paper_figures
+from resdyn.report.provenance import provenance_rows
+from resdyn.report.sections import build_sections
+from resdyn.report.stream_view import stream_view
+from resdyn.report.theme import template
 
 PLOTLY_VERSION = "4.1.1"
 STATIC = resources.files(__package__) / "static"
@@ -44,7 +44,7 @@ def write_report(
     """
     if not isinstance(ds, xr.Dataset):
         got = type(ds).__name__
-        raise InputError(f"got {got}, expected an xarray.Dataset: pass what resdyn.open(store) returns")
+        raise InputError(f"got {got}, expected an xarray.Dataset: pass what resdyn.open_store(store) returns")
     path, title = checks.new_file("path", path), None if title is None else checks.text("title", title)
     figures_dir = None if figures_dir is None else checks.path("figures_dir", figures_dir)
     path = write_page(path, render_page(ds, title))

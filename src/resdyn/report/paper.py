@@ -7,8 +7,8 @@ from pathlib import Path
 import matplotlib.figure as mf
 import xarray as xr
 
-from .sections import paper_figures
-from .theme import paper_style
+from resdyn.report.sections import paper_figures
+from resdyn.report.theme import paper_style
 
 DPI = 300
 

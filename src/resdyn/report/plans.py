@@ -11,11 +11,11 @@ import plotly.graph_objects as go
 import xarray as xr
 from markupsafe import Markup
 
-from ..metrics.alignment import alignment as pair_alignment
-from ..metrics.alignment import between_blocks, coupled_rank, expected_diagonal_energy
-from . import figures, sentences
-from .numbers import short, with_error
-from .view import Array, coupled_groups, mean_and_error
+from resdyn._format import short, with_error
+from resdyn.metrics.residual_alignment import alignment as pair_alignment
+from resdyn.metrics.residual_alignment import between_blocks, coupled_rank, expected_diagonal_energy
+from resdyn.report import figures, sentences
+from resdyn.report.view import Array, coupled_groups, mean_and_error
 
 UJV = Markup("U<sub>j</sub><sup>⊤</sup> J<sub>i</sub> V<sub>j</sub>")
 

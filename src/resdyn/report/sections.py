@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 import xarray as xr
 from markupsafe import Markup
 
-from ..progress import track
-from . import plans, sentences
-from .notes import drawn_notes, missing_note
-from .plans import Plan
+from resdyn.progress import track
+from resdyn.report import plans, sentences
+from resdyn.report.notes import drawn_notes, missing_note
+from resdyn.report.plans import Plan
 
 
 @dataclass(frozen=True)
@@ -87,4 +87,4 @@ def _outline(ds: xr.Dataset) -> list[tuple[str, str, str, str, list[Plan]]]:
         ("collapse", "Neural collapse", "Neural collapse over depth", "features", plans.collapse()),
         *(cushion if "span_product_norm" in ds else []),
         *(training if ds.attrs.get("training") else []),
-    ]  # fmt: skip
+    ]

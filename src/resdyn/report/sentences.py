@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from .numbers import percent, short, with_error
+from resdyn._format import percent, short, with_error
 
 Rows = list[dict[str, Any]]
 

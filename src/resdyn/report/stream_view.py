@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 from markupsafe import Markup
 
-from .stream_svg import shape_text, stream_svg
+from resdyn.report.stream_svg import shape_text, stream_svg
 
 COLUMNS = ("block", "path", "state in", "state out", "skip", "gate", "square", "stage", "parameters")
 

@@ -1,13 +1,13 @@
 """What a residual network is: finding the stream in a model, its blocks as functions, their Jacobians."""
 
 from resdyn.stream.block import KINDS, Kind, ResidualBlock
+from resdyn.stream.by_name import stream_from_blocks
 from resdyn.stream.granularity import Granularity
 from resdyn.stream.jacobian import JacobianOperator
-from resdyn.stream.named import stream_from_blocks
-from resdyn.stream.position import Position, TokenStates, TokenStream
-from resdyn.stream.sensitivity import LogDeterminants, log_determinants, sensitivity
+from resdyn.stream.sensitivities import LogDeterminants, log_determinants, sensitivity
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream, find_stream
+from resdyn.stream.token import Position, TokenStates, TokenStream
 
 __all__ = [
     "KINDS",

@@ -95,10 +95,12 @@ class Comparison(TorchFunctionMode):
         if tensor.numel() not in self._sizes or not _is_plain(tensor):
             return tensor
         found = [
-            k for k, point in enumerate(self.points)
-            if len(point.values) == tensor.numel() and point.values.dtype == tensor.dtype
+            k
+            for k, point in enumerate(self.points)
+            if len(point.values) == tensor.numel()
+            and point.values.dtype == tensor.dtype
             and point.holds(tensor, self.same)
-        ]  # fmt: skip
+        ]
         if not found:
             return tensor
         done = sum(self._compare(k, tensor) for k in found) > 0

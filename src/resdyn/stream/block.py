@@ -9,14 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx
 
-from resdyn.ambient import plain_arithmetic
+from resdyn._numerics import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.stream.cut import Cut, Evaluation, between
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map
-from resdyn.stream.operations import gate_name, node_modules
+from resdyn.stream.ops import gate_name, node_modules
 from resdyn.stream.passing import Passing
 
 Kind = Literal["gated", "branch", "block"]

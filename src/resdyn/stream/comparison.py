@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from resdyn.ambient import plain_arithmetic
+from resdyn._numerics import plain_arithmetic
 from resdyn.errors import ComputationError
 from resdyn.stream.autograd import Comparison, Step, first_line, without_backward_hooks
 from resdyn.stream.block import graph_shape

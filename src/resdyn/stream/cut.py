@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from resdyn.ambient import plain_arithmetic
+from resdyn._numerics import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.stream.graph import DataGraph, tensor_of
 

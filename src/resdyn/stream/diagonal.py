@@ -12,15 +12,27 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, fx
 
-from resdyn.stream.operations import operation
+from resdyn.stream.ops import operation
 
 aten = torch.ops.aten
 COMBINING = {"add", "sub", "neg"}  # of tangents alone
 OF_THE_FIRST = {
-    "div", "masked_fill", "threshold_backward", "gelu_backward", "silu_backward", "sigmoid_backward", "tanh_backward",
-    "mish_backward", "elu_backward", "leaky_relu_backward", "hardtanh_backward", "hardswish_backward",
-    "hardsigmoid_backward", "softplus_backward", "log_sigmoid_backward",
-}  # fmt: skip
+    "div",
+    "masked_fill",
+    "threshold_backward",
+    "gelu_backward",
+    "silu_backward",
+    "sigmoid_backward",
+    "tanh_backward",
+    "mish_backward",
+    "elu_backward",
+    "leaky_relu_backward",
+    "hardtanh_backward",
+    "hardswish_backward",
+    "hardsigmoid_backward",
+    "softplus_backward",
+    "log_sigmoid_backward",
+}
 DIAGONAL = COMBINING | OF_THE_FIRST | {"mul", "where"}
 
 
@@ -94,6 +106,9 @@ def alike(a: fx.Node, b: fx.Node) -> bool:
     """Whether two nodes hold tensors of the same shape and dtype, in the same place."""
     x, y = a.meta.get("val"), b.meta.get("val")
     return (
-        isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape and x.dtype == y.dtype
+        isinstance(x, Tensor)
+        and isinstance(y, Tensor)
+        and x.shape == y.shape
+        and x.dtype == y.dtype
         and x.device == y.device
-    )  # fmt: skip
+    )

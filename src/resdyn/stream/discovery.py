@@ -16,8 +16,8 @@ from torch import fx
 from resdyn.stream.cut import between, reach
 from resdyn.stream.gates import Join, Sum, attach_gates
 from resdyn.stream.graph import DataGraph, is_floating, tensor_of
-from resdyn.stream.operations import WEIGHTED, is_elementwise, is_flow, is_linear, is_neutral, moves_nothing, operation
-from resdyn.stream.rewriting import aten
+from resdyn.stream.ops import WEIGHTED, is_elementwise, is_flow, is_linear, is_neutral, moves_nothing, operation
+from resdyn.stream.rewrite import aten
 
 ROOT = "input"
 

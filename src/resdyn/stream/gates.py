@@ -9,7 +9,7 @@ from torch import fx
 
 from resdyn.stream.cut import between
 from resdyn.stream.graph import DataGraph, tensor_of
-from resdyn.stream.operations import is_pointwise, moves_nothing, node_modules, operation
+from resdyn.stream.ops import is_pointwise, moves_nothing, node_modules, operation
 
 Operations = tuple[str, ...]
 

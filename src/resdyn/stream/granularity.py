@@ -17,8 +17,8 @@ from resdyn.errors import InputError
 from resdyn.stream.discovery import branch_node, like_total
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
-from resdyn.stream.operations import node_modules
-from resdyn.stream.rewriting import aten
+from resdyn.stream.ops import node_modules
+from resdyn.stream.rewrite import aten
 
 Granularity = Literal["join", "layer"]
 
@@ -107,6 +107,12 @@ def _merged(graph: DataGraph, path: str, joins: list[Join]) -> Join:
             branch = graph.module.graph.call_function(aten.sub.Tensor, (last.out, first.fork))
         branch.meta.update(last.out.meta)
     return replace(
-        last, fork=first.fork, skip=first.fork, branch=branch, total=last.out, skip_kind="identity", path=path,
+        last,
+        fork=first.fork,
+        skip=first.fork,
+        branch=branch,
+        total=last.out,
+        skip_kind="identity",
+        path=path,
         parts=() if plain else tuple(joins),
-    )  # fmt: skip
+    )

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
-from resdyn.ambient import plain_arithmetic
+from resdyn._numerics import plain_arithmetic
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream.failures import export_failure, failing_hook
 from resdyn.stream.preserve import preserve_state
-from resdyn.stream.rewriting import detach_from_patterns, rewrite
+from resdyn.stream.rewrite import detach_from_patterns, rewrite
 from resdyn.stream.stop_gradients import drop_idle_stops, stop_gradients_kept, write_out_stops
 
 LEAF = "leaf Variable that requires grad"
@@ -114,10 +114,15 @@ def _functional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     are traced by what `torch.compile` is made of, which `plain_arithmetic` switches off.
     """
     with (
-        tensors_only(model), stop_gradients_kept(model), quiet(), torch.enable_grad(), plain_arithmetic(),
-        torch.backends.mkldnn.flags(enabled=False), redirect_stderr(io.StringIO()),
+        tensors_only(model),
+        stop_gradients_kept(model),
+        quiet(),
+        torch.enable_grad(),
+        plain_arithmetic(),
+        torch.backends.mkldnn.flags(enabled=False),
+        redirect_stderr(io.StringIO()),
         torch.compiler.set_stance("default"),
-    ):  # fmt: skip
+    ):
         try:
             program = torch.export.export(model, args, kwargs, strict=False)
         except RuntimeError as error:

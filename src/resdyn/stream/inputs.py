@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from resdyn.ambient import plain_arithmetic
+from resdyn._numerics import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.stream.failures import first_line
 from resdyn.stream.graph import quiet

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resdyn.ambient import full_precision, plain_arithmetic
+from resdyn._numerics import full_precision, plain_arithmetic
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.graph import quiet

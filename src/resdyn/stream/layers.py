@@ -11,13 +11,21 @@ from torch import Tensor, fx
 from resdyn.stream.block import ResidualBlock
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import without_neutral
-from resdyn.stream.operations import operation
+from resdyn.stream.ops import operation
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
 
 # Operations of a value and a weight: where both stand among the arguments.
-LAYERS = {"conv1d": (0, 1), "conv2d": (0, 1), "conv3d": (0, 1), "convolution": (0, 1), "linear": (0, 1),
-          "addmm": (1, 2), "mm": (0, 1), "matmul": (0, 1)}  # fmt: skip
+LAYERS = {
+    "conv1d": (0, 1),
+    "conv2d": (0, 1),
+    "conv3d": (0, 1),
+    "convolution": (0, 1),
+    "linear": (0, 1),
+    "addmm": (1, 2),
+    "mm": (0, 1),
+    "matmul": (0, 1),
+}
 PRODUCTS = {"addmm", "mm", "matmul"}  # without further arguments: x W
 
 

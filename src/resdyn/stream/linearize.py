@@ -17,18 +17,30 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from resdyn.ambient import plain_arithmetic
+from resdyn._numerics import plain_arithmetic
 from resdyn.stream.cut import reach
 from resdyn.stream.diagonal import alike, merge_diagonals
 from resdyn.stream.graph import quiet
-from resdyn.stream.operations import operation
-from resdyn.stream.rewriting import rewrite
+from resdyn.stream.ops import operation
+from resdyn.stream.rewrite import rewrite
 
 ZERO_MAKERS = {"zeros", "zeros_like", "new_zeros", "_efficientzerotensor"}
 KEEP_ZERO = {
-    "expand", "alias", "_to_copy", "clone", "plain_clone", "view", "reshape", "permute", "t", "transpose", "neg",
-    "unsqueeze", "squeeze", "detach",
-}  # fmt: skip
+    "expand",
+    "alias",
+    "_to_copy",
+    "clone",
+    "plain_clone",
+    "view",
+    "reshape",
+    "permute",
+    "t",
+    "transpose",
+    "neg",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+}
 ZERO_IF_ANY = {"mul", "mm", "bmm", "matmul"}
 Direction = Literal["forward", "reverse"]
 Product = Callable[[Tensor], Tensor]
@@ -145,9 +157,11 @@ def _split(traced: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
     state, tangent, *constants = [node for node in traced.graph.nodes if node.op == "placeholder"]
     (output,) = [node for node in traced.graph.nodes if node.op == "output"]
     moving = reach([tangent], lambda node: node.users)
-    needed = list(dict.fromkeys(
-        n for node in traced.graph.nodes if node in moving for n in node.all_input_nodes if n not in moving
-    ))  # fmt: skip
+    needed = list(
+        dict.fromkeys(
+            n for node in traced.graph.nodes if node in moving for n in node.all_input_nodes if n not in moving
+        )
+    )
     primal = _extract(traced, [state, *constants], lambda node: node not in moving, tuple(needed))
     linear = _extract(traced, [tangent, *needed], lambda node: node in moving, output.args[0])
     return primal, linear

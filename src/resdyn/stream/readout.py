@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from resdyn.stream.cut import Evaluation
 from resdyn.stream.graph import DataGraph, tensor_of, tensors_of
-from resdyn.stream.operations import moves_nothing, operation
+from resdyn.stream.ops import moves_nothing, operation
 from resdyn.stream.preserve import preserved
 
 if TYPE_CHECKING:

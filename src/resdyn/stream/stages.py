@@ -7,7 +7,7 @@ from torch import fx
 from resdyn.stream.block import graph_shape, sample_shape
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
-from resdyn.stream.operations import is_neutral, operation
+from resdyn.stream.ops import is_neutral, operation
 
 
 def state_stages(joins: list[Join]) -> tuple[int, ...]:

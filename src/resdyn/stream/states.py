@@ -53,6 +53,11 @@ class States(Sequence[Tensor]):
         inputs = [value[pick] if many and len(value) > 1 else value for value, many in zip(self.inputs, self.batched)]
         features = None if self.features is None else self.features[pick]
         return States(
-            [t[pick] for t in self._tensors], [t[pick] for t in self.outputs], self.output[pick], features, inputs,
-            self.batched, self.logits[pick],
-        )  # fmt: skip
+            [t[pick] for t in self._tensors],
+            [t[pick] for t in self.outputs],
+            self.output[pick],
+            features,
+            inputs,
+            self.batched,
+            self.logits[pick],
+        )

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_unflatten
 
-from resdyn.ambient import plain_arithmetic
+from resdyn._numerics import plain_arithmetic
 from resdyn.errors import ComputationError, InputError
 from resdyn.progress import stage
-from resdyn.serial import serially
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, sample_shape
 from resdyn.stream.configuration import configuration
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.discovery import find_joins
+from resdyn.stream.exclusive import serially
 from resdyn.stream.failures import COMPLEX, NO_STREAM, NO_TENSORS
 from resdyn.stream.gates import Join
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
@@ -25,12 +25,12 @@ from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, tens
 from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.nested import hidden_blocks
-from resdyn.stream.operations import operation
-from resdyn.stream.position import Position, TokenStream
+from resdyn.stream.ops import operation
 from resdyn.stream.readout import Readout, find_readout
 from resdyn.stream.stages import block_stage, final_linear, state_stages
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_html, stream_table
+from resdyn.stream.token import Position, TokenStream
 from resdyn.stream.verify import check_current, is_checked, relative_error, tolerance, verified
 
 CHANGED = "has other blocks, because its modules or hooks have changed since the stream was found"

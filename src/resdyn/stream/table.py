@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from resdyn._html import table
+from resdyn._display import table
 
 HEADER = ("block", "module", "parts", "state in", "state out", "skip", "gate", "square", "parameters")
 

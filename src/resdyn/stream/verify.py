@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from resdyn.ambient import plain_arithmetic
+from resdyn._numerics import plain_arithmetic
 from resdyn.errors import ComputationError
 from resdyn.linalg._norms import norm
 from resdyn.progress import stage, track
@@ -22,7 +22,7 @@ from resdyn.stream.failures import first_line
 from resdyn.stream.graph import tensors_of
 from resdyn.stream.inputs import copies
 from resdyn.stream.jacobian import block_jacobian
-from resdyn.stream.operations import is_random, node_modules, operation
+from resdyn.stream.ops import is_random, node_modules, operation
 from resdyn.stream.preserve import preserve_state
 
 if TYPE_CHECKING:

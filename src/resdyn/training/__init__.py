@@ -4,7 +4,6 @@ from resdyn.training.adaptive import AdaptiveDepth
 from resdyn.training.callbacks import Callback, EpochEnd
 from resdyn.training.demo import DIGITS_RECIPE, TrainedDigits, train_digits
 from resdyn.training.loop import History, Penalty, accuracy, train
-from resdyn.training.monitor import Monitor
 from resdyn.training.recipe import Recipe
 
 __all__ = [
@@ -13,7 +12,6 @@ __all__ = [
     "Callback",
     "EpochEnd",
     "History",
-    "Monitor",
     "Penalty",
     "Recipe",
     "TrainedDigits",

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.data.images import ImageData
+from resdyn.stream.isolation import eval_mode
 from resdyn.training.callbacks import CallbackState, EpochEnd
-from resdyn.training.depth import block_lists, check_lists, depths, evaluating, remove_last, residual_gaps, shrink
+from resdyn.training.depth import block_lists, check_lists, depths, remove_last, residual_gaps, shrink
 
 SAMPLES_SEED = 0
 
@@ -79,9 +80,14 @@ class AdaptiveDepth:
         return {"depths": now, "fixed": [], "best": None, "stale": 0, "rows": [row]}
 
     def observe(
-        self, state: CallbackState, model: nn.Module, optimizer: Any, inputs: tuple[Any, ...], loss: float | None,
+        self,
+        state: CallbackState,
+        model: nn.Module,
+        optimizer: Any,
+        inputs: tuple[Any, ...],
+        loss: float | None,
         **named: Any,
-    ) -> CallbackState:  # fmt: skip
+    ) -> CallbackState:
         """The state after an epoch of mean training loss `loss`; changes model and optimizer. None: loss unknown."""
         best, stale = self._progress(state, loss)
         before = state["depths"]
@@ -93,8 +99,13 @@ class AdaptiveDepth:
                 if gap < self.threshold and path not in fixed:
                     (removed if _removable(model, path, optimizer, inputs, named) else fixed).append(path)
         row = {"epoch": len(state["rows"]), "loss": loss, "depths": before, "gaps": gaps, "removed": removed}
-        return {"depths": depths(model, before), "fixed": fixed, "best": best, "stale": stale,
-                "rows": [*state["rows"], row]}  # fmt: skip
+        return {
+            "depths": depths(model, before),
+            "fixed": fixed,
+            "best": best,
+            "stale": stale,
+            "rows": [*state["rows"], row],
+        }
 
     def _progress(self, state: CallbackState, loss: float | None) -> tuple[float | None, int]:
         """The best loss so far, and for how many epochs it has not been beaten; once over, adaptation stays over."""
@@ -112,7 +123,7 @@ def _removable(model: nn.Module, path: str, optimizer: Any, inputs: tuple[Any, .
     key, block = list(modules.items())[-1]
     modules.pop(key)
     try:
-        with evaluating(model), torch.no_grad():
+        with eval_mode(model), torch.no_grad():
             model(*inputs, **named)
     except (RuntimeError, ValueError, IndexError, KeyError):
         return False

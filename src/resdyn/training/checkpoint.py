@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from resdyn._files import whole_file
 from resdyn.errors import InputError
-from resdyn.files import whole_file
 
 _FORMAT = "resdyn training checkpoint 2"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from resdyn.data import ImageData, load_data
+from resdyn.monitor.monitor import Monitor
 from resdyn.nets import ResidualMLP
 from resdyn.training.callbacks import Callback
 from resdyn.training.loop import History, accuracy, train
-from resdyn.training.monitor import Monitor
 from resdyn.training.recipe import Recipe
 
 DIGITS_RECIPE = Recipe(epochs=300, lr=0.1, weight_decay=2e-2, batch_size=128)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream import find_stream
+from resdyn.stream.isolation import eval_mode
 
 LISTS = (nn.ModuleList, nn.Sequential)
 
@@ -21,7 +22,7 @@ def block_lists(model: nn.Module, *example: Any, **named: Any) -> tuple[str, ...
     By dataflow (`find_stream`): of the lists that a block's branch lies in, the innermost with it as one element.
     Errors: those of `find_stream`; InputError where no block stands in a list.
     """
-    with evaluating(model):
+    with eval_mode(model):
         paths = [_list_of(model, block.path) for block in find_stream(model, *example, **named)]
     found = tuple(dict.fromkeys(path for path in paths if path is not None))
     if not found:
@@ -109,22 +110,6 @@ def follow_depth_on_load(model: nn.Module) -> None:
     model.register_load_state_dict_pre_hook(_shrink_to)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode; afterwards each in the mode that it was in.
-
-    Only the flags are set: a module's own `train` and `eval` may do more (merge weights, freeze a part).
-    """
-    modes = {module: module.training for module in model.modules()}
-    try:
-        for module in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def _shrink_to(model: nn.Module, tensors: Mapping[str, Any], prefix: str, *_: Any) -> None:
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     shrink(model, depths_in(model, own))
@@ -164,7 +149,7 @@ def _residuals(
 
         return hook
 
-    with ExitStack() as stack, evaluating(model), torch.no_grad():
+    with ExitStack() as stack, eval_mode(model), torch.no_grad():
         for path in found:
             for block in dict.fromkeys(_modules(model, path).values()):  # one that stands there often is called often
                 handle = block.register_forward_hook(keep(path), with_kwargs=True)

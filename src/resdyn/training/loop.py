@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from resdyn.data.images import ImageData
 from resdyn.errors import ComputationError, InputError
+from resdyn.monitor.monitor import Monitor
 from resdyn.progress import progress_bars
 from resdyn.training.augmentation import augmented
 from resdyn.training.callbacks import Callback, CallbackState, EpochEnd, Reshaping
@@ -29,7 +30,6 @@ from resdyn.training.checkpoint import (
     split_states,
     with_prefix,
 )
-from resdyn.training.monitor import Monitor
 from resdyn.training.recipe import Recipe
 
 IN_MEMORY_BYTES = 2 * 2**30

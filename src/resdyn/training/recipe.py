@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resdyn import checks
+from resdyn import _checks as checks
 from resdyn.errors import InputError
 
 SCHEDULES = ("cosine", "constant", "step")

@@ -38,8 +38,12 @@ def layers(lab: Lab) -> None:
         shift = found["residual"]["cushion"] - found["plain"]["cushion"]
         lab.record(f"shift.{depth}", shift[:, chosen], "training images", "residual minus plain, image by image")
         lab.record(f"exceptions.{depth}", float((shift.mean(0) < 0).sum()), note=f"of {shift.shape[1]} layers")
-        lab.record(f"kept_shift.{depth}", kept - found["plain"]["cushion"][:, chosen], "training images",
-                   "residual with the 1 kept in |A|_F, minus plain")  # fmt: skip
+        lab.record(
+            f"kept_shift.{depth}",
+            kept - found["plain"]["cushion"][:, chosen],
+            "training images",
+            "residual with the 1 kept in |A|_F, minus plain",
+        )
         _draw_layers(lab, depth, found, chosen)
 
 
@@ -49,8 +53,12 @@ def noise(lab: Lab) -> None:
     for name, model, inputs in _networks(lab):
         response = noise_response(model, inputs, LEVELS, draws=NOISE_DRAWS)
         found[name] = response.change[LEVELS.index(LEVEL)]
-        lab.record(f"{name}.change", response.change[LEVELS.index(LEVEL)], "draws",
-                   f"relative change of the logits, noise of {LEVEL:g} of each weight's root mean square")  # fmt: skip
+        lab.record(
+            f"{name}.change",
+            response.change[LEVELS.index(LEVEL)],
+            "draws",
+            f"relative change of the logits, noise of {LEVEL:g} of each weight's root mean square",
+        )
         absolute = noise_response(model, inputs, [ABSOLUTE], draws=NOISE_DRAWS, relative=False)
         found[f"{name}.absolute"] = absolute.change[0]
         lab.record(f"{name}.absolute", absolute.change[0], "draws", f"noise of standard deviation {ABSOLUTE:g}")
@@ -77,8 +85,10 @@ def _layer_cushions(lab: Lab, kind: str, depth: int) -> dict[str, FloatArray]:
             rows.append(_norms(block, h))
             h = block(h)
     x, product, weight, whole = (np.array(column) for column in zip(*rows, strict=True))
-    return {"cushion": metrics.layer_cushion(product, weight[:, None], x).T,
-            "kept": metrics.layer_cushion(product, whole[:, None], x).T}  # fmt: skip
+    return {
+        "cushion": metrics.layer_cushion(product, weight[:, None], x).T,
+        "kept": metrics.layer_cushion(product, whole[:, None], x).T,
+    }
 
 
 def _norms(block: Any, h: Tensor) -> tuple[FloatArray, FloatArray, float, float]:
@@ -112,8 +122,10 @@ def _draw_layers(lab: Lab, depth: int, found: dict[str, dict[str, FloatArray]], 
     values = {kind: rows["cushion"][:, chosen] for kind, rows in found.items()}
     every = np.concatenate(list(values.values()))
     edges = np.linspace(every.min(), every.max(), 61)
-    rows = [pictures.series(kind, (edges[1:] + edges[:-1]) / 2, np.histogram(v, edges)[0], style="-")
-            for kind, v in values.items()]  # fmt: skip
+    rows = [
+        pictures.series(kind, (edges[1:] + edges[:-1]) / 2, np.histogram(v, edges)[0], style="-")
+        for kind, v in values.items()
+    ]
     title = f"depth {depth}: cushion of layer {LAYER[lab.scale]}"
     lab.picture(f"histogram.{depth}", pictures.lines(title, "figure 3", rows, "layer cushion", "images"))
     number = np.arange(2, next(iter(found.values()))["cushion"].shape[1] + 2)

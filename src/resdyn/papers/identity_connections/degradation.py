@@ -42,8 +42,11 @@ def _growth(lab: Lab) -> None:
         growth[kind] = loss[deep] / loss[shallow]
         lab.record(f"{kind}.growth", growth[kind], note=f"training loss at depth {deep} over that at depth {shallow}")
         lab.record(f"{kind}.growth_late", loss[deep] / loss[late], note=f"the same, over depth {late}")
-        lab.record(f"{kind}.error_growth", error[deep] - error[shallow],
-                   note=f"test error at depth {deep} minus that at depth {shallow}")  # fmt: skip
+        lab.record(
+            f"{kind}.error_growth",
+            error[deep] - error[shallow],
+            note=f"test error at depth {deep} minus that at depth {shallow}",
+        )
     lab.record("growth_ratio", growth["plain"] / growth["residual"], note="plain growth over residual growth")
 
 
@@ -75,8 +78,12 @@ def _speed(lab: Lab, plain: Course, residual: Course) -> None:
         level = max(p_risk.min(), r_risk.min())
         epochs.append(reached(p_risk, level) / reached(r_risk, level))
         errors.append(error_at(p_risk, p_error, level) - error_at(r_risk, r_error, level))
-    lab.record("speedup", epochs, "seeds", "epochs that the plain network needs for the higher of both final risks, "
-               "over those of the residual one")  # fmt: skip
+    lab.record(
+        "speedup",
+        epochs,
+        "seeds",
+        "epochs that the plain network needs for the higher of both final risks, over those of the residual one",
+    )
     lab.record("error_at_equal_risk", errors, "seeds", "test error there, plain minus residual")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resdyn.interventions.transfer import to_plain_state, to_residual_state
 from resdyn.nets.unit_skip import identity_kernel
 from resdyn.papers import pictures
 from resdyn.papers.case import Case
@@ -16,7 +17,6 @@ from resdyn.papers.identity_connections.watch import risk
 from resdyn.papers.identity_connections.weights import squared_norm
 from resdyn.papers.lab import Lab, Scale, Trained
 from resdyn.training import EpochEnd, Recipe
-from resdyn.transfer import to_plain_state, to_residual_state
 
 OF_DEPTH: dict[Scale, int] = {"tiny": 1, "small": 1, "paper": 3}
 SIZE: dict[Scale, tuple[int, int | None]] = {"tiny": (4, 128), "small": (10, 640), "paper": (200, None)}

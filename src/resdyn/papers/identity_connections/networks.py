@@ -94,8 +94,16 @@ FLOW_IMAGES: dict[Scale, int] = {"tiny": 4, "small": 16, "paper": 128}
 def _case(scale: Scale, network: str, options: dict[str, Any], epochs: int, lr: float, seed: int) -> Case:
     sizes: dict[Scale, tuple[int, int | None]] = {"tiny": (4, 256), "small": (20, 5000), "paper": (epochs, None)}
     count, images = sizes[scale]
-    recipe = Recipe(epochs=count, lr=lr, weight_decay=WEIGHT_DECAY, batch_size=BATCH[scale],
-                    momentum=0.9, schedule="step", augment=scale == "paper", seed=seed)  # fmt: skip
+    recipe = Recipe(
+        epochs=count,
+        lr=lr,
+        weight_decay=WEIGHT_DECAY,
+        batch_size=BATCH[scale],
+        momentum=0.9,
+        schedule="step",
+        augment=scale == "paper",
+        seed=seed,
+    )
     data = "digits" if scale == "tiny" else "cifar10"
     return Case(network, data, recipe, images=images, options=tuple(sorted(options.items())))
 

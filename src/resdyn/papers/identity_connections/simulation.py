@@ -37,8 +37,10 @@ def simulate(case: TrivialCase, residual: bool, draws: int, seed: int = 0) -> Nu
     """E[sigma^(l)]: the share of rows with |Theta_ii| > |sum over j != i of Theta_ij|, mean over draws."""
     generator = torch.Generator().manual_seed(seed)
     chunk = max(1, CHUNK_ENTRIES // case.n**2)
-    shares = [dominant_rows(theta(case, residual, min(chunk, draws - done), generator)).double().mean(1)
-              for done in range(0, draws, chunk)]  # fmt: skip
+    shares = [
+        dominant_rows(theta(case, residual, min(chunk, draws - done), generator)).double().mean(1)
+        for done in range(0, draws, chunk)
+    ]
     return Number.of(torch.cat(shares).numpy(), "draws")
 
 

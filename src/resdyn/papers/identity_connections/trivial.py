@@ -42,8 +42,11 @@ def run(lab: Lab) -> None:
     lab.record("margin", float(trivial.value or 0) - float(plain.value or 0), note="residual minus plain, default case")
     strong = simulate(STRONG, True, draws)
     for formula in FORMULAS:
-        lab.record(f"strong.{formula}", abs(float(strong.value or 0) - expected(STRONG, formula)),
-                   note="|formula - simulation| at epsilon sigma_A = 0.05, l = 0, p = 0.95")  # fmt: skip
+        lab.record(
+            f"strong.{formula}",
+            abs(float(strong.value or 0) - expected(STRONG, formula)),
+            note="|formula - simulation| at epsilon sigma_A = 0.05, l = 0, p = 0.95",
+        )
 
 
 def expected(case: TrivialCase, formula: Any = "derived", logistic: bool = False) -> float:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from resdyn.data import ImageData
-from resdyn.flows import gradient_flows
+from resdyn.papers.flows import gradient_flows
 from resdyn.training import EpochEnd, accuracy
 
 EARLY = 4  # epochs whose gradients figure 10 collects
@@ -33,8 +33,15 @@ class Watch:
         self.inputs, self.labels = data.inputs(shown), data.labels[shown]
         if state is not None:
             return state
-        state = {"epoch": [0], "risk": [risk(model, data)], "error": [1 - accuracy(model, self.test)],
-                 "flow_epoch": [0], "fraction": [], "counts": [0] * (len(HISTOGRAM) - 1), "moments": []}  # fmt: skip
+        state = {
+            "epoch": [0],
+            "risk": [risk(model, data)],
+            "error": [1 - accuracy(model, self.test)],
+            "flow_epoch": [0],
+            "fraction": [],
+            "counts": [0] * (len(HISTOGRAM) - 1),
+            "moments": [],
+        }
         return self._with_flows(state, model, early=False)
 
     def update(self, state: dict[str, Any], end: EpochEnd) -> dict[str, Any]:

@@ -69,8 +69,12 @@ def decay(lab: Lab) -> None:
             terms = [float(lab.result.numbers[f"{kind}.{layers}.before.decay"].value or np.nan) for kind in KINDS]
             lab.record("before.ratio", terms[0] / terms[1], note="decay term of plain over residual, before training")
         wide = squared_norm(_fan_out(before.model).parameters()) * WEIGHT_DECAY / 2 / PRINTED
-        lab.record(f"residual.{layers}.before.fan_out", wide, note="(lambda / 2) |w|^2 / 128 of weights drawn with "
-                   "standard deviation 1 / (D U V), D the outputs, instead of equation 4's 1 / (C U V)")  # fmt: skip
+        lab.record(
+            f"residual.{layers}.before.fan_out",
+            wide,
+            note="(lambda / 2) |w|^2 / 128 of weights drawn with "
+            "standard deviation 1 / (D U V), D the outputs, instead of equation 4's 1 / (C U V)",
+        )
 
 
 def squared_norm(parameters: Iterable[Tensor]) -> float:
@@ -96,8 +100,13 @@ def transferred_weights(model: nn.Module, shifted: bool) -> tuple[FloatArray, Fl
 def table_row(weights: FloatArray, units: FloatArray) -> dict[str, float]:
     """Mean, standard deviation, and L1 norms: of all weights, of those of at least 0.25, of the ID entries."""
     size = np.abs(weights)
-    return {"mean": float(weights.mean()), "std": float(weights.std()), "mass": float(size.sum()),
-            "large_mass": float(size[size >= LARGE].sum()), "id_mass": float(np.abs(units).sum())}  # fmt: skip
+    return {
+        "mean": float(weights.mean()),
+        "std": float(weights.std()),
+        "mass": float(size.sum()),
+        "large_mass": float(size[size >= LARGE].sum()),
+        "id_mass": float(np.abs(units).sum()),
+    }
 
 
 def _fan_out(model: Any) -> SimplifiedNet:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from resdyn.monitor import Monitor
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
 from resdyn.papers.residual_alignment.networks import TRIPLETS, case
-from resdyn.training import Monitor
 
 EVERY = {"tiny": 3, "small": 3, "paper": 10}
 SAMPLES = {"tiny": 1, "small": 3, "paper": 5}

@@ -29,7 +29,7 @@ MAIN: dict[Scale, list[tuple[str, str]]] = {
     "tiny": [("type1", "digits"), ("type2", "digits")],
     "small": [(kind, data) for data in ("mnist", "fashion_mnist", "cifar10") for kind in ("type1", "type2")],
     "paper": [(kind, data) for kind in ("type1", "type2") for data in DATASETS],
-}  # fmt: skip
+}
 SEEDS: dict[Scale, tuple[int, ...]] = {"tiny": (0, 1), "small": (0, 1, 2), "paper": (0, 1, 2)}
 SAMPLES: dict[Scale, int] = {"tiny": 2, "small": 10, "paper": 10}
 TRIPLETS: dict[Scale, int] = {"tiny": 12, "small": 30, "paper": 30}  # the paper's K

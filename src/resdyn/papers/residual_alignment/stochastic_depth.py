@@ -33,7 +33,11 @@ def twin(scale: Scale, kind: str, seed: int, **options: float) -> Case:
 
 
 def _compare(lab: Lab, label: str, kind: str, seeds: tuple[int, ...]) -> None:
-    compare_twins(lab, label, {
-        "stochastic": [twin(lab.scale, kind, seed, drop=DROP) for seed in seeds],
-        "plain": [twin(lab.scale, kind, seed) for seed in seeds],
-    })  # fmt: skip
+    compare_twins(
+        lab,
+        label,
+        {
+            "stochastic": [twin(lab.scale, kind, seed, drop=DROP) for seed in seeds],
+            "plain": [twin(lab.scale, kind, seed) for seed in seeds],
+        },
+    )

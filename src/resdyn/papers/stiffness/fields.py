@@ -62,9 +62,13 @@ def _integrate(field: Field, x: Tensor, **settings: Any) -> Tensor:
 def fit(run: Callable[[Tensor], Tensor], field: Field, x: Tensor, y: Tensor, iterations: int) -> float:
     """Minimise mean (run(x) - y)^2 + PENALTY |w|^2 over the field's weights by L-BFGS; the final error alone."""
     optimizer = torch.optim.LBFGS(
-        field.parameters(), max_iter=iterations, history_size=50, line_search_fn="strong_wolfe",
-        tolerance_grad=1e-9, tolerance_change=1e-12,
-    )  # fmt: skip
+        field.parameters(),
+        max_iter=iterations,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-9,
+        tolerance_change=1e-12,
+    )
 
     def loss() -> Tensor:
         optimizer.zero_grad()

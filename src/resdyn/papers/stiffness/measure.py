@@ -18,7 +18,7 @@ from __future__ import annotations
 import xarray as xr
 
 from resdyn import metrics
-from resdyn.metrics.stiffness import determined
+from resdyn.metrics.stiffness_index import determined
 from resdyn.papers.lab import Lab, Trained
 
 READINGS = ("slices", "flattened")  # the tables' first
@@ -31,9 +31,11 @@ def stiffness(lab: Lab, network: Trained, images: int) -> xr.Dataset:
     ds = lab.measured(network, "trajectory,spectrum", images, data=test)
     noise = lab.measured(network, "robustness", images, data=test)
     found = metrics.stiffness(ds).assign(
-        spectral_radius=determined(ds, "spectral_radius"), spectral_norm=ds["jacobian_norm"],
-        prediction=ds["prediction"], loss=ds["loss"],
-    )  # fmt: skip
+        spectral_radius=determined(ds, "spectral_radius"),
+        spectral_norm=ds["jacobian_norm"],
+        prediction=ds["prediction"],
+        loss=ds["loss"],
+    )
     found = found.assign({name: noise[name] for name in ("noise_amplitude", "gradient_amplitude")})
     return found.assign(_of_all_eigenvalues(ds)).load()
 

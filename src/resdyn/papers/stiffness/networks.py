@@ -14,8 +14,13 @@ from resdyn.papers.lab import Lab, Scale, Trained
 from resdyn.training import Recipe
 
 IMAGES: dict[Scale, int] = {"tiny": 12, "small": 100, "paper": 4000}
-TINY = Case("cnn", "digits", Recipe(epochs=6, lr=0.1, weight_decay=5e-4), images=256,
-            options=(("depth", 4), ("downsample", True), ("image_size", 8), ("width", 4)))  # fmt: skip
+TINY = Case(
+    "cnn",
+    "digits",
+    Recipe(epochs=6, lr=0.1, weight_decay=5e-4),
+    images=256,
+    options=(("depth", 4), ("downsample", True), ("image_size", 8), ("width", 4)),
+)
 
 
 def resnet(layers: int, epochs: int) -> Case:

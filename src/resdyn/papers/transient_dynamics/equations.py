@@ -48,8 +48,12 @@ def run(lab: Lab) -> None:
         lab.record(f"{key}.slope", order, note="of log error against log amplitude, amplitudes up to 1e-2")
     rows = [pictures.series(TITLES[key], AMPLITUDES, values) for key, values in errors.items()]
     title = "Noise one layer ahead: relative error of each equation"
-    lab.picture("errors", pictures.lines(title, "equations 5, 7, 8", rows, "amplitude of the noise", "relative error",
-                                         log=True, logx=True))  # fmt: skip
+    lab.picture(
+        "errors",
+        pictures.lines(
+            title, "equations 5, 7, 8", rows, "amplitude of the noise", "relative error", log=True, logx=True
+        ),
+    )
 
 
 def _record_flow(lab: Lab, model: LogisticResNet, x: Tensor) -> None:

@@ -111,6 +111,13 @@ def _draw(lab: Lab, curves: dict[str, NoiseCurves]) -> None:
         for kind, found in curves.items():
             values = getattr(found, name)
             rows.append(pictures.series(kind, AMPLITUDES, values.mean(0), values.std(0, ddof=1)))
-        picture = pictures.lines(f"{title} at the last state", "figure 4", rows, "amplitude of the noise", title,
-                                 log=name == "ratio", logx=True)  # fmt: skip
+        picture = pictures.lines(
+            f"{title} at the last state",
+            "figure 4",
+            rows,
+            "amplitude of the noise",
+            title,
+            log=name == "ratio",
+            logx=True,
+        )
         lab.picture(name, picture)

@@ -55,8 +55,12 @@ def course(model: LogisticResNet, x: torch.Tensor, depth: int) -> dict[str, NDAr
         for _, y in model.walk(x, depth):
             new = torch.zeros_like(y) if before is None else y - before
             turned = torch.zeros_like(y) if step is None else (new * step < 0).to(y)
-            for name, value in (("mean", y.mean(0)), ("std", y.std(0)), ("change", new.abs().mean()),
-                                ("turns", turned.mean())):  # fmt: skip
+            for name, value in (
+                ("mean", y.mean(0)),
+                ("std", y.std(0)),
+                ("change", new.abs().mean()),
+                ("turns", turned.mean()),
+            ):
                 rows[name].append(value.double().cpu().numpy())
             before, step = y, new
     return {name: np.stack(values) for name, values in rows.items()}
@@ -88,8 +92,9 @@ def _picture(kind: str, found: dict[str, NDArray[np.float64]]) -> dict:
         pictures.series("mean residual", layer, found["mean"].mean(1)[layer - 1], style="-"),
         pictures.series("its std over neurons", layer, found["mean"].std(1)[layer - 1], style="-"),
         pictures.series("std over samples", layer, np.maximum(found["std"].mean(1)[layer - 1], 1e-12), style="-"),
-        pictures.series("change from layer to layer", layer[1:], np.maximum(found["change"][layer[1:] - 1], 1e-12),
-                        style="-"),
-    ]  # fmt: skip
+        pictures.series(
+            "change from layer to layer", layer[1:], np.maximum(found["change"][layer[1:] - 1], 1e-12), style="-"
+        ),
+    ]
     title = f"{kind}: residuals by layer, means over neurons"
     return pictures.lines(title, "figure 2", rows, "layer", "", log=True, logx=depth > 20)

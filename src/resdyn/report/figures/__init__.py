@@ -3,7 +3,7 @@
 None means that the dataset lacks the probe, or holds too little of it, to draw the picture.
 """
 
-from .collapse import (
+from resdyn.report.figures.collapse import (
     collapse_decision,
     collapse_decision_paper,
     collapse_simplex,
@@ -11,8 +11,8 @@ from .collapse import (
     collapse_variability,
     collapse_variability_paper,
 )
-from .coupling_grid import coupling_grid, coupling_grid_paper
-from .cushion import (
+from resdyn.report.figures.coupling import coupling_grid, coupling_grid_paper
+from resdyn.report.figures.cushion import (
     block_cushion,
     block_cushion_paper,
     cushion_histogram,
@@ -22,11 +22,11 @@ from .cushion import (
     output_cushion,
     output_cushion_paper,
 )
-from .diagonal_energy import diagonal_energy, diagonal_energy_paper
-from .inverse_scaling import inverse_scaling, inverse_scaling_paper
-from .singular_values import singular_values, singular_values_paper
-from .steps import collinearity, collinearity_paper, step_lengths, step_lengths_paper
-from .stiffness import (
+from resdyn.report.figures.energy import diagonal_energy, diagonal_energy_paper
+from resdyn.report.figures.scaling import inverse_scaling, inverse_scaling_paper
+from resdyn.report.figures.singular import singular_values, singular_values_paper
+from resdyn.report.figures.steps import collinearity, collinearity_paper, step_lengths, step_lengths_paper
+from resdyn.report.figures.stiffness import (
     eigenvalue_plane,
     eigenvalue_plane_paper,
     negative_share,
@@ -36,13 +36,13 @@ from .stiffness import (
     stiffness_index,
     stiffness_index_paper,
 )
-from .training import (
+from resdyn.report.figures.training import (
     training_alignment,
     training_alignment_paper,
     training_collapse,
     training_collapse_paper,
 )
-from .trajectories import (
+from resdyn.report.figures.trajectories import (
     principal_trajectories,
     principal_trajectories_paper,
     random_trajectories,

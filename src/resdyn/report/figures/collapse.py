@@ -7,9 +7,9 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from ...metrics.collapse import neural_collapse
-from ..theme import MARKERS, SYMBOLS, figure, paper_style
-from .panel import COLOURS, Panel
+from resdyn.metrics.collapse import neural_collapse
+from resdyn.report.figures.panel import COLOURS, Panel
+from resdyn.report.theme import MARKERS, SYMBOLS, figure, paper_style
 
 FEATURES = "classifier input"
 NC1 = Panel(

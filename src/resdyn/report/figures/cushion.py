@@ -7,10 +7,10 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from ...metrics.cushion import cushions
-from ..theme import ACCENT, PALETTE, SECOND, figure, paper_style
-from ..view import Array, has, sample_ids
-from . import profile
+from resdyn.metrics.cushion import cushions
+from resdyn.report.figures import profile
+from resdyn.report.theme import ACCENT, PALETTE, SECOND, figure, paper_style
+from resdyn.report.view import Array, has, sample_ids
 
 COLOURS = (ACCENT, SECOND, PALETTE[4])
 BINS = 24

@@ -8,7 +8,7 @@ import matplotlib.axes as ma
 import numpy as np
 import plotly.graph_objects as go
 
-from ..theme import PALETTE
+from resdyn.report.theme import PALETTE
 
 COLOURS = (PALETTE[0], PALETTE[6], PALETTE[4])
 

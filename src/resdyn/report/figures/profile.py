@@ -9,8 +9,8 @@ import matplotlib.figure as mf
 import numpy as np
 import plotly.graph_objects as go
 
-from ..theme import ACCENT, PALETTE, figure, paper_style
-from ..view import Array, mean_and_error
+from resdyn.report.theme import ACCENT, PALETTE, figure, paper_style
+from resdyn.report.view import Array, mean_and_error
 
 MAX_LINES = 60
 FAINT = PALETTE[8]

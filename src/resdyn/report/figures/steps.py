@@ -7,9 +7,9 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from ...metrics.line import line_geometry
-from ..view import has, sample_ids
-from .profile import Profile, draw, draw_paper
+from resdyn.metrics.line import line_geometry
+from resdyn.report.figures.profile import Profile, draw, draw_paper
+from resdyn.report.view import has, sample_ids
 
 
 def collinearity(ds: xr.Dataset) -> go.Figure | None:

@@ -9,10 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from ...metrics.stiffness import READINGS, determined, stiffness
-from ..theme import ACCENT, PALETTE, SECOND, figure, menu, one_visible, paper_style, plain
-from ..view import Array, has, sample_title
-from .profile import tick_step, whole_ticks
+from resdyn.metrics.stiffness_index import READINGS, determined, stiffness
+from resdyn.report.figures.profile import tick_step, whole_ticks
+from resdyn.report.theme import ACCENT, PALETTE, SECOND, figure, menu, one_visible, paper_style, plain
+from resdyn.report.view import Array, has, sample_title
 
 COLOURS = {"flattened": ACCENT, "slices": SECOND}
 NAMES = {"flattened": "the Jacobian (flattened)", "slices": "its slices (as in the paper)"}
@@ -76,8 +76,14 @@ def eigenvalue_plane(ds: xr.Dataset) -> go.Figure | None:
     if not clouds:
         return None
     angle = np.linspace(0, 2 * np.pi, 181)
-    circle = go.Scatter(x=np.cos(angle), y=np.sin(angle), mode="lines", name="|λ| = 1", hoverinfo="skip",
-                        line={"color": PALETTE[3], "width": 1})  # fmt: skip
+    circle = go.Scatter(
+        x=np.cos(angle),
+        y=np.sin(angle),
+        mode="lines",
+        name="|λ| = 1",
+        hoverinfo="skip",
+        line={"color": PALETTE[3], "width": 1},
+    )
     dots = [_cloud(title, values, number == 0) for number, (title, values) in enumerate(clouds)]
     drawn = figure([*dots, circle], height=460)
     drawn.update_xaxes(title_text="real part")
@@ -138,8 +144,9 @@ def _clouds(ds: xr.Dataset) -> list[tuple[str, Array]]:
     """(title, eigenvalues) of blocks whose eigenvalues are all stored, at as many samples as the page has room for."""
     if not has(ds, "eigenvalues_real"):
         return []
-    real, imaginary = (ds[name].transpose("sample", "block", "eigenvalue").values
-                       for name in ("eigenvalues_real", "eigenvalues_imag"))  # fmt: skip
+    real, imaginary = (
+        ds[name].transpose("sample", "block", "eigenvalue").values for name in ("eigenvalues_real", "eigenvalues_imag")
+    )
     blocks = np.flatnonzero(np.isfinite(real).any(axis=(0, 2)))[::-1]
     pairs = [(s, b) for s in range(len(real)) for b in blocks][:MAX_CLOUDS]
     return [
@@ -173,8 +180,14 @@ def _draw(ds: xr.Dataset, lines: list[Line], title: str, log: bool = False) -> g
     traces = []
     for line in lines:
         low, middle, high, count = line.quartiles
-        bars = {"type": "data", "symmetric": False, "array": np.nan_to_num(high - middle),
-                "arrayminus": np.nan_to_num(middle - low), "thickness": 1.2, "width": 3}  # fmt: skip
+        bars = {
+            "type": "data",
+            "symmetric": False,
+            "array": np.nan_to_num(high - middle),
+            "arrayminus": np.nan_to_num(middle - low),
+            "thickness": 1.2,
+            "width": 3,
+        }
         traces.append(
             go.Scatter(
                 x=ds["block"].values,

@@ -7,8 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from ..theme import MARKERS, SYMBOLS, figure, paper_style
-from .panel import COLOURS, Panel
+from resdyn.report.figures.panel import COLOURS, Panel
+from resdyn.report.theme import MARKERS, SYMBOLS, figure, paper_style
 
 ALIGNMENT = Panel(
     "residual alignment",

@@ -9,8 +9,18 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from ..theme import MARKERS, SYMBOLS, class_colour, class_symbol, figure, menu, paper_style, plain, shortened
-from ..view import Array, class_name, has, labels, sample_ids, stage_states, stages
+from resdyn.report.theme import (
+    MARKERS,
+    SYMBOLS,
+    class_colour,
+    class_symbol,
+    figure,
+    menu,
+    paper_style,
+    plain,
+    shortened,
+)
+from resdyn.report.view import Array, class_name, has, labels, sample_ids, stage_states, stages
 
 MAX_SAMPLES = 100
 RANDOM_SEED = 0

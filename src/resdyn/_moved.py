@@ -1,0 +1,48 @@
+"""Modules that have moved: their old names still import, with a `DeprecationWarning`, for one version."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "resdyn.boundary": "resdyn.interventions.boundary",
+    "resdyn.executor": "resdyn.capturing.executor",
+    "resdyn.flows": "resdyn.papers.flows",
+    "resdyn.lock": "resdyn.store.lock",
+    "resdyn.noise": "resdyn.interventions.noise",
+    "resdyn.pruning": "resdyn.interventions.pruning",
+    "resdyn.stream.position": "resdyn.stream.token",
+    "resdyn.training.monitor": "resdyn.monitor",
+    "resdyn.transfer": "resdyn.interventions.transfer",
+}
+
+
+class _Forwarding(MetaPathFinder, Loader):
+    """Makes, under an old name, a module whose attributes are those of the new one."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self, is_package=True) if fullname in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = importlib.import_module(MOVED[module.__name__])
+        warnings.warn(
+            f"{module.__name__} has moved to {new.__name__}; the old name will be removed in the next version",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        module.__doc__ = new.__doc__
+        module.__dict__.update({name: value for name, value in vars(new).items() if not name.startswith("__")})
+
+
+def forward_moved_modules() -> None:
+    """Let the old names be imported; called once, by the package."""
+    if not any(isinstance(finder, _Forwarding) for finder in sys.meta_path):
+        sys.meta_path.append(_Forwarding())

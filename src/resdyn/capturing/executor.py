@@ -1,0 +1,157 @@
+"""Runs independent tasks: in this process, in local processes, or on a cluster (dask.distributed).
+
+A task is idempotent: it writes its result to disk itself, skips what is done, and returns a small token. So
+a worker killed in the middle costs its task, which is run again, and a run stopped at any moment resumes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from resdyn import _checks as checks
+from resdyn.errors import ComputationError, InputError, require
+from resdyn.progress import progress_bars
+from resdyn.stream.exclusive import one_at_a_time
+
+Tick = Callable[[int], None]
+CONNECT_TIMEOUT = "10s"
+MOST_WORKERS = 1024  # local ones; a scheduler may have more
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `task_fn` gets, and how much of the progress bar named `title` it is worth."""
+
+    payload: Any
+    title: str = "tasks"
+    ticks: int = 1
+
+
+class TaskFunction(Protocol):
+    def __call__(self, shared: Any, payload: Any, tick: Tick, /) -> Any: ...
+
+
+def check_workers(workers: int, scheduler: str | None) -> int:
+    """The number of workers, before anything is written: a whole one, and whoever runs tasks is there.
+
+    Raises `InputError` for another, and for a scheduler that does not answer; `MissingExtraError`.
+    """
+    workers = _whole(workers)
+    if scheduler is not None:
+        with _client(workers, checks.text("scheduler", scheduler)):
+            pass
+    elif workers:
+        require("distributed", "cluster")
+    return workers
+
+
+def run_tasks(
+    task_fn: TaskFunction,
+    tasks: Sequence[Task],
+    shared: Any = None,
+    *,
+    workers: int = 0,
+    scheduler: str | None = None,
+    quiet: bool = False,
+) -> list[Any]:
+    """Run `task_fn(shared, task.payload, tick)` for every task and return what the calls returned, in order.
+
+    workers=0 runs them here; workers=N in N local processes; `scheduler` on the workers of a running
+    dask.distributed scheduler, which must see the same file system. `shared` is sent to a worker once, not
+    with every task. Calls of `tick(n)` move the bar while a task runs in this process.
+
+    Raises what a task raised; `ComputationError` for a task that killed several workers; `MissingExtraError`
+    without the `cluster` extra; `InputError` for a scheduler that does not answer.
+    """
+    workers = _whole(workers)
+    if not tasks:
+        return []
+    with progress_bars({t.title: sum(u.ticks for u in tasks if u.title == t.title) for t in tasks}, quiet) as bars:
+        if workers == 0 and scheduler is None:
+            return [_run_here(task_fn, task, shared, bars) for task in tasks]
+        with _client(workers, scheduler) as client:
+            return _run_on(client, task_fn, tasks, shared, bars)
+
+
+def _whole(workers: Any) -> int:
+    expected = f"0 (this process) or more, up to {MOST_WORKERS}"
+    return checks.whole("workers", workers, 0, MOST_WORKERS, expected=expected)
+
+
+def _run_here(task_fn: TaskFunction, task: Task, shared: Any, bars: Callable[[str, int], None]) -> Any:
+    ticked = 0
+
+    def tick(n: int) -> None:
+        nonlocal ticked
+        ticked += n
+        bars(task.title, n)
+
+    with one_at_a_time:
+        token = task_fn(shared, task.payload, tick)
+    bars(task.title, task.ticks - ticked)
+    return token
+
+
+def _run_there(task_fn: TaskFunction, shared: Any, payload: Any) -> Any:
+    # what a model prints is no result: the standard output of a worker is that of the process that asked
+    with one_at_a_time, contextlib.redirect_stdout(sys.stderr):
+        return task_fn(shared, payload, lambda n: None)
+
+
+def _keep(shared: Any) -> Any:
+    return shared
+
+
+def _run_on(
+    client: Any, task_fn: TaskFunction, tasks: Sequence[Task], shared: Any, bars: Callable[[str, int], None]
+) -> list[Any]:
+    distributed = require("distributed", "cluster")
+    with warnings.catch_warnings():
+        # a task, not scattered data: the scheduler can make it again when the workers that held it are gone
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        kept = client.submit(_keep, shared, pure=False)
+        futures = {client.submit(_run_there, task_fn, kept, t.payload, pure=False): t for t in tasks}
+    tokens = {}
+    try:
+        for future in distributed.as_completed(futures):
+            tokens[future] = future.result()
+            bars(futures[future].title, futures[future].ticks)
+        return [tokens[future] for future in futures]
+    except distributed.KilledWorker as error:
+        raise ComputationError(
+            f"a task killed its worker {error.allowed_failures + 1} times, often for lack of memory; "
+            "use fewer workers or a smaller chunk_size, then resume"
+        ) from error
+    finally:
+        client.cancel(list(futures), force=True)
+
+
+@contextlib.contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
+    distributed = require("distributed", "cluster")
+    if scheduler is None:
+        # a worker has one thread of its own and dask gives its torch one; memory is watched by the user
+        with (
+            distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,  # what a task raises comes back; a worker lost is replaced
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = distributed.Client(scheduler, timeout=CONNECT_TIMEOUT)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"no dask scheduler answers at '{scheduler}' ({error}); check the address") from error
+    with client:
+        yield client

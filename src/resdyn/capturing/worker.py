@@ -1,0 +1,170 @@
+"""What a worker runs: it rebuilds the stream once, measures a task, writes it, and sets its flag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resdyn import store as stores
+from resdyn._numerics import plain_arithmetic
+from resdyn.capturing.executor import Tick
+from resdyn.capturing.selection import LabelledInputs
+from resdyn.errors import ComputationError
+from resdyn.models import LoadedModel, load_model
+from resdyn.models.spec import parse_spec
+from resdyn.probes import Features, Probe, Sample, Singular
+from resdyn.store import Region
+from resdyn.stream import Granularity, Kind, Position, ResidualStream, TokenStream, find_stream, stream_from_blocks
+from resdyn.stream.arguments import Arguments
+from resdyn.stream.by_name import Skip
+from resdyn.stream.placement import model_device
+from resdyn.stream.verify import taken_as_current
+
+
+@dataclass(frozen=True)
+class SampleTask:
+    """Some samples: their inputs travel with the task, they are few."""
+
+    number: int
+    region: Region
+    inputs: Arguments
+    labels: tuple[int, ...]
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataTask:
+    """A pass over all data, which the job holds."""
+
+    number: int
+    region: Region
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """How a worker comes by the model.
+
+    The classes of a model made by `file.py:factory` exist only in the process that ran that file, so such a
+    model travels as its specification and its weights; any other travels as it is.
+    """
+
+    model: nn.Module | None
+    spec: str = ""
+    weights: dict[str, Tensor] | None = None
+
+    @classmethod
+    def of(cls, model: nn.Module | LoadedModel) -> ModelSource:
+        if not isinstance(model, LoadedModel):
+            return cls(model)
+        parsed = parse_spec(model.name) if ".py:" in model.name else None
+        if parsed is None or parsed.scheme != "file":
+            return cls(model.model)
+        spec = model.name.replace(parsed.path, str(Path(parsed.path).absolute()), 1)
+        return cls(None, spec, model.model.state_dict())
+
+    def build(self) -> nn.Module:
+        """A model of the caller's own: the source may be sent on to another worker while the caller traces its."""
+        if self.model is not None:
+            return deepcopy(self.model)
+        assert self.weights is not None
+        model = load_model(self.spec).model
+        model.load_state_dict(self.weights)
+        return model
+
+
+@dataclass
+class Job:
+    """All that the tasks of a capture share; `stream` is found again where the job arrives.
+
+    named: how a person named the stream's blocks (`ResidualStream.named`), None where it was discovered.
+    """
+
+    store: str
+    source: ModelSource
+    example: Arguments
+    named: tuple[tuple[str, ...], str] | None
+    granularity: Granularity
+    position: Position | None
+    description: list[dict[str, Any]]
+    probes: tuple[Probe, ...]
+    kind: Kind
+    seed: int
+    n_classes: int
+    data: LabelledInputs | None
+
+    @cached_property
+    def stream(self) -> ResidualStream | TokenStream:
+        model = self.source.build().eval()
+        example = self.example.to(model_device(model))
+        if self.named is None:
+            whole = find_stream(model, *example.args, granularity=self.granularity, **example.kwargs)
+        else:
+            paths, skip = self.named
+            whole = stream_from_blocks(model, paths, *example.args, skip=cast("Skip", skip), **example.kwargs)
+        stream: ResidualStream | TokenStream = whole if self.position is None else whole.at(self.position)
+        if stream.describe() != self.description:
+            raise ComputationError("a worker found another stream in the model; capture in one process (workers=0)")
+        return stream
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the copy comes first: another thread may be adding `stream`
+        return {name: value for name, value in dict(self.__dict__).items() if name != "stream"}
+
+    @property
+    def singular(self) -> Singular:
+        return next((probe for probe in self.probes if isinstance(probe, Singular)), Singular())
+
+    @property
+    def device(self) -> torch.device:
+        return model_device(self.stream.model)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Arguments, Tensor]]:
+        assert self.data is not None
+        for inputs, labels in self.data.batches(batch_size):
+            yield inputs.to(self.device), labels
+
+
+def run_task(job: Job, task: SampleTask | DataTask, tick: Tick) -> int:
+    """Measure and write one task, unless it is done already; return its number."""
+    if not stores.is_done(job.store, task.number):
+        with plain_arithmetic(), taken_as_current():  # the capture has looked; a worker has found the stream itself
+            arrays = _measure_samples(job, task, tick) if isinstance(task, SampleTask) else _measure_data(job, tick)
+        stores.write_task(job.store, task.number, task.region, arrays)
+    return task.number
+
+
+def _measure_samples(job: Job, task: SampleTask, tick: Tick) -> dict[str, np.ndarray]:
+    rows = []
+    for n in range(len(task.indices)):
+        rows.append(_measure_sample(job, task, n))
+        tick(1)
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _measure_sample(job: Job, task: SampleTask, n: int) -> dict[str, np.ndarray]:
+    """One sample alone: in a batch with others its states would be rounded differently."""
+    inputs = task.inputs[n : n + 1].to(job.device)
+    states = job.stream.states(*inputs.args, **inputs.kwargs)
+    sample = Sample(job.stream, states, task.labels[n], task.indices[n], job.kind, job.seed, job.singular.svd)
+    arrays: dict[str, np.ndarray] = {}
+    for probe in job.probes:
+        if not isinstance(probe, Features):
+            arrays |= probe.measure(sample, job.n_classes)
+    return arrays
+
+
+def _measure_data(job: Job, tick: Tick) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for probe in job.probes:
+        if isinstance(probe, Features):
+            batches = partial(job.batches, probe.batch_size)
+            arrays |= probe.measure(job.stream, batches, job.n_classes, tick)
+    return arrays

@@ -1,0 +1,114 @@
+"""Taking a block out of a model: the module that is the block, by dataflow, gives way to one that does nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resdyn.errors import InputError
+from resdyn.stream import ResidualBlock, ResidualStream, States
+from resdyn.stream.by_name import module_span, stream_flow
+from resdyn.stream.cut import Cut, Evaluation
+from resdyn.stream.preserve import preserve_state
+from resdyn.stream.verify import relative_error, tolerance
+
+
+class Passed(nn.Module):
+    """Stands where a block was: hands its state on."""
+
+    def forward(self, state: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return state
+
+
+@dataclass(frozen=True)
+class Droppable:
+    """Block `index`: `module`, the path that can be taken out as a whole, or None and the `reason` why none can."""
+
+    index: int
+    module: str | None
+    reason: str = ""
+
+
+def droppable_blocks(stream: ResidualStream, states: States) -> list[Droppable]:
+    """Of each block the module whose one input is the block's state and whose one output is the block's.
+
+    Its skip must be the identity, so that the state fits where the block's output was. Checked by dataflow and by
+    value: with the module passed over, the model must answer what its graph answers when the block's output is
+    replaced by the block's input, at `states` (of one sample).
+    """
+    return [_droppable(stream, block, states) for block in stream]
+
+
+@contextlib.contextmanager
+def without(model: nn.Module, modules: Sequence[str]) -> Iterator[None]:
+    """The model with some modules passed over; restored afterwards."""
+    kept = {path: model.get_submodule(path) for path in modules}
+    try:
+        for path in modules:
+            _put(model, path, Passed())
+        yield
+    finally:
+        for path, module in kept.items():
+            _put(model, path, module)
+
+
+def drop(model: nn.Module, modules: Sequence[str]) -> None:
+    """Take modules out for good; names of all other parts stay as they were. Errors: InputError for an unknown path."""
+    for path in modules:
+        try:
+            model.get_submodule(path)
+        except AttributeError as error:
+            raise InputError(f"the model has no module '{path}' to drop") from error
+        _put(model, path, Passed())
+
+
+def _droppable(stream: ResidualStream, block: ResidualBlock, states: States) -> Droppable:
+    if block.skip_kind != "identity" or block.shape_in != block.shape_out:
+        return Droppable(block.index, None, f"its skip is a {block.skip_kind}: without it the shape would not fit")
+    module = _module_of(stream, block)
+    if module is None:
+        return Droppable(block.index, None, "no module of the model is this block alone")
+    expected = _answer_without(stream, block, states)
+    try:
+        with without(stream.model, [module]), torch.no_grad(), preserve_state(stream.model):
+            answer = stream.model(*states.inputs)
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        return Droppable(block.index, None, f"the model does not run without {module}: {error}")
+    leaves = [v for v in torch.utils._pytree.tree_leaves(answer) if isinstance(v, Tensor) and v.shape == expected.shape]
+    if not any(relative_error(value, expected) <= 10 * tolerance(expected.dtype) for value in leaves):
+        return Droppable(block.index, None, f"without {module} the model does something else than pass over the block")
+    return Droppable(block.index, module)
+
+
+def _module_of(stream: ResidualStream, block: ResidualBlock) -> str | None:
+    """The innermost module around the branch that starts at the block's fork and ends at its output."""
+    flow = stream_flow(stream._graph)
+    parts = block.path.split(".")
+    for end in range(len(parts), 0, -1):
+        path = ".".join(parts[:end])
+        try:
+            stream.model.get_submodule(path)  # a shared module called again (path@1) is none of its own
+            span = module_span(stream._graph, path, flow)
+        except (AttributeError, InputError):
+            continue
+        if span == (block.join.fork, block.join.out):
+            return path
+    return None
+
+
+def _answer_without(stream: ResidualStream, block: ResidualBlock, states: States) -> Tensor:
+    """The output when the block's output is its input, from the graph."""
+    rest = Cut(stream._graph, [block.join.out], [stream._target])
+    function = rest.bind(Evaluation(stream._graph, states.inputs))
+    with torch.no_grad():
+        return function(states[block.index].reshape(block.graph_shape_in))[0]
+
+
+def _put(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    model.get_submodule(parent)._modules[name] = module

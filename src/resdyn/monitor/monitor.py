@@ -1,0 +1,251 @@
+"""Watching residual alignment and neural collapse while a network trains, in any loop."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from resdyn import _checks as checks
+from resdyn.capturing.selection import Data
+from resdyn.errors import InputError
+from resdyn.metrics.summary import DESCRIPTIONS, Metric
+from resdyn.monitor.budget import Account
+from resdyn.monitor.runner import Questions, fixed_batch, names
+from resdyn.probes import Probe, resolve_probes
+from resdyn.stream import KINDS
+from resdyn.stream.granularity import check_granularity
+from resdyn.stream.isolation import isolated, synchronize, unwrapped
+from resdyn.stream.token import plain_position
+
+MonitorState = dict[str, Any]
+Log = Callable[[Mapping[str, float], int], None]
+
+WATCHED = (
+    "line_shape_score",
+    "collinearity",
+    "diagonal_energy_uv",
+    "inverse_scaling_slope",
+    "inverse_scaling_r_squared",
+    "within_class_variability",
+    "nearest_mean_disagreement",
+)
+OF_THE_LAST = ("within_class_variability", "nearest_mean_disagreement")
+OPTIONS = ("kind", "position", "granularity", "feature_samples", "chunk_size")
+BEGINNING: MonitorState = {"rows": [], "training_seconds": 0.0, "measuring_seconds": 0.0, "costs": {}, "spent": {}}
+STREAM = "stream"  # finding it, among the costs
+
+
+class Monitor:
+    """Measures a fixed batch before training, every `every` epochs or steps, and where a loop says that it ends.
+
+        monitor = resdyn.Monitor(every=1)
+        state = monitor.init(model, inputs, labels)
+        for epoch in range(epochs):
+            ...
+            state = monitor.update(state, model, epoch + 1, loss=loss)
+        rows = monitor.result(state)
+
+    A row holds how many epochs or steps (`unit`) were done; for each name in `metrics` the mean over all stages that
+    `resdyn.metrics.summarize` reports (neural collapse: of the last entry, the classifier's input where there is one),
+    None where it was not measured; `skipped`, the probes that the budget left out; `error`, one line where measuring
+    failed (then training goes on; the first time there is a `RuntimeWarning` too); and the loop's own scalars.
+
+    samples: of the batch, measured one by one (all of it is read for neural collapse). probes: None is trajectory,
+    10 singular triplets and their coupling, and with labels of whole states neural collapse. log: called with the
+    values of a new row by name, and the epochs or steps done. clock: in seconds. options: `kind`, `position`,
+    `granularity`, `feature_samples`, `chunk_size` of `resdyn.capture`.
+
+    budget: the most of the training time that measuring may take, such as 0.05; None is no bound. Training time is the
+    clock's since `init` without what measuring took, summed over the sessions of a resumed run. Probes are tried from
+    cheap to dear, each at what it cost the last time, and one that would exceed the budget is left out of that row. Of
+    G probes the k cheapest together may take k / G of the budget, so that a dear one is measured when enough is saved
+    up (`singular` and `coupling` count as one). The measurement of `init` is made whatever it costs, and is a debt
+    that later ones wait for.
+
+    Training is the same to the bit with and without a monitor: random numbers, modes, gradients, buffers and autocast
+    are left as they were (`isolated`), in train mode and under `no_grad` too. `DistributedDataParallel` and
+    `torch.compile` are seen through. The monitor keeps the batch and the network's stream; all else is in the state.
+    """
+
+    def __init__(
+        self,
+        every: int = 10,
+        samples: int = 5,
+        probes: str | Sequence[str | Probe] | None = None,
+        metrics: Sequence[str] = WATCHED,
+        seed: int = 0,
+        *,
+        unit: Literal["epoch", "step"] = "epoch",
+        budget: float | None = None,
+        log: Log | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        **options: Any,
+    ) -> None:
+        if budget is not None:
+            budget = checks.number("budget", budget, "a share of the training time such as 0.05, or None", 0)
+        if unknown := sorted(set(options) - set(OPTIONS)):
+            raise InputError(f"got {unknown[0]}={options[unknown[0]]!r}, but a monitor takes {', '.join(OPTIONS)}")
+        self.every, self.samples = checks.whole("every", every, 1), checks.whole("samples", samples, 1)
+        self.seed, self.unit = checks.seed(seed), checks.one_of("unit", unit, ("epoch", "step"))
+        self.probes = None if probes is None else resolve_probes(probes)
+        self.metrics = checks.words("metrics", metrics)
+        for name in self.metrics:
+            checks.one_of("a metric", name, tuple(DESCRIPTIONS))
+        self.budget, self.log, self.clock, self.options = budget, log, clock, options
+        check_options(options)
+        for name, call in (("log", log), ("clock", clock)):
+            if call is not None and not callable(call):
+                raise checks.wrong(name, call, "a function")
+        self._questions: Questions | None = None
+        self._since = 0.0
+
+    def init(
+        self,
+        model: nn.Module,
+        inputs: Data,
+        labels: Tensor | None = None,
+        *,
+        at: int = 0,
+        state: MonitorState | None = None,
+    ) -> MonitorState:
+        """The state with its first row, of the network as it is; or `state`, saved earlier, to go on with.
+
+        inputs: whatever `resdyn.capture` takes as data; without labels nothing is said about
+        classes. at: the epochs or steps done. The state is plain: numbers, text, lists and dicts, for JSON and
+        checkpoints. Errors: whatever measuring raises, such as InputError for a batch that does not fit the model.
+        """
+        self._questions = Questions(fixed_batch(inputs, labels), self.probes, self.samples, self.seed, self.options)
+        if state is None:
+            state = self._measured(BEGINNING, unwrapped(model), at, {}, first=True)
+        self._since = self.clock()
+        return state
+
+    def update(
+        self, state: MonitorState, model: nn.Module, at: int, /, *, last: bool = False, **scalars: Any
+    ) -> MonitorState:
+        """The state after `at` epochs or steps, with one more row where it is due.
+
+        last: nothing comes after, so a row is due. scalars: for the row, numbers or tensors of one element. May be
+        called at every step: where no row is due it costs nothing. Errors: none of measuring (see `Monitor`).
+        """
+        due = self.due(state, at, last)
+        if due:
+            synchronize(unwrapped(model))
+        now = self.clock()
+        state = BEGINNING | state
+        state["training_seconds"] += now - self._since
+        if due:
+            state = self._measured(state, unwrapped(model), at, scalars)
+        self._since = self.clock() if due else now
+        return state
+
+    def due(self, state: MonitorState, at: int, last: bool = False) -> bool:
+        """Whether `update` would add a row."""
+        rows = state["rows"]
+        known = bool(rows) and rows[-1][self.unit] == at  # a step of several batches is told several times
+        return (last or at % self.every == 0) and not known
+
+    def result(self, state: MonitorState) -> list[dict[str, Any]]:
+        """All rows, in order."""
+        rows: list[dict[str, Any]] = state["rows"]
+        return rows
+
+    def values(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """What was measured of a row, by name."""
+        return {name: row[name] for name in self.metrics if row.get(name) is not None}
+
+    def _measured(
+        self, state: MonitorState, model: nn.Module, at: int, scalars: Mapping[str, Any], first: bool = False
+    ) -> MonitorState:
+        """The state with one more row, its time and its costs written down."""
+        within = None if self.budget is None or first else self.budget * state["training_seconds"]
+        account = Account(state, within, self.clock)
+        with isolated(model):
+            row = self._row(model, account, first)
+        row = {self.unit: at, **_plain(scalars), self.unit: at, **row}  # a scalar of a name that is taken goes
+        self._tell(row, at, quiet=any(earlier["error"] for earlier in state["rows"]))
+        return {
+            **state,
+            "rows": [*state["rows"], row],
+            "measuring_seconds": account.measuring_seconds,
+            "costs": account.costs,
+            "spent": account.spent,
+        }
+
+    def _row(self, model: nn.Module, account: Account, first: bool) -> dict[str, Any]:
+        """Every metric that the account affords, what was left out, and what went wrong."""
+        found: list[Metric] = []
+        skipped: set[str] = set()
+        errors: list[str] = []
+        questions = self._known()
+        groups = {names(group): group for group in self._groups()}
+        for name in account.by_cost(list(groups)):
+            if not account.affords(name, list(groups), () if questions.knows(model) else (STREAM,)):
+                skipped |= {probe.name for probe in groups[name]}
+                continue
+            try:
+                found += self._asked(groups[name], model, account)
+            except Exception as error:  # whatever it is, training is worth more
+                if first:
+                    raise
+                errors.append(_line(error))
+        row: dict[str, Any] = {name: _value(found, name) for name in self.metrics}
+        left_out = [probe.name for probe in questions.probes if probe.name in skipped]
+        return row | {"skipped": left_out, "error": "; ".join(dict.fromkeys(errors)) or None}
+
+    def _groups(self) -> list[tuple[Probe, ...]]:
+        """Probes that are measured together; without a budget all are."""
+        return [self._known().probes] if self.budget is None else self._known().groups()
+
+    def _asked(self, group: tuple[Probe, ...], model: nn.Module, account: Account) -> list[Metric]:
+        """All metrics of some probes; what they cost is written down."""
+        questions = self._known()
+        if not questions.knows(model) or questions.outdated(model):
+            with account.paying(STREAM):
+                questions.find(model)
+        with account.paying(names(group)):
+            return questions.answers(model, group)
+
+    def _known(self) -> Questions:
+        if self._questions is None:
+            raise InputError("this monitor knows no batch yet: call init(model, inputs, labels, state=state) first")
+        return self._questions
+
+    def _tell(self, row: dict[str, Any], at: int, quiet: bool) -> None:
+        if row["error"] and not quiet:
+            said = f"the monitor could not measure at {self.unit} {at}, training goes on: {row['error']}"
+            warnings.warn(said, RuntimeWarning, stacklevel=4)
+        if self.log is not None:
+            self.log(self.values(row), at)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """What `capture` would refuse at the first row, said when the monitor is made."""
+    if "kind" in options:
+        checks.one_of("kind", options["kind"], KINDS)
+    if options.get("position") is not None:
+        plain_position(options["position"])
+    check_granularity(options.get("granularity", "join"))
+    for name in ("feature_samples", "chunk_size"):
+        checks.optional_whole(name, options.get(name), 1)
+
+
+def _value(found: Sequence[Metric], name: str) -> float | None:
+    values = [metric.value for metric in found if metric.name == name and metric.value is not None]
+    if not values:
+        return None
+    return values[-1] if name in OF_THE_LAST else sum(values) / len(values)
+
+
+def _plain(scalars: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors and numpy's numbers as Python's."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in scalars.items()}
+
+
+def _line(error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

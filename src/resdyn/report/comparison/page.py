@@ -1,0 +1,160 @@
+"""The page on which runs stand side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from markupsafe import Markup
+
+from resdyn import _checks as checks
+from resdyn import store as stores
+from resdyn._format import short, with_error
+from resdyn.errors import InputError, StoreError
+from resdyn.progress import track
+from resdyn.report.comparison import runs as comparison
+from resdyn.report.comparison.runs import Run
+from resdyn.report.page import figure_json, render, write_page
+from resdyn.report.theme import shortened
+
+SECTIONS = (
+    ("trajectories", "States", "Where the states travel", ("trajectory",)),
+    ("alignment", "Alignment", "Do the blocks share their singular vectors?", ("coupling",)),
+    ("singular", "Singular values", "How strong are the blocks?", ("singular",)),
+    ("stiffness", "Eigenvalues", "Eigenvalues", ("spectrum",)),
+    ("cushion", "Noise", "How much noise do the blocks pass on?", ("cushion",)),
+    ("collapse", "Neural collapse", "Neural collapse over depth", ("features",)),
+)
+
+
+def write_comparison(
+    runs: Sequence[xr.Dataset | str | Path], path: str | Path, titles: Sequence[str] | None = None
+) -> Path:
+    """Write two or more runs as one self-contained HTML page and return its path.
+
+    runs: captured datasets or stores: checkpoints of one network, seeds, architectures, tokens. titles: their names on
+    the page (default: what tells the stores' paths apart, else run 1, run 2, ...). The page says first what keeps the
+    runs from being comparable: other samples, another reading of the Jacobian. For two runs their difference stands
+    beside every number, with its standard error; sample by sample where both measured the same ones.
+
+    Errors: InputError for fewer than two runs, one that is not finished, equal titles, a path that cannot be written;
+    StoreError for a path that is no store.
+    """
+    path = checks.new_file("path", path)
+    return write_page(path, comparison_page(opened(runs, titles)))
+
+
+def opened(runs: Sequence[xr.Dataset | str | Path], titles: Sequence[str] | None = None) -> list[Run]:
+    """The runs behind datasets or stores, with their titles."""
+    checks.instance("runs", runs, list | tuple, "a list of captured datasets or paths of stores")
+    for run in runs:
+        if not isinstance(run, xr.Dataset | str | Path):
+            raise InputError(f"got {type(run).__name__}, expected a captured dataset or the path of a store")
+    paths = [_whole_path(run) for run in runs if not isinstance(run, xr.Dataset)]
+    if len(set(paths)) < len(paths):
+        raise InputError(f"got the same store twice: {[str(path) for path in paths]}")
+    if titles is not None:
+        titles = checks.words("titles", titles)
+    datasets = [run if isinstance(run, xr.Dataset) else stores.open_store(run) for run in runs]
+    if titles is None:
+        titles = distinct(paths) if len(paths) == len(datasets) else [f"run {k + 1}" for k in range(len(datasets))]
+    return comparison.runs_of(datasets, titles)
+
+
+def _whole_path(run: str | Path) -> Path:
+    path = checks.path("store", run)
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise StoreError(f"'{path}' cannot be followed: {error}") from error
+
+
+def distinct(paths: Sequence[Path]) -> list[str]:
+    """Names of paths that tell them apart: the last parts, as many as it takes."""
+    parts = [path.with_suffix("").parts for path in paths]
+    for count in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(own[-count:]) for own in parts]
+        if len(set(names)) == len(names):
+            shared = {own[-1] for own in parts}
+            alike = count > 1 and len(shared) == 1  # out/a/store, out/b/store: the folders tell
+            return [name.rpartition("/")[0] for name in names] if alike else names
+    return [str(path) for path in paths]
+
+
+def comparison_page(runs: Sequence[Run]) -> str:
+    """The HTML text of the comparison."""
+    drawn = comparison.pictures(_measured(runs))
+    sections = []
+    for anchor, name, title, probes in SECTIONS:
+        own = [(overlay, picture, missing) for overlay, picture, missing in drawn if overlay.probe in probes]
+        figures = [
+            {
+                "name": overlay.name,
+                "title": overlay.title,
+                "how": Markup(overlay.how),
+                "json": figure_json(picture),
+                "note": f"Not measured in: {', '.join(missing)}." if missing else "",
+            }
+            for overlay, picture, missing in own
+        ]
+        if figures:
+            sections.append({"anchor": anchor, "short": name, "title": title, "figures": figures})
+    return render(
+        "comparison.html.jinja",
+        title=" and ".join(run.title for run in runs) if len(runs) == 2 else f"{len(runs)} runs side by side",
+        traps=comparison.traps(runs),
+        titles=[run.title for run in runs],
+        settings=[_setting(row) for row in comparison.settings_table(runs)],
+        sections=sections,
+        metrics=[_metric(row) for row in comparison.metrics_comparison(runs)],
+        two=len(runs) == 2,
+    )
+
+
+def _measured(runs: Sequence[Run]) -> list[Run]:
+    """The runs with their metrics computed, behind a progress bar."""
+    for run in track(list(runs), "computing the metrics"):
+        run.metrics  # noqa: B018
+    return list(runs)
+
+
+def _setting(row: dict[str, Any]) -> dict[str, Any]:
+    name = row["name"].replace("_", " ")
+    return {"name": name, "differs": row["differs"], "cells": [_words(row["name"], value) for value in row["values"]]}
+
+
+def _words(name: str, value: Any) -> str:
+    if name.startswith("probe "):
+        return "not measured" if value is None else ", ".join(f"{k} = {v}" for k, v in value.items()) or "measured"
+    if value is None:
+        return "whole state" if name == "position" else ""
+    if name == "weights_hash":
+        return str(value)[:12]
+    if name == "samples" and isinstance(value, list):
+        return f"{len(value)}: {shortened(', '.join(map(str, value)), 48)}"
+    return str(value)
+
+
+def _metric(row: dict[str, Any]) -> dict[str, Any]:
+    cells = []
+    for value in row["values"]:
+        if value is None or value["value"] is None:
+            cells.append({"text": "", "detail": ""})
+        else:
+            count = f"n = {short(value['n'])}" if value["n"] else ""
+            detail = ", ".join(part for part in (count, value["where"] or "", value["note"] or "") if part)
+            cells.append({"text": with_error(value["value"], value["standard_error"]), "detail": detail})
+    difference: float | None = row.get("difference")
+    error: float | None = row.get("difference_error")
+    text = "" if difference is None else with_error(difference, error)
+    clear = difference is not None and error is not None and 0 < 2 * error < abs(difference)
+    return {
+        "title": row["title"],
+        "reading": row["reading"],
+        "cells": cells,
+        "difference": text,
+        "clear": clear,
+        "paired": bool(row.get("paired")),
+    }

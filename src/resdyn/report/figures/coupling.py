@@ -1,0 +1,155 @@
+"""The grid of pictures U_j^T J_i V_j: whether the singular vectors of block j diagonalise block i."""
+
+from __future__ import annotations
+
+import matplotlib.figure as mf
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from matplotlib.colors import PowerNorm
+
+from resdyn.report.theme import (
+    SEQUENTIAL,
+    SQUARE_STANDOFF,
+    colour_bar,
+    colour_scale,
+    figure,
+    menu,
+    one_visible,
+    paper_style,
+    plain,
+)
+from resdyn.report.view import Array, coupled_groups, sample_title
+
+COLOUR_POWER = 0.65  # entries beyond the first few are small: colours grow more slowly than they do
+MAX_CELLS = 1_200_000  # one byte each, over all pictures of the page
+
+
+def coupling_grid(ds: xr.Dataset, group: int = 0) -> go.Figure | None:
+    """|U_j^T J_i V_j| / s_1(J_i) in per cent, one square for each pair (i, j) of one group of equal shape.
+
+    The first entry of the drop-down is the mean over samples, the others are single samples, as many as fit
+    into `MAX_CELLS` bytes.
+    """
+    groups = coupled_groups(ds)
+    if group >= len(groups):
+        return None
+    blocks = groups[group]
+    pictures, titles = _pictures(ds, blocks, len(groups))
+    ticks = _ticks(ds, blocks)
+    size = pictures.shape[1] // len(blocks)
+    traces = [_heatmap(p, ticks).update(visible=k == 0) for k, p in enumerate(pictures)]
+    drawn = figure(
+        traces,
+        height=960,
+        meta={"aspect": 1.0, "extra": 80},
+        shapes=_separators(len(blocks), size),
+        xaxis=_axis("j: block of the singular vectors", ticks, size),
+        yaxis=_axis("i: block of the Jacobian", ticks, size) | {"autorange": "reversed", "scaleanchor": "x"},
+    )
+    if len(titles) > 1:
+        args = [[one_visible(k, len(titles)), {}] for k in range(len(titles))]
+        drawn.update_layout(updatemenus=menu([plain(t) for t in titles], args))
+    return drawn
+
+
+def coupling_grid_paper(ds: xr.Dataset, group: int = 0) -> mf.Figure | None:
+    groups = coupled_groups(ds)
+    if group >= len(groups):
+        return None
+    blocks = groups[group]
+    picture = _pictures(ds, blocks, len(groups))[0][0]
+    size = len(picture) // len(blocks)
+    with paper_style():
+        drawn = mf.Figure(figsize=(4.6, 4.2))
+        axis = drawn.subplots()
+        image = axis.imshow(picture, cmap=SEQUENTIAL, norm=PowerNorm(COLOUR_POWER, 0, 100))
+        axis.set(xlabel="j: block of the singular vectors", ylabel="i: block of the Jacobian")
+        centres = (np.arange(len(blocks)) + 0.5) * size - 0.5
+        axis.set_xticks(centres, ds["block"].values[blocks])
+        axis.set_yticks(centres, ds["block"].values[blocks])
+        for edge in np.arange(1, len(blocks)) * size - 0.5:
+            axis.axhline(edge, color="white", linewidth=0.5)
+            axis.axvline(edge, color="white", linewidth=0.5)
+        drawn.colorbar(image, ax=axis, shrink=0.85, label="|entry| in % of s₁ of block i")
+    return drawn
+
+
+def pictures_offered(ds: xr.Dataset, blocks: Array, num_groups: int) -> int:
+    """How many single samples the drop-down of a group has room for."""
+    cells = (len(blocks) * ds.sizes["rank"]) ** 2
+    return max(1, MAX_CELLS // (cells * num_groups) - 1)
+
+
+def _pictures(ds: xr.Dataset, blocks: Array, num_groups: int) -> tuple[Array, list[str]]:
+    """Pictures (choice, i * K + rank, j * K + rank_j) of one byte a cell, and what each one shows."""
+    coupling = np.abs(ds["coupling_uv"].isel(block=blocks, block_j=blocks).values)
+    rank = int(np.isfinite(coupling).any(axis=(0, 1, 2, 4)).sum())
+    coupling = coupling[..., :rank, :rank] / _largest(ds, blocks, coupling)
+    kept = np.flatnonzero(np.isfinite(coupling).all(axis=(1, 2, 3, 4)))
+    side = len(blocks) * rank
+    flat = coupling[kept].transpose(0, 1, 3, 2, 4).reshape(-1, side, side)
+    if not len(kept):  # some pair is missing in every sample: show the gaps instead of inventing zeros
+        return _percent(coupling[:1].transpose(0, 1, 3, 2, 4).reshape(-1, side, side)), [sample_title(ds, 0)]
+    room = pictures_offered(ds, blocks, num_groups)
+    single = [_percent(picture) for picture in flat[:room]]
+    titles = [sample_title(ds, int(k)) for k in kept[:room]]
+    if len(kept) == 1:
+        return np.array(single), titles
+    return np.array([_percent(flat.mean(axis=0)), *single]), [f"mean over {len(kept)} samples", *titles]
+
+
+def _largest(ds: xr.Dataset, blocks: Array, coupling: Array) -> Array:
+    """s_1(J_i), shaped to divide `coupling`; block i's own largest entry where values were not kept."""
+    if "singular_values" in ds:
+        largest = ds["singular_values"].isel(block=blocks, rank=0).values
+    else:
+        own = coupling[:, np.arange(len(blocks)), np.arange(len(blocks))]
+        largest = np.nanmax(own, axis=(2, 3))
+    return np.where(largest > 0, largest, 1.0)[:, :, None, None, None]
+
+
+def _percent(picture: Array) -> Array:
+    """Rounded per cent: bytes where all is known, floats where NaN marks a gap."""
+    rounded = np.rint(100 * picture)
+    return np.clip(rounded, 0, 255).astype(np.uint8) if np.isfinite(rounded).all() else rounded
+
+
+def _ticks(ds: xr.Dataset, blocks: Array) -> list[int]:
+    return [int(b) for b in ds["block"].values[blocks]]
+
+
+def _heatmap(picture: Array, ticks: list[int]) -> go.Heatmap:
+    size = len(picture) // len(ticks)
+    names = [f"block {b}, rank {r + 1}" for b in ticks for r in range(size)]
+    return go.Heatmap(
+        z=picture,
+        x=names,
+        y=names,
+        zmin=0,
+        zmax=100,
+        colorscale=colour_scale(COLOUR_POWER),
+        colorbar=colour_bar("|entry| in % of s<sub>1</sub>(J<sub>i</sub>)"),
+        hovertemplate="i: %{y}<br>j: %{x}<br>%{z} % of s<sub>1</sub>(J<sub>i</sub>)<extra></extra>",
+    )
+
+
+def _axis(title: str, ticks: list[int], size: int) -> dict:
+    """One tick in the middle of each block; category axes take the position of a category as a number."""
+    return {
+        "title": {"text": title, "standoff": SQUARE_STANDOFF},
+        "type": "category",
+        "tickvals": [(k + 0.5) * size - 0.5 for k in range(len(ticks))],
+        "ticktext": [str(b) for b in ticks],
+        "showgrid": False,
+        "constrain": "domain",
+        "constraintoward": "top" if title.startswith("i") else "center",
+    }
+
+
+def _separators(count: int, size: int) -> list[dict]:
+    """Lines between the pictures, on both axes, as one path each."""
+    end = count * size - 0.5
+    edges = [k * size - 0.5 for k in range(1, count)]
+    path = "".join(f"M{e},-0.5V{end}M-0.5,{e}H{end}" for e in edges)
+    return [{"type": "path", "path": path, "line": {"color": "rgba(255,255,255,0.55)", "width": 1}}]

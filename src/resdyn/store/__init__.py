@@ -1,0 +1,25 @@
+"""Captured arrays on disk: written task by task, sealed, and opened as one `xarray.Dataset`."""
+
+from resdyn.store.layout import Layout, Region, Variable
+from resdyn.store.store import (
+    check_resumable,
+    create_store,
+    done_tasks,
+    exists,
+    is_done,
+    open_store,
+    write_task,
+)
+
+__all__ = [
+    "Layout",
+    "Region",
+    "Variable",
+    "check_resumable",
+    "create_store",
+    "done_tasks",
+    "exists",
+    "is_done",
+    "open_store",
+    "write_task",
+]

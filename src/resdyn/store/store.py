@@ -1,0 +1,239 @@
+"""Labelled arrays on disk (zarr v3) that survive `kill -9`, opened as one `xarray.Dataset`.
+
+Everything is allocated when the store is created, under a temporary name that is renamed at the end: a store
+exists whole or not at all. A task then writes chunks that are its own, and last of all its flag in `_done`, which
+holds a digest of each of its files. What no flag vouches for is not shown; what one vouches for is read as it was
+written, or not at all. Metadata and coordinates are sealed by digests in the store's attributes.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import reprlib
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from resdyn import _checks as checks
+from resdyn.errors import StoreError
+from resdyn.store.layout import Layout, Region, Variable
+from resdyn.store.record import DONE, SCHEMA, WHOLE, Opened, check_size, reading, sha256, stored_array, writing
+from resdyn.store.seal import SealedStore, chunk_keys, digest
+
+UNSEALED_NOTE = (
+    "This store was written by a version of resdyn that kept no checksums: damage to its files, and files that are "
+    "missing, would not be noticed."
+)
+COMPRESSORS = (ZstdCodec(level=0), Crc32cCodec())
+MAX_CHUNK_BYTES = 128 * 2**20
+LATER_SETTINGS = {"position": None, "granularity": "join"}  # what stores from before these settings were made with
+
+
+def create_store(
+    path: str | Path, layout: Layout, settings: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Allocate a store with no task done. `settings` decide who may resume it; `provenance` is only recorded.
+
+    Raises `StoreError` if something is at `path` already, or if it cannot be written.
+    """
+    path = Path(path)
+    if exists(path):
+        raise StoreError(f"'{path}' exists already; choose another path or remove it")
+    check_size(path, max((region.stop or 0 for region in layout.regions), default=0))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")  # a name that nobody can prepare
+        partial.mkdir()
+        _allocate(partial, layout, settings, provenance or {})
+        os.rename(partial, path)
+
+
+def exists(path: str | Path) -> bool:
+    """Whether anything is at `path` already; an empty folder is not."""
+    path = Path(path)
+    with reading(path):
+        return os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
+
+
+def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
+    """Raise a `StoreError` that names each difference unless the store at `path` has the same settings."""
+    opened = Opened(path)
+    earlier = {name: value for name, value in LATER_SETTINGS.items() if name in settings}
+    stored = earlier | opened.record["settings"]
+    differences = list(_differences(stored, json.loads(json.dumps(settings))))
+    if differences:
+        raise StoreError(
+            f"'{path}' belongs to other settings: {'; '.join(differences)}. "
+            "Ask for the stored settings to resume it, or choose another path"
+        )
+    if not opened.sealed and not opened.done.all():
+        raise StoreError(
+            f"'{path}' was begun by a version of resdyn that kept no checksums, and is not finished; "
+            "capture again to another path"
+        )
+
+
+def write_task(path: str | Path, task: int, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the arrays of one task into its region (that of the layout), and then its `done` flag.
+
+    An array shorter than its variable along an axis other than `sample` leaves the rest as filled. Only the
+    arrays themselves are opened: what a task costs does not depend on how many there are.
+    """
+    with writing(path):
+        if set(arrays) != set(region.variables):
+            raise ValueError(f"task {task} owns {sorted(region.variables)}, got {sorted(arrays)}")
+        written = []
+        for name in region.variables:
+            target = stored_array(path, name, mode="r+")
+            rows = () if region.start is None else (slice(region.start, region.stop),)
+            target[(*rows, ...)] = _filled(target, arrays[name], rows)
+            written += [digest(Path(path) / key) for key in chunk_keys(name, target, region.rows)]
+        flag = stored_array(path, DONE, mode="r+")
+        flag[task] = [len(written), *written, *[0] * (flag.shape[1] - 1 - len(written))]
+
+
+def done_tasks(path: str | Path) -> np.ndarray:
+    """One bool for each task: has it written everything?"""
+    return Opened(path).done
+
+
+def is_done(path: str | Path, task: int) -> bool:
+    """Has this task written everything? Reads its flag alone."""
+    return bool(np.any(stored_array(path, DONE)[task]))
+
+
+def open_store(path: str | Path) -> xr.Dataset:
+    """Open a store as a lazily read `xarray.Dataset`, finished or not.
+
+    Of a store whose run was stopped only what is finished is shown: samples of unfinished tasks are dropped,
+    variables of an unfinished task that reads the whole data set are absent, `attrs["complete"]` is False and
+    `attrs["tasks_remaining"]` says how many tasks are left. Ragged last axes are padded with NaN, which nothing else
+    but a probe writes: a file that is missing or damaged is an error, here or when its values are read. A store
+    without checksums, of an earlier version, opens with a note that says so.
+
+    Raises `StoreError`, which names the file, if `path` holds no store that this version reads.
+    """
+    opened = Opened(checks.path("store", path))
+    record, done = opened.record, opened.done
+    files = SealedStore(path, seals=opened.seals)
+    with reading(path):
+        dataset = xr.open_zarr(files, consolidated=False, zarr_format=3, chunks=None)
+        check_size(Path(path), dataset.sizes.get("sample", 0))
+        dataset = dataset[record["variables"]].set_coords(record["coords"])
+        dataset = _only_finished(dataset, [Region(**region) for region in record["regions"]], done)
+        remaining = int((~done).sum())
+        dataset.attrs = record["settings"] | record["provenance"]
+        if not opened.sealed:
+            dataset.attrs["notes"] = [*dataset.attrs.get("notes", ()), UNSEALED_NOTE]
+        return dataset.assign_attrs(complete=remaining == 0, tasks_remaining=remaining)
+
+
+def _allocate(path: Path, layout: Layout, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    group = zarr.create_group(path, zarr_format=3)
+    arrays = {}
+    for name, variable in layout.variables.items():
+        arrays[name] = group.create_array(
+            name,
+            shape=variable.shape,
+            dtype=variable.dtype,
+            chunks=_chunks(variable, layout.chunk_size),
+            fill_value=variable.fill,
+            dimension_names=variable.dims,
+            compressors=COMPRESSORS,
+            config=WHOLE,
+        )
+    for name, (dims, values) in layout.coords.items():
+        group.create_array(
+            name,
+            data=np.asarray(values),
+            dimension_names=dims,
+            compressors=COMPRESSORS,
+            config=WHOLE,
+        )
+    tasks, most = len(layout.regions), max((_count(arrays, region) for region in layout.regions), default=0)
+    group.create_array(
+        DONE,
+        shape=(tasks, 1 + most),
+        chunks=(1, 1 + most),
+        dtype="uint64",
+        fill_value=0,
+        dimension_names=("task", "file"),
+        compressors=COMPRESSORS,
+    )
+    # names and other text only here: zarr v3 has no settled format for unicode arrays
+    record = {
+        "settings": dict(settings),
+        "provenance": dict(provenance),
+        "variables": list(layout.variables) + list(layout.coords),
+        "coords": list(layout.coords),
+        "regions": [asdict(region) for region in layout.regions],
+        "files": {str(file.relative_to(path)): f"{digest(file):016x}" for file in _sealed_files(path)},
+    }
+    text = json.dumps(record)
+    group.attrs.update({"resdyn_schema": SCHEMA, "resdyn": text, "resdyn_sha256": sha256(text)})
+
+
+def _sealed_files(path: Path) -> list[Path]:
+    """All but the group's own metadata, which holds the seal."""
+    return sorted(file for file in path.rglob("*") if file.is_file() and file != path / "zarr.json")
+
+
+def _count(arrays: Mapping[str, Any], region: Region) -> int:
+    """How many files a task writes."""
+    return sum(1 for name in region.variables for _ in chunk_keys(name, arrays[name], region.rows))
+
+
+def _filled(target: Any, values: np.ndarray, rows: tuple[slice, ...]) -> np.ndarray:
+    """The values in their corner of the whole region: every chunk of it is written."""
+    start, stop = (rows[0].start, min(rows[0].stop, target.shape[0])) if rows else (0, 0)
+    shape = ((stop - start,) if rows else ()) + target.shape[len(rows) :]
+    if values.shape == shape:
+        return values.astype(target.dtype)
+    whole = np.full(shape, target.fill_value, dtype=target.dtype)
+    whole[tuple(slice(0, length) for length in values.shape)] = values
+    return whole
+
+
+def _chunks(variable: Variable, chunk_size: int) -> tuple[int, ...]:
+    """A task's rows along `sample`; other axes whole, the first ones cut where a chunk grows too large."""
+    along_sample = variable.dims[:1] == ("sample",)
+    chunks = [max(1, length) for length in variable.shape]
+    if along_sample:
+        chunks[0] = min(chunk_size, chunks[0])
+    for axis in range(int(along_sample), len(chunks)):
+        per_step = int(np.prod(chunks)) // chunks[axis] * np.dtype(variable.dtype).itemsize
+        chunks[axis] = max(1, min(chunks[axis], MAX_CHUNK_BYTES // per_step))
+    return tuple(chunks)
+
+
+def _only_finished(dataset: xr.Dataset, regions: list[Region], done: np.ndarray) -> xr.Dataset:
+    unfinished = [region for region, flag in zip(regions, done) if not flag]
+    whole = [name for region in unfinished if region.start is None for name in region.variables]
+    dataset = dataset.drop_vars(whole)
+    keep = np.ones(dataset.sizes.get("sample", 0), dtype=bool)
+    for region in unfinished:
+        if region.start is not None:
+            keep[region.start : region.stop] = False
+    return dataset if keep.all() else dataset.isel(sample=np.flatnonzero(keep))
+
+
+def _differences(stored: Any, asked: Any, prefix: str = "") -> Iterator[str]:
+    if not (isinstance(stored, dict) and isinstance(asked, dict)):
+        if stored != asked:
+            yield f"{prefix}: stored {reprlib.repr(stored)}, asked {reprlib.repr(asked)}"
+        return
+    for key in sorted(stored.keys() | asked.keys()):
+        name = f"{prefix}.{key}" if prefix else key
+        yield from _differences(stored.get(key, "nothing"), asked.get(key, "nothing"), name)

@@ -1,0 +1,161 @@
+"""Streams whose blocks a person named by hand."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+from torch import fx, nn
+
+from resdyn import _checks as checks
+from resdyn._numerics import plain_arithmetic
+from resdyn.errors import InputError
+from resdyn.progress import stage
+from resdyn.stream.cut import reach
+from resdyn.stream.discovery import joins_between, stream_sources
+from resdyn.stream.exclusive import serially
+from resdyn.stream.gates import Join, is_gate
+from resdyn.stream.graph import DataGraph, export_graph, tensor_of
+from resdyn.stream.inputs import Signature, check_model, check_runs
+from resdyn.stream.ops import is_flow, node_modules
+from resdyn.stream.rewrite import aten
+from resdyn.stream.stream import ResidualStream
+from resdyn.stream.verify import verified
+
+Skip = Literal["auto", "none"]
+
+
+@serially
+@plain_arithmetic()
+def stream_from_blocks(
+    model: nn.Module, paths: Sequence[str], *example_args: Any, skip: Skip = "auto", **example_kwargs: Any
+) -> ResidualStream:
+    """The stream whose blocks are the modules `paths`, in the order in which the model runs them.
+
+    skip "auto": a module with exactly one residual join keeps its skip, branch and gate; a module with several
+    (a transformer layer of attention and MLP) becomes one block with identity skip, F(h) = module(h) - h, gate
+    none, whose `gated` Jacobian leaves out what passes along the skips and gates inside. skip "none": each module is a
+    plain layer without a skip, F(h) = module(h); so are networks measured that have no residual connections. A module
+    that the model calls more than once is named `path@1`, `path@2`, ... for its later calls.
+
+    Errors: InputError for an unknown module, one with more than one input or output in the graph, or one
+    without a residual join under skip "auto"; verification as in `find_stream`.
+    """
+    checks.one_of("skip", skip, get_args(Skip))
+    paths = checks.words("paths", paths)
+    if not paths:
+        raise InputError("no blocks were named; pass a list of module paths such as ['layer1.0', 'layer1.1']")
+    model = check_model(model)
+    signature = Signature.of(example_args, example_kwargs)
+    check_runs(model, example_args, example_kwargs, signature)
+    args, kwargs = signature.one_sample(example_args, example_kwargs)
+    with stage("exporting the model"):
+        graph = export_graph(model, args, kwargs)
+    flow = stream_flow(graph)
+    spans = [module_span(graph, path, flow) for path in paths]
+    _check_order(graph, paths, spans)
+    followings = [entry for entry, _ in spans[1:]] + [None]
+    joins = [
+        block_join(graph, path, entry, leaves, following, skip)
+        for path, (entry, leaves), following in zip(paths, spans, followings, strict=True)
+    ]
+    target = _reached_output(graph, joins[-1].out)
+    stream = ResidualStream(graph, joins, target, signature, named=(tuple(paths), skip))
+    stream._find_again = partial(stream_from_blocks, model, paths, *args, skip=skip, **kwargs)
+    return verified(stream, example_args, example_kwargs)
+
+
+def stream_flow(graph: DataGraph) -> set[fx.Node]:
+    """Floating-point nodes that the model's first floating or embedded input reaches."""
+    for source in graph.inputs:
+        sources = stream_sources(source)
+        if sources:
+            return reach(sources, lambda node: [user for user in node.users if is_flow(user)])
+    raise InputError("the model has no tensor input that a state could come from")
+
+
+def module_span(graph: DataGraph, path: str, flow: set[fx.Node]) -> tuple[fx.Node, fx.Node]:
+    """The one value that enters a module and the one that leaves it."""
+    inside = [node for node in graph.module.graph.nodes if node in flow and _is_inside(node, path)]
+    if not inside:
+        raise InputError(f"the model runs no module {path!r} on its way from input to output{_suggest(graph, path)}")
+    members = set(inside)
+    entries = dict.fromkeys(n for node in inside for n in node.all_input_nodes if n in flow and n not in members)
+    exits = [node for node in inside if any(user not in members for user in node.users)]
+    entries = {n: None for n in entries if tensor_of(n) is not None}
+    if len(entries) != 1 or len(exits) != 1:
+        raise InputError(
+            f"module {path!r} has {len(entries)} inputs and {len(exits)} outputs in the graph; a block needs one state "
+            "in and one out: name a module around or inside it"
+        )
+    return next(iter(entries)), exits[0]
+
+
+def block_join(
+    graph: DataGraph, path: str, entry: fx.Node, leaves: fx.Node, following: fx.Node | None, skip: Skip
+) -> Join:
+    """What a named module is as a block."""
+    after = None if following is leaves else following
+    if skip == "none":
+        return Join(entry, None, leaves, leaves, leaves, "none", after)
+    joins = joins_between(graph, [entry], leaves)
+    if not joins:
+        raise InputError(
+            f"module {path!r} holds no residual join; pass skip='none' to measure its blocks as plain layers"
+        )
+    join = joins[0]
+    if len(joins) == 1 and join.fork is entry and is_gate(graph, join.total, leaves):
+        return Join(entry, join.skip, join.branch, join.total, leaves, join.skip_kind, after)
+    return replace(_merged(graph, path, entry, leaves, after), parts=_parts(graph, entry, leaves, joins))
+
+
+def _parts(graph: DataGraph, entry: fx.Node, leaves: fx.Node, joins: Sequence[Join]) -> tuple[Join, ...]:
+    """The joins of a module, where they lead from its input to its output without a transition in between."""
+    *inner, last = joins
+    chained = all(join.fork is fork for join, fork in zip(joins, [entry, *(join.out for join in inner)]))
+    ends = last.out is leaves or is_gate(graph, last.total, leaves)
+    return (*inner, replace(last, out=leaves)) if chained and ends else ()
+
+
+def _merged(graph: DataGraph, path: str, entry: fx.Node, leaves: fx.Node, after: fx.Node | None) -> Join:
+    before, behind = tensor_of(entry), tensor_of(leaves)
+    assert before is not None
+    assert behind is not None
+    if before.shape != behind.shape:
+        raise InputError(
+            f"module {path!r} holds several residual joins and changes the shape of the state from "
+            f"{tuple(before.shape)} to {tuple(behind.shape)}, so it has no single skip; name the modules inside it"
+        )
+    with graph.module.graph.inserting_after(leaves):
+        branch = graph.module.graph.call_function(aten.sub.Tensor, (leaves, entry))
+    branch.meta.update(leaves.meta)
+    return Join(entry, entry, branch, leaves, leaves, "identity", after)
+
+
+def _is_inside(node: fx.Node, path: str) -> bool:
+    return path in node_modules(node)
+
+
+def _check_order(graph: DataGraph, paths: Sequence[str], spans: Sequence[tuple[fx.Node, fx.Node]]) -> None:
+    for (first, second), (a, b) in zip(pairwise(paths), pairwise(spans)):
+        downstream = reach([a[1]], lambda node: node.users)
+        if b[0] not in downstream:
+            raise InputError(f"block {second!r} does not come after {first!r}; name blocks in the order they run")
+
+
+def _reached_output(graph: DataGraph, node: fx.Node) -> fx.Node:
+    downstream = reach([node], lambda n: n.users)
+    for output in graph.outputs:
+        if output in downstream:
+            return output
+    raise InputError("no output of the model depends on the last named block; name blocks on the way to the output")
+
+
+def _suggest(graph: DataGraph, path: str) -> str:
+    known = [name for name, _ in graph.model.named_modules() if name]
+    close = difflib.get_close_matches(path, known, n=3)
+    return f"; did you mean {', '.join(map(repr, close))}?" if close else f"; its modules are {known[:12]}"

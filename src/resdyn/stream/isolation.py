@@ -1,0 +1,86 @@
+"""Measuring a network in the middle of its training, without a trace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from resdyn.stream.placement import model_device
+
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network itself, within `DataParallel`, `DistributedDataParallel` and what `torch.compile` returned."""
+    while True:
+        inner = model.module if isinstance(model, WRAPPERS) else model._modules.get("_orig_mod")
+        if inner is None:
+            return model
+        model = inner
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode; afterwards each in the mode that it was in.
+
+    Only the flags are set: a module's own `train` and `eval` may do more (merge weights, freeze a part).
+    """
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def isolated(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode, plain arithmetic inside; afterwards all is as it was, also after an error.
+
+    That is: the mode of each module, the states of the random generators (Python, numpy, torch on the CPU and on every
+    CUDA device in use), whether gradients are recorded, inference mode and autocast. What a pass of the model leaves in
+    its buffers and attributes is undone where it is run (`preserve_state`). What is inside must not write into weights
+    and gradients.
+    """
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002, the loop's own generator
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with (
+            torch.random.fork_rng(devices),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(model_device(model).type, enabled=False),
+            eval_mode(model),
+            _own_forward(model),
+        ):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def _own_forward(model: nn.Module) -> Iterator[None]:
+    """Where accelerate has put autocast around a model's forward, the one that it has kept (`_original_forward`)."""
+    original, wrapped = model.__dict__.get("_original_forward"), model.__dict__.get("forward")
+    if original is None or wrapped is None:
+        yield
+        return
+    model.forward = original
+    try:
+        yield
+    finally:
+        model.forward = wrapped
+
+
+def synchronize(model: nn.Module) -> None:
+    """Wait for what a GPU still has to do, so that a clock says whose time it was."""
+    if model_device(model).type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,215 @@
+"""The stream of one token: what a block does to one position of the state, or from one position to another."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from resdyn.errors import InputError
+from resdyn.linalg.operator import LinearOperator
+from resdyn.stream.block import Kind, ResidualBlock
+from resdyn.stream.jacobian import MEMORY_LIMIT
+from resdyn.stream.readout import Readout
+from resdyn.stream.states import States
+from resdyn.stream.table import stream_html
+
+if TYPE_CHECKING:
+    from resdyn.stream.stream import ResidualStream
+
+Position = int | tuple[int, int]
+
+
+class TokenStates(States):
+    """The states of one token, each (N, width), of N samples; `whole` are those of all tokens.
+
+    `output` is the token's row where the model answers for every token, else the model's output.
+    """
+
+    def __init__(self, whole: States, token: int) -> None:
+        def row(value: Tensor) -> Tensor:
+            return value[:, token]
+
+        answers = whole.output.dim() == 3 and whole.output.shape[1] == whole[0].shape[1]
+        super().__init__(
+            [row(h) for h in whole],
+            [row(h) for h in whole.outputs],
+            row(whole.output) if answers else whole.output,
+            whole.features,
+            whole.inputs,
+            whole.batched,
+            row(whole.logits) if answers else whole.logits,
+        )
+        self.whole = whole
+        self._token = token
+
+    def sample(self, n: int) -> TokenStates:
+        """The states of sample `n` alone (N = 1)."""
+        return TokenStates(self.whole.sample(n), self._token)
+
+
+@dataclass(frozen=True)
+class TokenBlock:
+    """A block of the stream of one token: as `ResidualBlock`, with the shapes of one token."""
+
+    whole: ResidualBlock
+    shape_in: tuple[int, ...]
+    shape_out: tuple[int, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        shared = {
+            "index",
+            "path",
+            "branch_modules",
+            "skip_kind",
+            "gate_kind",
+            "stage",
+            "num_parameters",
+            "square",
+            "has_transition",
+        }
+        if name in shared:
+            return getattr(self.whole, name)
+        raise AttributeError(f"a block of one token has no {name!r}; ask the block of the whole stream")
+
+    def describe(self) -> dict[str, Any]:
+        """What the block is, as plain data."""
+        return self.whole.describe() | {"shape_in": list(self.shape_in), "shape_out": list(self.shape_out)}
+
+
+class TokenStream:
+    """The residual stream at one position of states of shape (tokens, width); made by `stream.at(position)`.
+
+    `position` p: states are h_i[p], Jacobians d h_{i+1}[p] / d h_i[p], those of one token onto itself with all other
+    tokens held. `position` (q, p): Jacobians d h_{i+1}[q] / d h_i[p], of token p onto token q; the states are those
+    of q, the token that answers. Positions count from the end where negative. All readings of the Jacobian (`kind`)
+    mean what they mean for the whole; the skip of p onto q != p is zero.
+
+    Cost: a product with a token's Jacobian is one with that of the whole block.
+    Errors: InputError for states that are not (tokens, width) with equally many tokens throughout.
+    """
+
+    def __init__(self, whole: ResidualStream, position: Position) -> None:
+        tokens = _tokens(whole)
+        self.whole = whole
+        self.position = plain_position(position)
+        self._to, self._of = _checked(self.position, tokens)
+        self.model, self.signature = whole.model, whole.signature
+        self.named, self.granularity, self.notes = whole.named, whole.granularity, whole.notes
+        self.blocks = [TokenBlock(block, block.shape_in[1:], block.shape_out[1:]) for block in whole]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[TokenBlock]:
+        return iter(self.blocks)
+
+    def __getitem__(self, index: int) -> TokenBlock:
+        return self.blocks[index]
+
+    def __str__(self) -> str:
+        return f"{self.whole}\nat position {self.position}"
+
+    def __repr__(self) -> str:
+        return f"TokenStream({type(self.model).__name__}, {len(self)} blocks, position={self.position})"
+
+    def _repr_html_(self) -> str:
+        title = f"{type(self.model).__name__} at position {self.position}"
+        return stream_html(title, self.describe(), self.num_parameters, self.notes)
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the whole model."""
+        return self.whole.num_parameters
+
+    @property
+    def stage_of_depth(self) -> tuple[int, ...]:
+        """As of the whole stream."""
+        return self.whole.stage_of_depth
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The blocks as plain data, one dict each."""
+        return [block.describe() for block in self.blocks]
+
+    def fingerprint(self) -> str:
+        """That of the whole stream."""
+        return self.whole.fingerprint()
+
+    @property
+    def readout(self) -> Readout:
+        """That of the whole stream."""
+        return self.whole.readout
+
+    def classifier(self) -> tuple[Tensor, Tensor | None] | None:
+        """That of the whole stream."""
+        return self.whole.classifier()
+
+    def states(self, *args: Any, **kwargs: Any) -> TokenStates:
+        """The token's states h_0..h_L, each (N, width), cloned and detached; one forward pass."""
+        return TokenStates(self.whole.states(*args, **kwargs), self._to)
+
+    def jacobian(
+        self, i: int, state: States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
+    ) -> LinearOperator:
+        """The Jacobian of block `i` from one token to one token, (width out, width in), at one sample's States."""
+        jacobian = self.whole.jacobian(i, _whole(state), kind, memory_limit=memory_limit)
+        return self._between(i, jacobian)
+
+    def skip_jacobian(self, i: int, state: States, *, memory_limit: int = MEMORY_LIMIT) -> LinearOperator:
+        """The linear part of the skip of block `i` from one token to one token; zero between two."""
+        return self._between(i, self.whole.skip_jacobian(i, _whole(state), memory_limit=memory_limit))
+
+    def _between(self, i: int, jacobian: LinearOperator) -> LinearOperator:
+        block = self.blocks[i]
+        return jacobian.restricted(_rows(self._to, block.shape_out[0]), _rows(self._of, block.shape_in[0]))
+
+
+def _rows(token: int, width: int) -> slice:
+    return slice(token * width, (token + 1) * width)
+
+
+def _whole(state: States) -> States:
+    if isinstance(state, TokenStates):
+        return state.whole
+    if isinstance(state, States):
+        return state
+    raise InputError(
+        f"the Jacobian of one token depends on all tokens: pass the States that states(...) returned, "
+        f"not a {type(state).__name__}"
+    )
+
+
+def _tokens(whole: ResidualStream) -> int:
+    """Tokens of every state, or an error that shows the state which has none."""
+    tokens = whole[0].shape_in[0]
+    for shape in [block.shape_in for block in whole] + [whole[-1].shape_out]:
+        if len(shape) != 2 or shape[0] != tokens:
+            raise InputError(
+                f"a position belongs to states of shape (tokens, width), as many tokens at every depth; got one of "
+                f"shape {shape}: leave out position to measure the whole state"
+            )
+    return tokens
+
+
+def plain_position(position: Any) -> Position:
+    """A position in Python's own whole numbers, so that it can be written down."""
+    pair = position if isinstance(position, Sequence) else (position, position)
+    try:
+        if any(isinstance(p, bool) for p in pair):
+            raise TypeError("True is no place among tokens")
+        to, of = (operator.index(p) for p in pair)
+    except (TypeError, ValueError):
+        raise InputError(f"got position={position!r}, expected a whole number or a pair (to, of) of them") from None
+    return (to, of) if isinstance(position, Sequence) else to
+
+
+def _checked(position: Position, tokens: int) -> tuple[int, int]:
+    """(token that answers, token that is moved), both from the start."""
+    to, of = position if isinstance(position, tuple) else (position, position)
+    for p in (to, of):
+        if not -tokens <= p < tokens:
+            raise InputError(f"got position={position!r}, expected -{tokens}..{tokens - 1}: there are {tokens} tokens")
+    return to % tokens, of % tokens
