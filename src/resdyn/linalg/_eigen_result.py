@@ -16,24 +16,25 @@ class EigenResult:
     """Eigenvalues of a real n x n operator, ``A x = lambda x``, with a backward error for each.
 
     Attributes:
-        values: (m,) complex. All of them by descending real part; or the ends one after the other, each
-            from its extreme inwards, conjugate pairs whole (so an end may hold k + 1).
-        ends: which end each value belongs to, "all" where all were asked for.
-        residuals: (m,) ||A x - lambda x|| / (norm ||x||): each lambda is an exact eigenvalue of a matrix A + E with
-            ||E|| = residual x norm. Measured, but for "all", where it is the ``backward_error`` of the QR algorithm;
-            never less than 2 eps of the operator's dtype, which its products carry.
-        converged: (m,) residuals <= tol and, for ends by ``krylov_schur``, a search from a fresh random vector has met
-            no value that belongs before these, copies of repeated ones included. No bound of the probability that it
+        values: (m,) complex. All of them by descending real part; or the ends one after the other, each from its
+            extreme inwards, conjugate pairs kept together (so an end may hold k + 1).
+        ends: the end that each value belongs to, "all" where all were asked for.
+        residuals: (m,) ``||A x - lambda x|| / (norm ||x||)``: each lambda is an exact eigenvalue of a matrix A + E with
+            ||E|| = residual x norm. Measured, except for "all", where it is the backward error of the QR algorithm,
+            sqrt(n) eps; never less than 2 eps of the operator's dtype, the rounding error of its products.
+        converged: (m,) residuals <= tol and, for ends by ``krylov_schur``, a search from a fresh random vector met
+            no value that belongs before these, copies of repeated ones included. No bound on the probability that it
             misses one is known for nonnormal matrices; on matrices of known spectrum it missed none.
         norm: the estimate of ||A||_2 (a lower bound; for dense matrices the Frobenius norm).
         num_live: coordinates left by compression; n - num_live eigenvalues are exactly 0.
-        num_blocks: diagonal blocks of the block triangular form of the live coordinates, 1 where there is none.
-        num_matvecs: products that were spent.
-        conditions: (m,) 1 / |y^H x| for unit right and left eigenvectors of the value's diagonal block (to first order
-            in E, lambda moves by at most condition x residual x norm); None unless asked for. `errors` is that product.
-        meeting: (m,) how many discs of this value's first-order radius its cluster is wide; 1 where unknown.
-        matrix: the matrix on the live coordinates, up to a factor, where "all" were asked for.
+        num_matvecs: products spent.
         method: "dense" or "krylov_schur".
+        conditions: (m,) ``1 / |y^H x|`` for unit right and left eigenvectors of the value's diagonal block (to first
+            order in E, lambda moves by at most condition x residual x norm); None unless asked for. ``errors`` is that
+            product.
+        num_blocks: diagonal blocks of the block triangular form of the live coordinates, 1 where there is none.
+        matrix: the matrix on the live coordinates, up to a factor, where "all" were asked for.
+        meeting: (m,) width of the value's cluster in discs of its own first-order radius; 1 where unknown.
     """
 
     values: Tensor
@@ -51,11 +52,11 @@ class EigenResult:
 
     @property
     def errors(self) -> Tensor | None:
-        """(m,) forward errors, condition x residual x norm x meeting; 0 for exact zeros; None without conditions.
+        """Forward errors (m,), condition x residual x norm x meeting; 0 for exact zeros, None without conditions.
 
         What a perturbation of the size of the residual does to the value, to first order. Near defective eigenvalues
-        (Jordan blocks) first order is too little: with all eigenvalues at hand it is multiplied by the number of
-        discs that meet; from a Krylov space it tells the order only.
+        (Jordan blocks) first order underestimates: with all eigenvalues available it is multiplied by the number of
+        discs that meet; from a Krylov space only the order of magnitude is known.
         """
         if self.conditions is None:
             return None
@@ -81,7 +82,17 @@ class EigenResult:
         )
 
     def end(self, which: str) -> EigenResult:
-        """The values of one end alone. Raises InputError if it was not asked for."""
+        """The values of one end alone.
+
+        Args:
+            which: "LR", "SR", "LM" or "all", as asked for.
+
+        Returns:
+            The same result restricted to that end, from its extreme inwards.
+
+        Raises:
+            InputError: an end that was not asked for.
+        """
         rows = [row for row, end in enumerate(self.ends) if end == which]
         if not rows:
             raise InputError(f"got end {which!r}; this result holds {', '.join(dict.fromkeys(self.ends))}")

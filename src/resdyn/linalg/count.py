@@ -1,4 +1,4 @@
-"""How many eigenvalues have a negative real part: counted where few, by inertia on a GPU, estimated where neither."""
+"""How many eigenvalues have a negative real part: counted where few, by inertia on a GPU, otherwise estimated."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _HOPELESS = 0.3  # error of a leftmost eigenvalue, relative to the norm, from wh
 
 @dataclass(frozen=True)
 class NegativeCount:
-    """How many of n eigenvalues have a negative real part, and of how many that cannot be said.
+    """How many of n eigenvalues have a negative real part, and for how many that cannot be decided.
 
     Attributes:
         negative: eigenvalues with Re < 0 by more than their own uncertainty.
         undecided: those nearer to the axis than rounding errors of the operator's dtype may move them (their condition,
-            or the width of their cluster, times the size of these errors): the count is negative to negative +
-            undecided.
+            or the width of their cluster, times the size of these errors): the count is between ``negative`` and
+            ``negative + undecided``.
         error: one standard error of an estimate; 0 where counted.
         method: "all" (from all eigenvalues), "leftmost" (counted from the left end), "inertia", "estimate"
             (stochastic); the least exact one, where diagonal blocks were counted by several.
-        zero: of the undecided, those that are 0 to rounding because the operator has a null space.
-        reason: why the count means nothing, where more than half of the eigenvalues are undecided and not zero;
-            empty elsewhere.
+        zero: those among the undecided that are 0 to rounding because the operator has a null space.
+        reason: why the count is meaningless, where more than half of the eigenvalues are undecided and not zero;
+            otherwise empty.
     """
 
     negative: float
@@ -57,7 +57,7 @@ class NegativeCount:
 
 
 def count_in(result: EigenResult) -> NegativeCount:
-    """From a result that holds all eigenvalues, by the conditions of those near the axis."""
+    """The count from a result that holds all eigenvalues, by the conditions of those near the axis."""
     if result.matrix is None:  # all coordinates are dead
         return NegativeCount(0, 0, 0.0, "all")
     return _judged(_of_matrix(result.matrix), len(result.values), result.matrix.dtype)
@@ -67,19 +67,41 @@ def count_in(result: EigenResult) -> NegativeCount:
 def count_negative(
     operator: LinearOperator, seed: int = 0, *, by_inertia: bool | None = None, memory_limit: int = 2**35
 ) -> NegativeCount:
-    """Eigenvalues with negative real part of a square operator too large for all its eigenvalues.
+    """The number of eigenvalues with ``Re lambda < 0`` of a square operator too large for all its eigenvalues.
 
-    Coordinates with a zero row or column are zeros, exactly; the rest is split into the diagonal blocks of its block
-    triangular form, and up to 512 coordinates all eigenvalues are computed. Of a larger block the 8 leftmost are asked
-    for, then 64, 256, 512: where the list reaches a real part beyond all uncertainties with everything before it
-    converged, the negative ones are counted (a Krylov space may in principle miss one of a cluster; on dense
-    references it has not). Where that ends without one, or where after 64 an estimate says that a tenth or more of the
-    spectrum is negative, ``by_inertia`` (default: off the CPU, where the sign function is quick) forms the compressed
-    matrix, if ``memory_limit`` bytes hold six of it, and counts up to what `inertia` leaves undecided; else the share
-    is estimated, with a standard error that covers the truncation of the Krylov spaces. An estimate decides nothing
-    about a strip of a thousandth of the norm beside the axis (wider where the leftmost eigenvalues are uncertain).
-    Where that leaves much open, and the rank is at most n / 2 and 2048, the operator is a product Q B: its eigenvalues
-    are those of the small matrix B Q, which are counted, and zeros.
+    Coordinates with a zero row or column are exact zeros; the rest is split into the diagonal blocks of its block
+    triangular form, and up to 512 coordinates all eigenvalues are computed. For a larger block the 8 leftmost are
+    computed, then 64, 256, 512: where the list reaches a real part beyond all uncertainties with everything before it
+    converged, the negative ones are counted (a Krylov space may in principle miss one of a cluster; on dense references
+    it has not). Where that does not succeed, or where after 64 an estimate puts a tenth or more of the spectrum on the
+    negative side, the compressed matrix is formed and counted by ``inertia``, up to what that leaves undecided;
+    otherwise the share is estimated, with a standard error that covers the truncation of the Krylov spaces. An estimate
+    decides nothing about a strip of a thousandth of the norm beside the axis (wider where the leftmost eigenvalues are
+    uncertain). Where that leaves much open, and the rank is at most n / 2 and 2048, the operator is a product Q B: its
+    eigenvalues are those of the small matrix B Q, which are counted, and zeros.
+
+    Args:
+        operator: A (n, n), in float32 or float64.
+        seed: of all random vectors.
+        by_inertia: whether the compressed matrix may be formed and counted; default off the CPU only, where the sign
+            function is fast.
+        memory_limit: bytes (default 32 GiB) that must hold six copies of that matrix, or ``by_inertia`` is not used.
+
+    Returns:
+        The count, what is undecided, and the method.
+
+    Raises:
+        InputError: an operator that is not square, or a dtype other than float32 and float64.
+        ComputationError: a product with NaN or infinite values.
+
+    Cost:
+        n products up to 512 live coordinates; for a larger block up to 3000 + 20 k for each list of k values with
+        conditions (twice), and 640 for an estimate.
+
+    Example:
+        >>> from resdyn.linalg import DenseOperator
+        >>> count_negative(DenseOperator(torch.diag(torch.tensor([-2.0, 1.0, 3.0])))).negative
+        1
     """
     seed, memory_limit = checks.seed(seed), checks.whole("memory_limit", memory_limit)
     by_inertia = None if by_inertia is None else checks.flag("by_inertia", by_inertia)

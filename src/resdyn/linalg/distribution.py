@@ -1,4 +1,4 @@
-"""Where the eigenvalues lie when there are too many to compute: estimates with standard errors."""
+"""Where the eigenvalues are when there are too many to compute: estimates with standard errors."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ class SpectralDistribution:
         below: (t,) estimated shares, in [0, 1] up to their errors.
         standard_error: (t,) over the random probes, widened by Student's t for their number: 1.96 of it cover 95 %.
         truncation: (t,) the larger change of ``below`` from half and from three quarters of the degree, with the spread
-            of that change over probes: what the Krylov spaces have not resolved, about. The error of ``below`` is both
-            together, sqrt(standard_error^2 + truncation^2); 1.96 of it covered 93 to 100 % in trials, least for a few
-            eigenvalues alone in a tail.
-        mean, mean_error: tr(A) / n and its standard error, widened likewise.
-        mean_square, mean_square_error: tr(A^2) / n, the mean of lambda^2.
+            of that change over probes: roughly, what the Krylov spaces have not resolved. The error of ``below`` is
+            both together, ``sqrt(standard_error^2 + truncation^2)``; 1.96 of it covered 93 to 100 % in trials, least
+            for a few isolated eigenvalues in a tail.
+        mean: tr(A) / n, the mean of lambda.
+        mean_error: standard error of ``mean``, widened likewise.
+        mean_square: tr(A^2) / n, the mean of lambda^2.
+        mean_square_error: standard error of ``mean_square``, widened likewise.
         num_matvecs: products spent.
     """
 
@@ -57,24 +59,44 @@ def spectral_distribution(
     degree: int = 40,
     seed: int = 0,
 ) -> SpectralDistribution:
-    """Shares of eigenvalues with real part below thresholds, by stochastic trace estimation on Krylov spaces.
+    """Shares of eigenvalues with real part below thresholds, ``#{Re lambda < t} / n = tr(P_t) / n``.
 
-    Coordinates with a zero row or column are taken out first and counted as the exact zeros that they are: behind a
-    ReLU they are half of the spectrum, and no Krylov space tells on which side of t = 0 they lie. For the rest,
-    #{Re lambda < t} / n = tr(P_t) / n with the spectral projector P_t, the mean over random signs g of
-    g^T P_t g / n; and g^T P_t g is taken from an Arnoldi decomposition of ``degree`` steps started at g, as the (1, 1)
-    entry of the projector of its Hessenberg matrix. Two errors: the spread over probes (``standard_error``), and the
-    degree (``truncation``: eigenvalues nearer to t than the Krylov space resolves; lower degrees tell no more than its
-    order). On strongly nonnormal operators projectors are large and both errors grow. Use it where a good part of
-    the spectrum is on either side; a few eigenvalues in a tail are counted by `count_negative`. Costs ``num_probes`` x
-    ``degree`` matvecs.
+    P_t is the spectral projector; its trace is the mean over random signs g of ``g^T P_t g``, taken from an Arnoldi
+    decomposition of ``degree`` steps started at g, as the (1, 1) entry of the projector of its Hessenberg matrix.
+    Coordinates with a zero row or column are taken out first and counted as the exact zeros that they are: after a ReLU
+    they are half of the spectrum, and no Krylov space resolves on which side of t = 0 they are.
 
-    Sources: Hutchinson (1990); Bai, Fahey and Golub (1996) for Krylov quadrature; for nonsymmetric A the quadrature
-    is exact for polynomials up to degree - 1 (2 degree - 1 in the symmetric case).
+    There are two errors: the spread over probes (``standard_error``), and the degree (``truncation``: eigenvalues
+    nearer to t than the Krylov space resolves; lower degrees show its order of magnitude only). On strongly nonnormal
+    operators projectors are large and both errors grow. Use it where a good part of the spectrum is on either side; a
+    few eigenvalues in a tail are counted by ``count_negative``.
 
-    >>> from resdyn.linalg import DenseOperator
-    >>> spectral_distribution(DenseOperator(torch.diag(torch.tensor([-2.0, 1.0, 1.0, 1.0])))).below
-    array([0.25])
+    Args:
+        operator: A (n, n).
+        thresholds: one or more finite real numbers (default 0 alone); sorted.
+        num_probes: random vectors g, at least 2 (default 16).
+        degree: Arnoldi steps per probe, at least 2 (default 40), at most the number of live coordinates.
+        seed: of the probes.
+
+    Returns:
+        Shares per threshold, ascending, with their errors, and the first two moments.
+
+    Raises:
+        InputError: an operator that is not square, no threshold or one that is not finite, fewer than 2 probes or
+            steps.
+        ComputationError: a product with NaN or infinite values.
+
+    Cost:
+        ``num_probes`` x ``degree`` matvecs, and 4 per round (two or more) to detect the live coordinates.
+
+    Source:
+        Hutchinson (1990); Bai, Fahey and Golub (1996) for Krylov quadrature; for nonsymmetric A the quadrature is exact
+        for polynomials up to degree - 1 (2 degree - 1 in the symmetric case).
+
+    Example:
+        >>> from resdyn.linalg import DenseOperator
+        >>> spectral_distribution(DenseOperator(torch.diag(torch.tensor([-2.0, 1.0, 1.0, 1.0])))).below.round(3)
+        array([0.25])
     """
     m, n = operator.shape
     if m != n:

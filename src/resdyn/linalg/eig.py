@@ -42,50 +42,67 @@ def eigenvalues(
     conditions: bool = False,
     memory_limit: int = 2**30,
 ) -> EigenResult:
-    """Eigenvalues of a square operator: all, or k at each end asked for; normality is assumed nowhere.
+    """Eigenvalues of a square operator, ``A x = lambda x``: all of them, or k at each requested end.
 
-    Ends: "LR" largest real part, "SR" smallest real part, "LM" largest magnitude; several may be asked for at once.
-
-    First the operator is compressed exactly: a coordinate with a zero row or column (an output that a ReLU
-    kills) is an eigenvalue 0, and the others are those of the principal submatrix on the live coordinates. The zeros
-    count: they are the smallest real part where all other real parts are positive. Then it is split: where its zeros
-    leave a block triangular form after a permutation of coordinates (causal attention, causal convolutions), its
-    eigenvalues are those of the diagonal blocks, and so are residuals and conditions; for the ends of large operators
-    that costs a product per coordinate.
-
-    ``dense``: LAPACK on the compressed matrix, from ``num_live`` products; for ends, eigenvectors and measured
-    residuals too. ``krylov_schur``: products only, one Krylov space for all ends, real arithmetic, restarted with the
-    Schur vectors nearest to the ends. One start vector holds one copy of a repeated value; so when all residuals are at
-    most ``tol``, the space starts again from a random vector outside of what was found, until that finds no more, or
-    until ``max_matvecs``. What has not converged is returned and flagged. ``auto``: dense for all values and up to 200
-    live coordinates.
+    Normality is assumed nowhere. The operator is first compressed exactly: a coordinate with a zero row or column (an
+    output that a ReLU kills) is an eigenvalue 0, and the others are those of the principal submatrix on the live
+    coordinates. The zeros count: they are the smallest real part where all other real parts are positive. Then it is
+    split: where its zeros leave a block triangular form after a permutation of coordinates (causal attention, causal
+    convolutions), its eigenvalues are those of the diagonal blocks, and so are residuals and conditions.
 
     A residual is a backward error, and ``converged`` says that it is small, not that the value is right. The forward
-    error is about condition x residual x norm (``errors``), and the condition of an eigenvalue of a nonnormal matrix
-    can be anything: ask for ``conditions`` (doubles the cost of ``krylov_schur``).
+    error is about condition x residual x norm (``EigenResult.errors``), and the condition of an eigenvalue of a
+    nonnormal matrix can be arbitrarily large: ask for ``conditions``.
+
+    Methods:
+
+    ``auto``
+        ``dense`` for all values and up to 200 live coordinates, otherwise ``krylov_schur``.
+    ``dense``
+        LAPACK on the compressed matrix; for ends, eigenvectors and measured residuals too.
+    ``krylov_schur``
+        Products only: one Krylov space for all ends, in real arithmetic, restarted with the Schur vectors nearest to
+        the ends. One start vector holds one copy of a repeated value; so when all residuals are at most ``tol``, the
+        space starts again from a random vector outside the computed subspace, until that brings no more values, or
+        until ``max_matvecs``. Values that have not converged are returned and flagged.
 
     Args:
-        operator: square, float32 or float64, on any device.
-        which, k: see above.
-        tol: backward error at which a value counts as converged; default eps^(2/3), 2.4e-5 in float32 and
-            3.7e-11 in float64.
-        seed: of the start vector and of the vectors that find the live coordinates.
-        basis_size: vectors kept by ``krylov_schur``; default 20 + 3 k for each end, at least 40.
-        max_matvecs: products that ``krylov_schur`` may spend, those for the last residuals and conditions excluded.
-        conditions: also measure the condition of every value at the ends.
-        memory_limit: bytes for the Krylov basis or the dense matrix.
+        operator: A (n, n), in float32 or float64, on any device.
+        which: "all" (default), or one or several of "LR" (largest real part), "SR" (smallest real part) and "LM"
+            (largest magnitude).
+        k: number of values per end, 1 to n (default 1); not used for "all". An end holds k + 1 where k would split a
+            conjugate pair.
+        method: "auto" (default), "dense", or for ends also "krylov_schur", see above.
+        tol: backward error, relative to the norm, at which a value counts as converged; default eps^(2/3), 2.4e-5 in
+            float32 and 3.7e-11 in float64.
+        seed: of the start vector and of the vectors that detect the live coordinates.
+        basis_size: vectors kept by ``krylov_schur``; default 20 + 3 k per end, at least 40.
+        max_matvecs: products that ``krylov_schur`` may spend (default 3000), those for the final residuals and
+            conditions excluded.
+        conditions: also measure the condition of every value at the ends (default False).
+        memory_limit: bytes for the Krylov basis or the dense matrix (default 1 GiB).
+
+    Returns:
+        All values by descending real part; or the ends in the order asked for, each from its extreme inwards.
 
     Raises:
         InputError: an operator that is not square, a dtype other than float32 and float64, an unknown end or method,
-            k out of range, a matrix over the memory limit.
-        ComputationError: the operator gave NaN or infinite values.
+            k out of range, or a matrix over the memory limit.
+        ComputationError: a product with NaN or infinite values.
 
-    Sources: Stewart (2001), A Krylov-Schur algorithm for large eigenproblems; Bai and Demmel (1993), swapping of Schur
-    blocks (LAPACK trsen); Trefethen and Embree (2005), section 52, on conditions.
+    Cost:
+        ``dense``: ``num_live`` products. ``krylov_schur``: one per basis vector, at most ``max_matvecs``; twice that
+        with ``conditions``. The split costs up to one product per coordinate for the ends of large operators that have
+        a block triangular form, 6 for those that have none.
 
-    >>> from resdyn.linalg import DenseOperator
-    >>> eigenvalues(DenseOperator(torch.tensor([[0.0, 1.0], [0.0, 0.0]]) + torch.eye(2)), "SR").values.real
-    tensor([1.])
+    Source:
+        Stewart (2001), A Krylov-Schur algorithm for large eigenproblems; Bai and Demmel (1993), swapping of Schur
+        blocks (LAPACK trsen); Trefethen and Embree (2005), section 52, on conditions.
+
+    Example:
+        >>> from resdyn.linalg import DenseOperator
+        >>> eigenvalues(DenseOperator(torch.tensor([[0.0, 1.0], [0.0, 0.0]]) + torch.eye(2)), "SR").values.real
+        tensor([1.])
     """
     ends = _ends(which)
     _check(operator, ends, k, method)

@@ -20,7 +20,14 @@ MEMORY_LIMIT = 1 << 28
 
 @dataclass(frozen=True)
 class NormEstimate:
-    """A norm, its standard error (0 where it is exact), and the products that it took."""
+    """A norm with its standard error.
+
+    Attributes:
+        value: the norm.
+        error: one standard error of ``value``; 0 where it is exact.
+        num_matvecs: products spent.
+        exact: whether the value is exact up to rounding.
+    """
 
     value: float
     error: float
@@ -32,16 +39,34 @@ class NormEstimate:
 def frobenius_norm(
     A: LinearOperator, *, draws: int = DRAWS, seed: int = 0, exact_limit: int = EXACT_LIMIT
 ) -> NormEstimate:
-    """|A|_F of A (m, n), never materialised: exact where the shorter side is small, else by Hutchinson's estimator.
+    """The Frobenius norm ``||A||_F``, never materialised: exact for small operators, otherwise Hutchinson's estimator.
 
-    Exact, up to rounding: the squares of A (or A^T) times unit vectors, min(m, n) products, if min(m, n) is at most
-    `exact_limit`. Otherwise E |A z|^2 = |A|_F^2 for z of independent signs, averaged over `draws` of them; the error is
-    that of the mean, carried over to its square root. Products are of as many columns at a time as fit 256 MiB.
-    Source: Hutchinson (1990), "A stochastic estimator of the trace of the influence matrix", of A^T A.
+    Exact, up to rounding, from A (or A^T) times unit vectors, if min(m, n) is at most ``exact_limit``. Otherwise
+    ``E ||A z||^2 = ||A||_F^2`` for z of independent random signs, averaged over ``draws`` of them; the standard error
+    is that of the mean, carried over to its square root. Products take as many columns at a time as fit into 256 MiB.
 
-    >>> from resdyn.linalg import DenseOperator
-    >>> frobenius_norm(DenseOperator(torch.tensor([[3.0, 0.0], [0.0, 4.0]])))
-    NormEstimate(value=5.0, error=0.0, num_matvecs=2, exact=True)
+    Args:
+        A: (m, n).
+        draws: random vectors of the estimate, at least 2 (default 32).
+        seed: of the random signs.
+        exact_limit: largest min(m, n) that is computed exactly (default 512).
+
+    Returns:
+        The norm with its standard error.
+
+    Raises:
+        InputError: fewer than 2 draws, or a seed or limit that is not a non-negative integer.
+
+    Cost:
+        min(m, n) matvecs where exact, otherwise ``draws``.
+
+    Source:
+        Hutchinson (1990), "A stochastic estimator of the trace of the influence matrix", applied to A^T A.
+
+    Example:
+        >>> from resdyn.linalg import DenseOperator
+        >>> frobenius_norm(DenseOperator(torch.tensor([[3.0, 0.0], [0.0, 4.0]])))
+        NormEstimate(value=5.0, error=0.0, num_matvecs=2, exact=True)
     """
     draws = checks.whole("draws", draws, 2, expected="at least 2: one draw has no standard error")
     seed, exact_limit = checks.seed(seed), checks.whole("exact_limit", exact_limit)
@@ -74,7 +99,7 @@ def random_signs(A: LinearOperator, count: int, seed: int) -> Tensor:
 
 
 def unit_columns(size: int, part: range, like: LinearOperator) -> Tensor:
-    """Unit vectors number `part` of R^size as columns (size, len(part)), in the dtype and on the device of `like`."""
+    """The unit vectors ``part`` of R^size as columns (size, len(part)), in the dtype and on the device of ``like``."""
     units = torch.zeros(len(part), size, dtype=like.dtype, device=like.device)
     units[torch.arange(len(part)), torch.arange(part.start, part.stop)] = 1
     return units.T

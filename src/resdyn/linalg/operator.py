@@ -18,17 +18,31 @@ Index = slice | Tensor
 
 
 class LinearOperator(ABC):
-    """A linear map ``y = A x`` from R^n to R^m that is known only by its products.
+    """A linear map ``y = A x`` from R^n to R^m that is known only through its products.
 
-    A subclass writes two hooks: ``_matmat(X)`` takes a matrix of shape (n, k) to ``A X`` (m, k) and
-    ``_rmatmat(Y)`` takes (m, k) to ``A^T Y`` (n, k). The base class checks shape, dtype and device once, takes
-    vectors as well as matrices, and counts: ``num_matvecs`` is the number of columns that went through either hook.
-    Products carry no gradients, so parameters serve as matrices.
+    A subclass implements two hooks: ``_matmat(X)`` maps a matrix of shape (n, k) to ``A X`` (m, k), and
+    ``_rmatmat(Y)`` maps (m, k) to ``A^T Y`` (n, k). The base class checks shape, dtype and device once, accepts
+    vectors as well as matrices, and counts products. Operators can be added, subtracted, scaled, transposed and
+    composed (``A @ B``). Products carry no gradients, so parameters can serve as matrices.
+
+    Args:
+        shape: (m, n), both positive.
+        dtype: of the vectors that the operator takes and returns; a real floating type.
+        device: of those vectors.
 
     Attributes:
         shape: (m, n).
-        dtype, device: of the vectors that the operator takes and gives.
+        dtype: of the vectors that the operator takes and returns.
+        device: of those vectors.
         num_matvecs: products with A plus products with A^T so far, one per column.
+
+    Raises:
+        InputError: a shape that is not two positive sizes, or a dtype that is not a real floating type.
+
+    Example:
+        >>> A = DenseOperator(torch.diag(torch.tensor([1.0, 2.0])))
+        >>> (A + A.T) @ torch.ones(2), A.num_matvecs
+        (tensor([2., 4.]), 2)
     """
 
     def __init__(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
@@ -43,33 +57,85 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def _matmat(self, X: Tensor) -> Tensor:
-        """A X for X of shape (n, k)."""
+        """``A X`` for X of shape (n, k)."""
 
     @abstractmethod
     def _rmatmat(self, Y: Tensor) -> Tensor:
-        """A^T Y for Y of shape (m, k)."""
+        """``A^T Y`` for Y of shape (m, k)."""
 
     def matmat(self, X: Tensor) -> Tensor:
-        """``A X`` for X of shape (n, k); costs k matvecs."""
+        """The product ``A X``.
+
+        Args:
+            X: (n, k), in the operator's dtype and on its device.
+
+        Returns:
+            (m, k).
+
+        Raises:
+            InputError: a wrong shape, dtype or device; or a hook that returned a wrong shape or dtype.
+
+        Cost:
+            k matvecs.
+        """
         return self._apply(self._matmat, X, self.shape[1], self.shape[0], "A X")
 
     def rmatmat(self, Y: Tensor) -> Tensor:
-        """``A^T Y`` for Y of shape (m, k); costs k matvecs."""
+        """The product ``A^T Y``.
+
+        Args:
+            Y: (m, k), in the operator's dtype and on its device.
+
+        Returns:
+            (n, k).
+
+        Raises:
+            InputError: a wrong shape, dtype or device; or a hook that returned a wrong shape or dtype.
+
+        Cost:
+            k matvecs.
+        """
         return self._apply(self._rmatmat, Y, self.shape[0], self.shape[1], "A^T Y")
 
     def matvec(self, x: Tensor) -> Tensor:
-        """``A x`` for x of shape (n,)."""
+        """The product ``A x`` with a single vector.
+
+        Args:
+            x: (n,), in the operator's dtype and on its device.
+
+        Returns:
+            (m,).
+
+        Raises:
+            InputError: a wrong shape, dtype or device.
+
+        Cost:
+            1 matvec.
+        """
         _check_vector(x, self.shape[1])
         return self.matmat(x[:, None])[:, 0]
 
     def rmatvec(self, y: Tensor) -> Tensor:
-        """``A^T y`` for y of shape (m,)."""
+        """The product ``A^T y`` with a single vector.
+
+        Args:
+            y: (m,), in the operator's dtype and on its device.
+
+        Returns:
+            (n,).
+
+        Raises:
+            InputError: a wrong shape, dtype or device.
+
+        Cost:
+            1 matvec.
+        """
         _check_vector(y, self.shape[0])
         return self.rmatmat(y[:, None])[:, 0]
 
     @property
     def adjoint(self) -> LinearOperator:
-        """``A^T`` as an operator; its products count for A too."""
+        """``A^T`` as an operator (n, m); its products count for A too."""
         return AdjointOperator(self)
 
     @property
@@ -78,14 +144,32 @@ class LinearOperator(ABC):
         return self.adjoint
 
     def restricted(self, rows: Index | None = None, cols: Index | None = None) -> LinearOperator:
-        """``A[rows, cols]`` as an operator; ``None`` keeps all, else a slice, an index vector or a mask."""
+        """The submatrix ``A[rows, cols]`` as an operator.
+
+        Args:
+            rows: output coordinates to keep: a slice, a vector of distinct indices or a boolean mask; None keeps all.
+            cols: input coordinates to keep, likewise.
+
+        Returns:
+            An operator of shape (rows kept, columns kept) whose products count for A too.
+
+        Raises:
+            InputError: an index out of range, or one given twice.
+        """
         return RestrictedOperator(self, rows, cols)
 
     def to_dense(self, memory_limit: int = 2**28) -> Tensor:
-        """The matrix A of shape (m, n), from min(m, n) products with unit vectors.
+        """The matrix A, from products with unit vectors over its shorter side.
 
-        Products run over the shorter side, in chunks whose input and output together stay under
-        ``memory_limit`` bytes (default 256 MiB; the m n entries of the result come on top).
+        Args:
+            memory_limit: bytes that the input and output of one product may take together (default 256 MiB); products
+                are chunked accordingly. The m n entries of the result come on top.
+
+        Returns:
+            (m, n), in the operator's dtype and on its device.
+
+        Cost:
+            min(m, n) matvecs.
         """
         m, n = self.shape
         out = torch.empty(m, n, dtype=self.dtype, device=self.device)
@@ -99,7 +183,11 @@ class LinearOperator(ABC):
         return out
 
     def to_scipy(self) -> ScipyOperator:
-        """The same operator for SciPy, taking and giving NumPy arrays (``scipy.sparse.linalg.LinearOperator``)."""
+        """The same operator as a ``scipy.sparse.linalg.LinearOperator``, which takes and returns NumPy arrays.
+
+        Returns:
+            A SciPy operator of the same shape and dtype; its products count for A too.
+        """
         from scipy.sparse.linalg import LinearOperator as ScipyOperator
 
         def through(product: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
@@ -169,10 +257,20 @@ class LinearOperator(ABC):
 
 
 class DenseOperator(LinearOperator):
-    """The operator of a matrix that is there.
+    """The operator of an explicit matrix.
 
-    >>> DenseOperator(torch.tensor([[1.0, 2.0]])) @ torch.tensor([3.0, 4.0])
-    tensor([11.])
+    Args:
+        matrix: (m, n), of a real floating type; not copied, and detached from its gradients.
+
+    Attributes:
+        matrix: (m, n).
+
+    Raises:
+        InputError: a tensor that is not a matrix, or not of a real floating type.
+
+    Example:
+        >>> DenseOperator(torch.tensor([[1.0, 2.0]])) @ torch.tensor([3.0, 4.0])
+        tensor([11.])
     """
 
     def __init__(self, matrix: Tensor) -> None:
@@ -182,10 +280,12 @@ class DenseOperator(LinearOperator):
         self.matrix = matrix.detach()
 
     def restricted(self, rows: Index | None = None, cols: Index | None = None) -> LinearOperator:
+        """The submatrix ``A[rows, cols]``, copied; arguments as in ``LinearOperator.restricted``."""
         kept = _indices(rows, self.shape[0], self.device), _indices(cols, self.shape[1], self.device)
         return DenseOperator(self.matrix[kept[0]][:, kept[1]])
 
     def to_dense(self, memory_limit: int = 2**28) -> Tensor:
+        """The matrix itself, not a copy; no products."""
         return self.matrix
 
     def _matmat(self, X: Tensor) -> Tensor:
@@ -196,7 +296,23 @@ class DenseOperator(LinearOperator):
 
 
 class FunctionOperator(LinearOperator):
-    """The operator of two functions, ``matmat: (n, k) -> (m, k)`` and ``rmatmat: (m, k) -> (n, k)``."""
+    """The operator of two functions, ``X -> A X`` and ``Y -> A^T Y``.
+
+    Args:
+        shape: (m, n).
+        dtype: of the vectors that both functions take and return.
+        device: of those vectors.
+        matmat: maps (n, k) to ``A X`` (m, k).
+        rmatmat: maps (m, k) to ``A^T Y`` (n, k). That it is the adjoint of ``matmat`` is not checked.
+
+    Raises:
+        InputError: a shape that is not two positive sizes, or a dtype that is not a real floating type.
+
+    Example:
+        >>> A = FunctionOperator((2, 2), torch.float32, "cpu", lambda X: X.flip(0), lambda Y: Y.flip(0))
+        >>> A @ torch.tensor([1.0, 2.0])
+        tensor([2., 1.])
+    """
 
     def __init__(
         self,
@@ -218,7 +334,11 @@ class FunctionOperator(LinearOperator):
 
 
 class AdjointOperator(LinearOperator):
-    """``A^T``."""
+    """The transpose ``A^T``; ``adjoint`` of it is A itself.
+
+    Args:
+        operator: A, (m, n).
+    """
 
     def __init__(self, operator: LinearOperator) -> None:
         m, n = operator.shape
@@ -227,6 +347,7 @@ class AdjointOperator(LinearOperator):
 
     @property
     def adjoint(self) -> LinearOperator:
+        """A itself."""
         return self._operator
 
     def _matmat(self, X: Tensor) -> Tensor:
@@ -237,7 +358,15 @@ class AdjointOperator(LinearOperator):
 
 
 class ComposedOperator(LinearOperator):
-    """``A B``."""
+    """The product ``A B``: one product with it is one with each factor.
+
+    Args:
+        left: A, (m, p).
+        right: B, (p, n), of the same dtype and device.
+
+    Raises:
+        InputError: inner dimensions, dtypes or devices that do not match.
+    """
 
     def __init__(self, left: LinearOperator, right: LinearOperator) -> None:
         if left.shape[1] != right.shape[0]:
@@ -254,7 +383,15 @@ class ComposedOperator(LinearOperator):
 
 
 class SumOperator(LinearOperator):
-    """``A + B``."""
+    """The sum ``A + B``: one product with it is one with each term.
+
+    Args:
+        first: A, (m, n).
+        second: B, (m, n), of the same dtype and device.
+
+    Raises:
+        InputError: shapes, dtypes or devices that do not match.
+    """
 
     def __init__(self, first: LinearOperator, second: LinearOperator) -> None:
         if first.shape != second.shape:
@@ -271,7 +408,12 @@ class SumOperator(LinearOperator):
 
 
 class ScaledOperator(LinearOperator):
-    """``c A``."""
+    """The multiple ``c A``.
+
+    Args:
+        operator: A, (m, n).
+        factor: c.
+    """
 
     def __init__(self, operator: LinearOperator, factor: float) -> None:
         super().__init__(operator.shape, operator.dtype, operator.device)
@@ -285,7 +427,16 @@ class ScaledOperator(LinearOperator):
 
 
 class RestrictedOperator(LinearOperator):
-    """``A[rows, cols]``: zeros go in where a column is left out, and what comes out in other rows is dropped."""
+    """The submatrix ``A[rows, cols]``: zeros are put in for omitted columns, and omitted rows are dropped.
+
+    Args:
+        operator: A, (m, n).
+        rows: output coordinates to keep: a slice, a vector of distinct indices or a boolean mask; None keeps all.
+        cols: input coordinates to keep, likewise.
+
+    Raises:
+        InputError: an index out of range, or one given twice.
+    """
 
     def __init__(self, operator: LinearOperator, rows: Index | None, cols: Index | None) -> None:
         self._rows = _indices(rows, operator.shape[0], operator.device)

@@ -18,18 +18,30 @@ Product = Callable[[Tensor], Tensor]
 
 
 class PseudoInverse(LinearOperator):
-    """``P^+`` of an operator P (m, n), as an operator (n, m): P^+ y is the shortest x that minimises ||P x - y||.
+    """``P^+`` (n, m) of an operator P (m, n): ``P^+ y`` is the shortest x that minimises ``||P x - y||``.
 
-    Every product is solved for by CGLS from x = 0, all columns at once, until ||P^T (y - P x)|| <= tol ||P^T y||; it
-    costs two products with P an iteration, one iteration for a selection of coordinates, about the ratio of the
-    largest to the smallest nonzero singular value of P else. Raises ComputationError where ``max_iterations`` do not
-    suffice.
+    Every product is solved for by CGLS from x = 0, all columns at once, until ``||P^T (y - P x)|| <= tol ||P^T y||``.
 
-    Source: Hestenes and Stiefel (1952), section 10; Björck (1996), algorithm 7.4.1.
+    Args:
+        operator: P (m, n).
+        tol: relative residual of the normal equations at which a column is solved, in (0, 1); default eps^(3/4).
+        max_iterations: of CGLS per product (default 500).
 
-    >>> from resdyn.linalg import DenseOperator
-    >>> PseudoInverse(DenseOperator(torch.tensor([[2.0, 0.0]]))) @ torch.tensor([4.0])
-    tensor([2., 0.])
+    Raises:
+        InputError: ``tol`` outside (0, 1), or fewer than one iteration.
+        ComputationError: from a product, where ``max_iterations`` do not suffice or values are not finite.
+
+    Cost:
+        Per column, two products with P per iteration; one iteration for a selection of coordinates, otherwise about as
+        many as the ratio of the largest to the smallest nonzero singular value of P.
+
+    Source:
+        Hestenes and Stiefel (1952), section 10; Björck (1996), algorithm 7.4.1.
+
+    Example:
+        >>> from resdyn.linalg import DenseOperator
+        >>> PseudoInverse(DenseOperator(torch.tensor([[2.0, 0.0]]))) @ torch.tensor([4.0])
+        tensor([2., 0.])
     """
 
     def __init__(self, operator: LinearOperator, tol: float | None = None, max_iterations: int = 500) -> None:

@@ -1,4 +1,4 @@
-"""The matrix sign function, and by it the inertia of a matrix: how many eigenvalues lie on each side of a line."""
+"""The matrix sign function, and by it the inertia of a matrix: how many eigenvalues are on each side of a line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ MAX_ITERATIONS = 60
 
 
 class MatrixSign(NamedTuple):
-    """``sign`` X with X^2 = I, ``residual`` ||X^2 - I||_F / sqrt(n), ``converged``, and steps taken."""
+    """The sign X of a matrix, ``X^2 = I`` up to the residual.
+
+    Attributes:
+        sign: X (n, n).
+        residual: ``||X^2 - I||_F / sqrt(n)``.
+        converged: whether the residual is at most sqrt(eps).
+        iterations: steps taken, Newton and Newton-Schulz together.
+    """
 
     sign: Tensor
     residual: float
@@ -32,15 +39,16 @@ class MatrixSign(NamedTuple):
 
 @dataclass(frozen=True)
 class Inertia:
-    """Numbers of eigenvalues with negative, (nearly) zero and positive real part.
+    """Numbers of eigenvalues with negative, (nearly) zero and positive real part; together n.
 
     Attributes:
-        negative, zero, positive: Re < -guard, |Re| <= guard, Re > guard; together n. Without a guard asked for, zero
-            are all whose side is a matter of rounding.
+        negative: those with ``Re < -guard``.
+        zero: those with ``|Re| <= guard``; where no guard was asked for, all whose side rounding decides.
+        positive: those with ``Re > guard``.
         guard: half the width of the strip around the imaginary axis.
-        residual: how far the traces of both sign functions were from whole numbers of the right parity, and their
-            squares from the identity (0 for ``eigenvalues``).
-        converged: the counts can be trusted up to the guard; else they are rounded as they are.
+        residual: how far the traces of both sign functions were from integers of the right parity, and their squares
+            from the identity (0 for ``eigenvalues``).
+        converged: the counts can be trusted up to the guard; otherwise they are the nearest integers.
         method: "eigenvalues" or "sign".
     """
 
@@ -55,19 +63,34 @@ class Inertia:
 
 @full_precision()
 def matrix_sign(matrix: Tensor, max_iterations: int = MAX_ITERATIONS) -> MatrixSign:
-    """sign(A) = A (A^2)^(-1/2), for A (n, n) without eigenvalues on the imaginary axis.
+    """The matrix sign function ``sign(A) = A (A^2)^(-1/2)``, for A without eigenvalues on the imaginary axis.
 
-    Newton's iteration X <- (mu X + (mu X)^-1) / 2 with the norm scaling mu^2 = ||X^-1||_F / ||X||_F until X changes by
-    less than one in the Frobenius norm, then Newton-Schulz steps X <- X (3 I - X^2) / 2, which need products only,
-    until X^2 = I to rounding. A Newton step is an inverse, 2 n^3 flops; 8 to 15 are usual, more with eigenvalues near
-    the axis (about log2(||A|| / distance)).
+    Newton's iteration ``X <- (mu X + (mu X)^-1) / 2`` with the norm scaling ``mu^2 = ||X^-1||_F / ||X||_F`` until X
+    changes by less than one in the Frobenius norm, then Newton-Schulz steps ``X <- X (3 I - X^2) / 2``, which need
+    products only, until ``X^2 = I`` to rounding. For an A that is singular to rounding, or that has eigenvalues on the
+    axis, the last iterate is returned as not converged.
 
-    An A that is singular to rounding, or that has eigenvalues on the axis, gives what was reached, not converged.
-    Source: Higham (2008), Functions of Matrices, sections 5.3 and 5.5.
+    Args:
+        matrix: A (n, n), finite, in float32 or float64, on any device.
+        max_iterations: of Newton's iteration (default 60).
 
-    >>> matrix_sign(torch.tensor([[2.0, 5.0], [0.0, -3.0]]).double()).sign.round(decimals=6)
-    tensor([[ 1.,  2.],
-            [ 0., -1.]], dtype=torch.float64)
+    Returns:
+        The sign with its residual.
+
+    Raises:
+        InputError: a tensor that is not a square matrix of finite float32 or float64 values.
+
+    Cost:
+        A Newton step is an inverse, 2 n^3 flops; 8 to 15 are usual, more with eigenvalues near the axis (about
+        ``log2(||A|| / distance)``).
+
+    Source:
+        Higham (2008), Functions of Matrices, sections 5.3 and 5.5.
+
+    Example:
+        >>> matrix_sign(torch.tensor([[2.0, 5.0], [0.0, -3.0]]).double()).sign.round(decimals=6)
+        tensor([[ 1.,  2.],
+                [ 0., -1.]], dtype=torch.float64)
     """
     n = _size(matrix)
     # sign(c A) = sign(A) for c > 0
@@ -107,24 +130,44 @@ def _polished(X: Tensor, unit: Tensor) -> tuple[Tensor, float, int]:
 
 @full_precision()
 def inertia(matrix: Tensor, guard: float | None = None, method: InertiaMethod = "auto") -> Inertia:
-    """How many eigenvalues of A (n, n) have negative, zero and positive real part.
+    """How many eigenvalues of A have negative, zero and positive real part.
 
-    ``eigenvalues``: LAPACK, and counting. ``sign``: none is computed: n - trace(sign(A + g I)) is twice the number of
-    Re < -g, n + trace(sign(A - g I)) twice that of Re > g; inverses and products only. ``auto``: on the CPU
-    ``eigenvalues``; elsewhere whichever is faster on that device, timed once on a random matrix of dimension 1024.
+    Methods:
+
+    ``auto``
+        ``eigenvalues`` on the CPU; elsewhere whichever is faster on that device, timed once on a random matrix of
+        dimension 1024.
+    ``eigenvalues``
+        LAPACK, and counting.
+    ``sign``
+        No eigenvalue is computed: ``n - trace(sign(A + g I))`` is twice the number of ``Re < -g``, and
+        ``n + trace(sign(A - g I))`` twice that of ``Re > g``; inverses and products only. The sign function of a matrix
+        with eigenvalues at a distance d from the axis loses digits as d falls; where it does not converge, the result
+        says so.
 
     Args:
-        guard: eigenvalues with |Re| <= guard count as zero. Without one, an eigenvalue counts as zero whose side is a
-            matter of rounding: for ``eigenvalues`` by the condition of each; for ``sign`` those nearer to the axis
-            than 10 sqrt(n) eps ||A||_F, ten times the backward error of the QR algorithm, and those that change sides
-            when A is perturbed at random by as much as its own rounding. The sign function of a matrix with
-            eigenvalues at a distance d from the axis loses digits as d falls; where it does not converge, the result
-            says so.
+        matrix: A (n, n), finite, in float32 or float64, on any device.
+        guard: eigenvalues with ``|Re| <= guard`` count as zero. Without one (default), an eigenvalue counts as zero
+            where rounding decides its side: for ``eigenvalues`` by the condition of each; for ``sign`` those nearer to
+            the axis than ``10 sqrt(n) eps ||A||_F``, ten times the backward error of the QR algorithm, and those that
+            change sides when A is perturbed at random by as much as its own rounding.
+        method: "auto" (default), "eigenvalues" or "sign", see above.
 
-    Source: Higham (2008), section 2.5 (counting by the trace); Roberts (1980).
+    Returns:
+        The three counts, which add up to n.
 
-    >>> inertia(torch.diag(torch.tensor([-1.0, 0.0, 2.0, 3.0]).double()), method="sign").negative
-    1
+    Raises:
+        InputError: a tensor that is not a square matrix of finite float32 or float64 values, or an unknown method.
+
+    Cost:
+        ``eigenvalues``: one eigenvalue decomposition. ``sign``: two sign functions, four where no guard is given.
+
+    Source:
+        Higham (2008), section 2.5 (counting by the trace); Roberts (1980).
+
+    Example:
+        >>> inertia(torch.diag(torch.tensor([-1.0, 0.0, 2.0, 3.0]).double()), method="sign").negative
+        1
     """
     n = _size(matrix)
     if method not in get_args(InertiaMethod):

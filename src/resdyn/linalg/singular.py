@@ -31,17 +31,18 @@ class SVDResult:
         S: singular values (k,), descending.
         V: right singular vectors (n, k), orthonormal columns. In each the entry of largest magnitude (the first, if
             several) is positive, which fixes the signs of both sides.
-        residuals: (k,) max(||A v - s u||, ||A^T u - s v||) / S[0]; not divided where S[0] is 0.
-        bounds: (k,) how far above S[j] the j-th largest singular value of A may be, divided by S[0] like the residuals;
-            it is below S[j] by no more than rounding, 64 eps and one for each restart. Infinite where nothing was
-            shown.
-        converged: (k,) bool. S[j] and all before it are the largest singular values of A with their multiplicities: the
-            residuals up to j are at most ``tol``, and bounds[j] S[0] is at most delta S[j] + tol S[0].
-        delta: the resolution of the search for values that were missed.
-        failure_probability: that of the bounds, over the random vectors of the search; 0 for ``dense``.
-        num_matvecs: products with A plus products with A^T that this result cost,
-        search_matvecs: of which the search for missed values took these.
-        method: the method that made it, not "auto".
+        residuals: (k,) ``max(||A v - s u||, ||A^T u - s v||) / S[0]``; not divided where S[0] is 0.
+        bounds: (k,) how far above S[j] the j-th largest singular value of A may be, divided by S[0] like the
+            residuals; it is below S[j] by no more than rounding, 64 eps plus one eps per restart. Infinite where
+            nothing has been established.
+        converged: (k,) bool. S[j] and all before it are the largest singular values of A with their
+            multiplicities: the residuals up to j are at most ``tol``, and
+            ``bounds[j] S[0] <= delta S[j] + tol S[0]``.
+        delta: relative resolution of the search for missed values.
+        failure_probability: of the bounds, over the random vectors of the search; 0 for ``dense``.
+        num_matvecs: products with A plus products with A^T that this result cost.
+        search_matvecs: how many of them the search for missed values took.
+        method: the method used, never "auto".
     """
 
     U: Tensor
@@ -88,68 +89,84 @@ def svd(
     power_iterations: int = 20,
     oversampling: int = 10,
 ) -> SVDResult:
-    """The k largest singular triplets, ``A v_j = s_j u_j`` and ``A^T u_j = s_j v_j``, s_1 >= ... >= s_k.
+    """The k largest singular triplets, ``A v_j = s_j u_j`` and ``A^T u_j = s_j v_j``, ``s_1 >= ... >= s_k``.
+
+    A Ritz value is at most its singular value; for a separated value it is too small by about residual^2 / gap (both
+    relative to s_1), and its vector is off by about residual / gap. The default ``tol`` therefore gives values that are
+    nearly exact in their dtype. Beyond the rank of A the values are zero up to rounding and their vectors arbitrary but
+    orthonormal. Triplets that have not converged are returned as they are and flagged. Vectors of clustered values are
+    determined only as a subspace.
 
     Methods, for A of shape (m, n):
 
-    ``auto`` (default): ``dense`` where the basis of ``lanczos`` would span the whole space, min(m, n) <= max(8 k, 80),
-    and no limit of it is set; else ``lanczos``.
+    ``auto``
+        ``dense`` where the basis of ``lanczos`` would span the whole space, ``min(m, n) <= max(8 k, 80)``, and
+        neither ``block_size``, ``basis_size`` nor ``max_matvecs`` is given; otherwise ``lanczos``.
+    ``lanczos``
+        Block Golub-Kahan-Lanczos bidiagonalisation with thick restarts, started from a random block. Stops once all k
+        residuals are at most ``tol``, or before ``max_matvecs`` would be exceeded. V is reorthogonalised in full; U
+        only when a sketch of its overlaps calls for it, which by Simon and Zha loses no accuracy. Residuals come free
+        from the products made.
 
-    ``lanczos``: block Golub-Kahan-Lanczos bidiagonalisation, started from a random block and thickly
-    restarted when the basis is full. Costs two matvecs per basis vector; stops once all k residuals are at most
-    ``tol``, or before ``max_matvecs`` would be passed. V is reorthogonalised in full; U only when a sketch of its
-    overlaps asks for it, which by Simon and Zha loses no accuracy. Residuals come free, from the products made.
-
-    A block of b random vectors sees b copies of a repeated value and no more. So (1) where b values are equal to within
-    1e-4 s_1 or 10 ``tol``, the block grows by as many random vectors; (2) at the end fresh random vectors search the
-    complement of what was found. Where they meet a value larger than the k-th, the block grows by what they met and by
-    random vectors, and the search starts over; where they show that there is none above (1 + ``delta``) s_k, the result
-    is complete with probability 1 - ``failure_probability``. ``bounds`` follow from that and from the residuals: near
-    rounding where s_k is separated from the next value, up to delta s_k where it is not. The search takes about 0.14 of
-    the products made before, more for a small ``delta``.
-
-    ``randomized``: Algorithm 971, l = k + ``oversampling`` random vectors and T = ``power_iterations`` rounds of A^T
-    and A. Costs l (1 + 2 T) matvecs for the range (1640 at k=30 and the defaults), l for the projection, k for the
-    residuals and, where a residual is at most ``tol``, those of the search. It does not look at ``tol`` to stop: on the
-    flat spectra of residual Jacobians its residuals stay near 1e-2, and without power iterations its values are wrong
-    by a quarter.
-
-    ``dense``: LAPACK on the whole matrix, from min(m, n) matvecs; its bounds are those of rounding.
-
-    A Ritz value is at most its singular value, and for a separated value too small by about residual^2 / gap (both
-    relative to s_1), a vector by about residual / gap. The default ``tol``, the square root of the machine epsilon
-    (3.5e-4 in float32, 1.5e-8 in float64), therefore gives values nearly exact in their dtype. Beyond the rank of A the
-    values are zero up to rounding and their vectors arbitrary but orthonormal. What has not converged is returned as it
-    is and flagged. Vectors of clustered values are determined only as a subspace.
+        A block of b random vectors sees at most b copies of a repeated value. Therefore (1) where b values agree to
+        within 1e-4 s_1 or 10 ``tol``, the block grows by as many random vectors; (2) at the end fresh random vectors
+        search the complement of the computed subspace. If they meet a value larger than the k-th, the block grows by
+        what they met and by random vectors, and the search starts over; if they show that there is none above
+        ``(1 + delta) s_k``, the result is complete with probability 1 - ``failure_probability``. ``bounds`` follow from
+        that and from the residuals: near rounding where s_k is separated from the next value, up to ``delta s_k`` where
+        it is not.
+    ``randomized``
+        Algorithm 971 with l = k + ``oversampling`` random vectors and T = ``power_iterations`` rounds of A^T and A. It
+        does not use ``tol`` to stop: on the flat spectra of residual Jacobians its residuals stay near 1e-2, and
+        without power iterations its values are wrong by a quarter.
+    ``dense``
+        LAPACK on the explicit matrix; its bounds are those of rounding.
 
     Args:
-        operator: in float32 or float64, on any device; vectors stay there, only small matrices visit the CPU.
-        k: how many triplets, at most min(m, n).
-        tol: residual relative to s_1 at which a triplet counts as converged; 0 lets ``lanczos`` spend its whole budget.
-        seed: of the random start; the same seed gives the same result on the same machine.
-        max_matvecs: for ``lanczos``; default max(2000, 100 k).
-        block_size: for ``lanczos``; default 8, or k but at least 2. A call to a Jacobian costs as much as several
-            columns, so a block of 8 halves the time of single vectors, while more would need more matvecs in all.
-        basis_size: for ``lanczos``, vectors kept on each side; default max(8 k, 80), less where ``memory_limit``
-            bytes would not hold both bases, but never below k + 2 blocks.
-        delta: relative resolution, positive, at which values larger than the k-th are excluded; half of it takes about
-            1.4 times as many steps of the search.
-        failure_probability: the largest acceptable probability, in (0, 1), that a missed value stays unseen.
-        power_iterations, oversampling: for ``randomized``.
+        operator: A (m, n), in float32 or float64, on any device; vectors stay there, only small matrices visit the CPU.
+        k: number of triplets, 1 to min(m, n).
+        method: "auto" (default), "lanczos", "randomized" or "dense", see above.
+        tol: residual relative to s_1 at which a triplet counts as converged; default sqrt(eps), 3.5e-4 in float32 and
+            1.5e-8 in float64. 0 lets ``lanczos`` spend its whole budget.
+        seed: of the random vectors; the same seed gives the same result on the same machine.
+        max_matvecs: budget of ``lanczos``; default max(2000, 100 k).
+        block_size: of ``lanczos``; default 8, or k (but at least 2) where k is smaller. One call of a Jacobian costs as
+            much as several columns, so a block of 8 takes half the time of single vectors, while a larger one would
+            need more matvecs in all.
+        basis_size: vectors that ``lanczos`` keeps on each side; default max(8 k, 80), fewer where ``memory_limit``
+            bytes would not hold both bases, but never fewer than k plus two blocks.
+        delta: relative resolution, positive, at which values larger than the k-th are excluded (default 0.05); half of
+            it takes about 1.4 times as many steps of the search.
+        failure_probability: largest acceptable probability, in (0, 1), that a missed value stays unseen (default 1e-6).
+        memory_limit: bytes (default 1 GiB) that both bases of ``lanczos`` may take, or one chunk of products of
+            ``dense``.
+        power_iterations: T of ``randomized`` (default 20).
+        oversampling: of ``randomized`` (default 10).
+
+    Returns:
+        Values in descending order. In each column of V the entry of largest magnitude is positive.
 
     Raises:
         InputError: k > min(m, n), a dtype other than float32 and float64, an unknown method, a limit too small, or a
             delta or failure probability out of range.
-        ComputationError: the operator gave NaN or infinite values.
+        ComputationError: a product with NaN or infinite values.
 
-    Sources: Golub, Luk and Overton (1981), block Lanczos bidiagonalisation; Baglama and Reichel (2005), thick
-    restarts; Simon and Zha (2000), one-sided reorthogonalisation; Yamamoto et al. (2015) and Fukaya et al. (2020),
-    Cholesky QR twice and shifted; Li, Linderman, Szlam, Stanton, Kluger and Tygert (2017), Algorithm 971, with
-    Cholesky QR in place of LU between the iterations; for the search see `resdyn.linalg._completeness`.
+    Cost:
+        ``lanczos``: two matvecs per basis vector, plus the search: about 0.14 of the products made before, more for a
+        small ``delta``. ``randomized``: l (1 + 2 T) matvecs for the range (1640 at k = 30 and the defaults), l for the
+        projection, k for the residuals and, where a residual is at most ``tol``, those of the search. ``dense``:
+        min(m, n) matvecs.
 
-    >>> from resdyn.linalg import DenseOperator
-    >>> svd(DenseOperator(torch.diag(torch.tensor([1.0, 3.0, 2.0]))), k=2).S
-    tensor([3., 2.])
+    Source:
+        Golub, Luk and Overton (1981), block Lanczos bidiagonalisation; Baglama and Reichel (2005), thick restarts;
+        Simon and Zha (2000), one-sided reorthogonalisation; Yamamoto et al. (2015) and Fukaya et al. (2020), Cholesky
+        QR twice and shifted; Li, Linderman, Szlam, Stanton, Kluger and Tygert (2017), Algorithm 971, with Cholesky QR
+        in place of LU between the iterations; for the search see ``resdyn.linalg._completeness``.
+
+    Example:
+        >>> from resdyn.linalg import DenseOperator
+        >>> svd(DenseOperator(torch.diag(torch.tensor([1.0, 3.0, 2.0]))), k=2).S
+        tensor([3., 2.])
     """
     _check(operator, k, method)
     if method == "auto":

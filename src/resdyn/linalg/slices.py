@@ -25,10 +25,10 @@ class SliceEigenvalues:
 
     Attributes:
         values: (m,) complex128, those of the principal submatrices that are not zero by their pattern.
-        errors: (m,) eps ||slice||_F of each, near the axis times its condition, at most eps^(1/s) ||slice||_F for
-            an s x s window (what a defective one moves): a value this near to the axis has no sign.
+        errors: (m,) ``eps ||slice||_F`` for each, near the axis times its condition, at most ``eps^(1/s) ||slice||_F``
+            for an s x s window (what a defective one moves by): a value this near to the axis has no sign.
         num_values: all of them, C' H' W' C H; num_values - m are exactly 0.
-        num_matvecs: products that were spent.
+        num_matvecs: products spent.
     """
 
     values: NDArray[np.complex128]
@@ -54,24 +54,38 @@ class _Window(NamedTuple):
 def slice_eigenvalues(operator: LinearOperator, shape_out: Maps, shape_in: Maps) -> SliceEigenvalues:
     """All eigenvalues of all slices J[c', h', w', c, :, :], exactly, without decomposing a slice.
 
-    ``torch.linalg.eigvals`` of an unflattened Jacobian (C', H', W', C, H, W) takes each H x W slice as a matrix. Such
-    a slice says how one output element depends on one input map, and is no linear map of anything; its eigenvalues
-    are what the tables of "Block-level stiffness analysis of residual networks" were made with.
+    ``torch.linalg.eigvals`` of an unflattened Jacobian (C', H', W', C, H, W) takes each H x W slice as a matrix. Such a
+    slice says how one output element depends on one input map, and is not a linear map of anything; its eigenvalues are
+    what the tables of "Block-level stiffness analysis of residual networks" were made with.
 
     An output position (h', w') reads a window of rows R and columns Q; a slice is zero outside R x Q, so its nonzero
-    eigenvalues are those of the principal submatrix on the indices in both, and all are zero where R and Q share
-    none. Windows are found by one product with J^T per position (a random mixture of its output channels); then
-    positions with disjoint windows share a product: C' x (number of such classes) products instead of C' H' W'.
+    eigenvalues are those of the principal submatrix on the indices in both, and all are zero where R and Q share none.
+    Windows come from one product with J^T per position (a random mixture of its output channels); then positions with
+    disjoint windows share a product.
 
-    Costs for 3 x 3 convolutions twice, 5 x 5 windows: H' W' + 25 C' matvecs. Raises InputError where the
-    operator does not fit the shapes or the input maps are not square.
+    Args:
+        operator: J, of shape (C' H' W', C H W), both sides flattened in row-major order.
+        shape_out: (C', H', W').
+        shape_in: (C, H, W) with H = W.
 
-    Source: anonymous, "Block-level stiffness analysis of residual networks", tables 2-11.
+    Returns:
+        The values that are not zero by their pattern, in no particular order, and the number of all.
 
-    >>> from resdyn.linalg import DenseOperator
-    >>> found = slice_eigenvalues(DenseOperator(torch.eye(4)), (1, 2, 2), (1, 2, 2))
-    >>> sorted(found.values.real.tolist()), found.num_values
-    ([1.0, 1.0], 8)
+    Raises:
+        InputError: an operator that does not fit the shapes, or input maps that are not square.
+
+    Cost:
+        H' W' matvecs for the windows, then C' per class of positions with disjoint windows instead of C' H' W' in all:
+        for 3 x 3 convolutions twice, 5 x 5 windows, H' W' + 25 C'.
+
+    Source:
+        Anonymous, "Block-level stiffness analysis of residual networks", tables 2-11.
+
+    Example:
+        >>> from resdyn.linalg import DenseOperator
+        >>> slices = slice_eigenvalues(DenseOperator(torch.eye(4)), (1, 2, 2), (1, 2, 2))
+        >>> sorted(slices.values.real.tolist()), slices.num_values
+        ([1.0, 1.0], 8)
     """
     _check(operator, shape_out, shape_in)
     before = operator.num_matvecs

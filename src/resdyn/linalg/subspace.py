@@ -11,18 +11,32 @@ from resdyn.linalg._orthonormal import orthonormal_block
 
 
 def orthonormalise(X: Tensor, seed: int = 0) -> Tensor:
-    """An orthonormal basis Q (n, k) with ``span(X) in span(Q)``, for X of shape (n, k), k <= n.
+    """An orthonormal basis Q with ``span(X)`` contained in ``span(Q)``.
 
-    By Cholesky QR, repeated until the columns are orthonormal to rounding: products of tall matrices only, 4 n k^2
-    flops in the usual two passes. A nearly dependent X takes more passes (with a shifted factor); directions
-    that X does not have at all are filled with random ones drawn from ``seed``.
+    By Cholesky QR, repeated until the columns are orthonormal to rounding: products of tall matrices only. A nearly
+    dependent X takes more passes (with a shifted factor); directions that X lacks are filled with random ones.
 
-    Raises InputError if X is not a tall matrix, ComputationError if it holds NaN or infinite values.
-    Source: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya (2015); the shift: Fukaya et al. (2020).
+    Args:
+        X: (n, k), k <= n, of a real floating type.
+        seed: of the random directions.
 
-    >>> orthonormalise(torch.tensor([[3.0], [4.0]]))
-    tensor([[0.6000],
-            [0.8000]])
+    Returns:
+        Q (n, k), orthonormal columns.
+
+    Raises:
+        InputError: X is not a matrix with at least as many rows as columns.
+        ComputationError: X holds NaN or infinite values.
+
+    Cost:
+        4 n k^2 flops in the usual two passes.
+
+    Source:
+        Yamamoto, Nakatsukasa, Yanagisawa and Fukaya (2015); the shift: Fukaya et al. (2020).
+
+    Example:
+        >>> orthonormalise(torch.tensor([[3.0], [4.0]]))
+        tensor([[0.6000],
+                [0.8000]])
     """
     if X.ndim != 2 or X.shape[0] < X.shape[1]:
         raise InputError(f"got a tensor of shape {tuple(X.shape)}; expected columns (n, k) with k <= n")
@@ -31,17 +45,28 @@ def orthonormalise(X: Tensor, seed: int = 0) -> Tensor:
 
 
 def principal_angles(X: Tensor, Y: Tensor) -> Tensor:
-    """Angles ``0 <= t_1 <= ... <= pi/2`` between span(X) and span(Y), for orthonormal X (n, p) and Y (n, q).
+    """Principal angles ``0 <= t_1 <= ... <= pi/2`` between span(X) and span(Y).
 
-    In radians, min(p, q) of them: cosines are the singular values of X^T Y, sines those of Y - X X^T Y; small
-    angles are taken from the sines and large ones from the cosines, so both are accurate to rounding (a cosine alone
-    loses angles below sqrt(eps)).
+    Cosines are the singular values of ``X^T Y``, sines those of ``Y - X X^T Y``; small angles are taken from the sines
+    and large ones from the cosines, so both are accurate to rounding (a cosine alone loses angles below sqrt(eps)).
 
-    Source: Björck and Golub (1973), section 4; Knyazev and Argentati (2002), Algorithm 3.1.
+    Args:
+        X: (n, p), orthonormal columns.
+        Y: (n, q), orthonormal columns.
 
-    >>> x, y = torch.eye(3)[:, :1], torch.eye(3)[:, 1:]
-    >>> principal_angles(x, y)
-    tensor([1.5708])
+    Returns:
+        (min(p, q),) in radians, ascending.
+
+    Raises:
+        InputError: tensors that are not matrices with the same number of rows.
+
+    Source:
+        Björck and Golub (1973), section 4; Knyazev and Argentati (2002), Algorithm 3.1.
+
+    Example:
+        >>> x, y = torch.eye(3)[:, :1], torch.eye(3)[:, 1:]
+        >>> principal_angles(x, y)
+        tensor([1.5708])
     """
     _check_bases(X, Y)
     if X.shape[1] < Y.shape[1]:
@@ -53,12 +78,28 @@ def principal_angles(X: Tensor, Y: Tensor) -> Tensor:
 
 
 def align(X: Tensor, Y: Tensor) -> Tensor:
-    """``X R`` with the orthogonal R (k, k) that minimises ``||X R - Y||_F``, for X and Y of shape (n, k).
+    """``X R`` with the orthogonal R (k, k) that minimises ``||X R - Y||_F``.
 
-    R = A B^T from the singular value decomposition X^T Y = A S B^T (the orthogonal Procrustes problem). Use it to
-    compare bases whose vectors are determined only up to rotation, such as singular vectors of clustered values.
+    ``R = A B^T`` from the singular value decomposition ``X^T Y = A S B^T`` (the orthogonal Procrustes problem). Use it
+    to compare bases whose vectors are determined only up to rotation, such as singular vectors of clustered values.
 
-    Source: Schönemann (1966).
+    Args:
+        X: (n, k).
+        Y: (n, k).
+
+    Returns:
+        X R (n, k).
+
+    Raises:
+        InputError: tensors that are not matrices of equal shape.
+
+    Source:
+        Schönemann (1966).
+
+    Example:
+        >>> align(torch.eye(2).flip(1), torch.eye(2))
+        tensor([[1., 0.],
+                [0., 1.]])
     """
     _check_bases(X, Y)
     if X.shape != Y.shape:
