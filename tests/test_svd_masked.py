@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import resdyn
-from resdyn.linalg.operator import DenseOperator
+from resdyn.linalg import DenseOperator
 
 
 def masked(seed: int, live: float, dtype: torch.dtype) -> torch.Tensor:

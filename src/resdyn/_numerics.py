@@ -1,4 +1,4 @@
-"""What surrounds a computation and changes its numbers without a word: autocast, inference mode, reduced precision."""
+"""Global settings that silently change numbers: autocast, inference mode, reduced precision."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 
 @contextmanager
 def plain_arithmetic() -> Iterator[None]:
-    """Inside, a model computes in its own precision, and attention is a product of matrices.
+    """Within the context a model computes in its own precision, and attention is a product of matrices.
 
-    The fused kernels of attention have no forward-mode derivative, nor has the fast path that `nn.TransformerEncoder`
-    takes where no gradient is wanted, and that leaves zeros in the place of padding. For the rest see `full_precision`.
+    The fused kernels of attention have no forward-mode derivative, nor has the fast path that
+    ``nn.TransformerEncoder`` takes where no gradient is needed, which leaves zeros in place of padding. For the
+    rest see ``full_precision``.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
@@ -30,8 +31,8 @@ def plain_arithmetic() -> Iterator[None]:
 
 @contextmanager
 def as_written() -> Iterator[None]:
-    """What is under `torch.compile` runs as it was written: a compiled piece hides its inside, and rounds otherwise."""
-    if "torch._dynamo" not in sys.modules:  # nothing has been compiled, and torch needs seconds to load its compiler
+    """Code under ``torch.compile`` runs as written: a compiled piece hides its operations, and rounds differently."""
+    if "torch._dynamo" not in sys.modules:  # nothing has been compiled, and torch takes seconds to load its compiler
         yield
         return
     from torch._dynamo import eval_frame
@@ -45,7 +46,7 @@ def as_written() -> Iterator[None]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No autocast, no inference mode, float32 products in float32 (neither TF32 nor bfloat16), whatever was set."""
+    """No autocast, no inference mode, float32 products in float32 (not TF32 or bfloat16), whatever the settings."""
     with ExitStack() as stack:
         for device in AUTOCAST:
             if torch.is_autocast_enabled(device):

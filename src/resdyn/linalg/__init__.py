@@ -1,16 +1,15 @@
-"""Numerics on bare operators; knows no model."""
+"""Numerical linear algebra on operators known only by their products; independent of models."""
 
 from resdyn.linalg._eigen_result import EigenResult
 from resdyn.linalg.count import NegativeCount, count_negative
 from resdyn.linalg.distribution import SpectralDistribution, spectral_distribution
 from resdyn.linalg.eig import eigenvalues
+from resdyn.linalg.explicit import DenseOperator, FunctionOperator
 from resdyn.linalg.nonnormality import commutator, departure_from_normality, numerical_abscissa
 from resdyn.linalg.norm import NormEstimate, frobenius_norm
 from resdyn.linalg.operator import (
     AdjointOperator,
     ComposedOperator,
-    DenseOperator,
-    FunctionOperator,
     LinearOperator,
     RestrictedOperator,
     ScaledOperator,

@@ -12,14 +12,14 @@ Matrix = NDArray[np.floating]
 Complex = NDArray[np.complexfloating]
 
 _DISTANCES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of lines from the axis, relative to the norm
-_NEAREST = 4  # eigenvalues whose heights are looked at first
+_NEAREST = 4  # eigenvalues whose heights are checked first
 _ITERATIONS = 4
-_WORK = 2e9  # entries of triangular matrices that the search for one matrix may pass through
-_POINTS = 1000  # and points that it may look at
+_WORK = 2e9  # budget for one matrix, in entries of triangular matrices
+_POINTS = 1000  # budget in points
 
 
 class _Resolvent(NamedTuple):
-    """Schur form T of a matrix M, and in its basis the factor K of a product Q B of which M = B Q is the core."""
+    """Schur form T of a matrix M, and in its basis the factor K of a product Q B whose core is M = B Q."""
 
     T: Complex
     K: Complex | None
@@ -28,19 +28,19 @@ class _Resolvent(NamedTuple):
 def beyond_lines(A: Matrix, delta: float, factor: Matrix | None = None) -> tuple[int, int]:
     """(left, right): eigenvalues of A (n, n) beyond the nearest lines that no A + E with ||E|| <= delta has crossed.
 
-    With a factor L, A is the core B Q of a larger matrix Q B with L L^T = B B^T, and it is that which is perturbed: by
+    With a factor L, A is the core B Q of a larger matrix Q B with L L^T = B B^T, and the perturbation is one of Q B: by
     (z I - Q B)^-1 = (I + Q (z I - B Q)^-1 B) / z its sigma_min is at least |z| / (1 + ||(z I - B Q)^-1 L||).
 
     The eigenvalues of all A + E are the points z with sigma_min(A - z I) <= delta, and sigma_min changes by no more
     than z does: a line is clear where steps of sigma_min - delta lead along all of it (Trefethen and Embree 2005,
-    sections 2 and 39). sigma_min comes from inverse iteration on a Schur form, and half of it is relied on.
+    sections 2 and 39). sigma_min comes from inverse iteration on a Schur form, half of which is used as the bound.
     """
     T, Z = scipy.linalg.schur(A, output="complex")
     resolvent = _Resolvent(T, None if factor is None else Z.conj().T @ factor)
     values = T.diagonal()
     size = float((np.abs(A).sum(axis=0).max() * np.abs(A).sum(axis=1).max()) ** 0.5)
     budget = [min(_POINTS, int(_WORK / (2 * _ITERATIONS * len(A) ** 2)))]
-    found = []
+    counts = []
     for side in (-1.0, 1.0):
         number = 0
         for distance in _DISTANCES:
@@ -51,10 +51,10 @@ def beyond_lines(A: Matrix, delta: float, factor: Matrix | None = None) -> tuple
             if _is_clear(resolvent, x, delta, size, budget):
                 number = beyond
                 break
-        found.append(number)
+        counts.append(number)
         if number and distance == 0:
             return (number, len(A) - number) if side < 0 else (len(A) - number, number)
-    return found[0], found[1]
+    return counts[0], counts[1]
 
 
 def _is_clear(resolvent: _Resolvent, x: float, delta: float, size: float, budget: list[int]) -> bool:

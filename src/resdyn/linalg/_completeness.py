@@ -1,7 +1,7 @@
 """Whether a Krylov space has missed a singular value: a search from fresh random vectors, and what follows from it.
 
 A block Krylov space sees no more copies of a repeated singular value than it had random vectors to start from, and the
-residuals of what it found do not show what it missed. Only vectors that are independent of the space can.
+residuals of its Ritz vectors do not show what it missed. Only vectors that are independent of the space can.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from resdyn.errors import ComputationError
 from resdyn.linalg._orthonormal import random_rows
 from resdyn.linalg.operator import LinearOperator
 
-_RUNS = 2  # in step, for a call of a Jacobian costs as much as several columns
-_BELOW = np.array([0.9, 0.97, 0.99])  # of the last value sought: where all above is excluded, bounds are tight
-_CANCELLED = 0.1  # share of a new vector's norm below which what is left of it is made orthogonal again
+_RUNS = 2  # in step, since one call of a Jacobian costs as much as several columns
+_BELOW = np.array([0.9, 0.97, 0.99])  # of the last wanted value: where all above is excluded, bounds are tight
+_CANCELLED = 0.1  # share of a new vector's norm below which what is left of it is reorthogonalised
 _SPARE = 0.14  # of the products spent so far: what a search may take to show more than it must
 
 
@@ -143,12 +143,12 @@ class _Runs:
     Steps from a uniformly random unit vector g build the orthonormal polynomials q_i of D and g. A unit eigenvector x
     of D for its largest eigenvalue lambda has the coordinates q_i(lambda) <g, x> in the Lanczos basis, so
     <g, x>^2 sum_i q_i(lambda)^2 <= 1, and the sum grows with lambda above all Ritz values. |<g, x>| is below t with a
-    probability that the Beta distribution tells. So sum_i q_i(z)^2 > 1 / t^2 shows that lambda < z, but for that
-    probability, at whatever step it comes true. The bound of Kuczynski and Wozniakowski, 1.648 sqrt(N) exp(-sqrt(d)
-    (2 m - 1)) after m steps, is that of the worst spectrum; this one makes use of the spectrum that the steps have met.
+    probability given by the Beta distribution. So sum_i q_i(z)^2 > 1 / t^2 shows that lambda < z, except with that
+    probability, at whichever step it becomes true. The bound of Kuczynski and Wozniakowski, 1.648 sqrt(N) exp(-sqrt(d)
+    (2 m - 1)) after m steps, is that of the worst spectrum; this one uses the spectrum that the steps have met.
     Independent runs share calls, each with a root of the failure probability, and all must agree.
 
-    Sources: Hochstenbach (2013), Probabilistic upper bounds for the matrix two-norm, who takes the last of the
+    Sources: Hochstenbach (2013), Probabilistic upper bounds for the matrix two-norm, who uses the last of the
     polynomials alone; Kuczynski and Wozniakowski (1992), theorem 4.2.
     """
 
@@ -189,15 +189,15 @@ class _Runs:
         self._beside.append(lengths.cpu().numpy())
         diagonal, beside = np.array(self._diagonal), np.array(self._beside)
         last = (self.steps - 1, self.steps - 1)
-        found = [
+        eigenpairs = [
             scipy.linalg.eigh_tridiagonal(d, b, select="i", select_range=last)
             for d, b in zip(diagonal.T, beside[:-1].T)
         ]
-        self.largest = np.array([values[0] for values, _ in found])
-        return self.largest, np.stack([vectors[:, 0] for _, vectors in found], axis=1)
+        self.largest = np.array([values[0] for values, _ in eigenpairs])
+        return self.largest, np.stack([vectors[:, 0] for _, vectors in eigenpairs], axis=1)
 
     def ceiling(self, levels: NDArray[np.float64], needed: float) -> float:
-        """The lowest of the levels above which every run shows nothing, infinite if there is none."""
+        """The lowest level above which every run excludes eigenvalues, infinite if there is none."""
         points = levels**2
         total = np.ones((len(points), self.count))
         before, now = np.zeros_like(total), total.copy()
@@ -220,14 +220,14 @@ class _Runs:
         """Unit rows outside of the known vectors and of their own runs, and how much of the given ones was outside."""
         _, before = _unit(rows)
         rows, lengths = _unit(self._outside(rows))
-        if bool((lengths < _CANCELLED * before).any()):  # what is left holds rounding of what was taken out
+        if bool((lengths < _CANCELLED * before).any()):  # the rest is dominated by rounding of what was removed
             empty = lengths == 0
             rows[empty] = random_rows(int(empty.sum()), rows.shape[1], self._generator, rows)
             rows, _ = _unit(self._outside(self._outside(rows)))
         return rows, lengths
 
     def _outside(self, rows: Tensor) -> Tensor:
-        """Their own run is taken out twice, for errors would grow from step to step; last the known vectors."""
+        """Their own run is projected out twice, since errors would grow from step to step; the known vectors last."""
         past = self._rows[: self.steps]
         for _ in range(2):
             rows = rows - torch.einsum("jr,jrn->rn", torch.einsum("jrn,rn->jr", past, rows), past)

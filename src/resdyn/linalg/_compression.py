@@ -1,4 +1,4 @@
-"""Which coordinates a square operator really uses, and at which scale."""
+"""Which coordinates a square operator actually uses, and at which scale."""
 
 from __future__ import annotations
 
@@ -30,14 +30,13 @@ def near_one(operator: LinearOperator) -> tuple[LinearOperator, float]:
 
 
 def live_coordinates(operator: LinearOperator, generator: torch.Generator) -> Tensor:
-    """Indices of the coordinates left when those with a zero row or a zero column are taken out, again and again.
+    """Indices of the coordinates left when those with a zero row or a zero column are removed repeatedly.
 
     Expanding ``det(A - z I)`` along a zero row or column i gives ``-z`` times the determinant without row and column i,
-    so each coordinate taken out is an eigenvalue 0, and the others are those of ``A[live, live]``, exactly.
+    so each coordinate removed is an eigenvalue 0, and the others are those of ``A[live, live]``, exactly.
 
-    A row is taken for zero when its products with random vectors are zero to the last bit, as they are behind a
-    ReLU that is off; a row that is not zero passes with probability about eps^2. Costs 4 matvecs a round, two rounds or
-    more.
+    A row counts as zero when its products with random vectors are exactly zero, as they are after a ReLU that is
+    off; a nonzero row passes for zero with probability about eps^2. Costs 4 matvecs per round, two rounds or more.
     """
     size = operator.shape[0]
     like = torch.empty(0, dtype=operator.dtype, device=operator.device)
@@ -46,8 +45,8 @@ def live_coordinates(operator: LinearOperator, generator: torch.Generator) -> Te
         X = random_rows(_COLUMNS, size, generator, like).T * live[:, None]
         rows = (operator.matmat(X) != 0).any(dim=1)
         columns = (operator.rmatmat(X) != 0).any(dim=1)
-        found = live & rows & columns
-        if torch.equal(found, live):
+        remaining = live & rows & columns
+        if torch.equal(remaining, live):
             break
-        live = found
+        live = remaining
     return live.nonzero()[:, 0]

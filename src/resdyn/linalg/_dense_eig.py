@@ -1,4 +1,4 @@
-"""Eigenvalues of matrices that are there, diagonal block by diagonal block."""
+"""Eigenvalues of explicit matrices, diagonal block by diagonal block."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def dense_ends(matrix: Tensor, ends: tuple[str, ...], k: int, conditions: bool) 
 
 def pairs_of(matrix: Tensor, size: float, conditions: bool) -> Values:
     """All eigenvalues with residuals relative to ``size``; left vectors are the rows of the inverse of the right."""
-    values, vectors = torch.linalg.eig(matrix.double())
-    residuals = column_norms(matrix.to(vectors) @ vectors - vectors * values) / (size or 1.0)
+    eigenvalues, vectors = torch.linalg.eig(matrix.double())
+    residuals = column_norms(matrix.to(vectors) @ vectors - vectors * eigenvalues) / (size or 1.0)
     known = torch.full_like(residuals, float("nan"))
     if conditions:
         left, info = torch.linalg.inv_ex(vectors)
         known = column_norms(left.T) if not int(info) else torch.full_like(residuals, float("inf"))
-    found = without_rounding(values.cpu().numpy(), backward_error(matrix.double()) * size)
+    values = without_rounding(eigenvalues.cpu().numpy(), backward_error(matrix.double()) * size)
     radii = known.cpu().numpy() * ROUNDING * torch.finfo(matrix.dtype).eps * norm(matrix)
-    return Values(found, residuals.cpu().numpy(), known.cpu().numpy(), size, meeting_discs(found, radii))
+    return Values(values, residuals.cpu().numpy(), known.cpu().numpy(), size, meeting_discs(values, radii))
 
 
 def joined(parts: list[Values]) -> Values:

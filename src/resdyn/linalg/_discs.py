@@ -1,4 +1,4 @@
-"""Discs around eigenvalues that rounding may move, and which of them meet."""
+"""Discs within which rounding may move eigenvalues, and which of them meet."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scipy.sparse.csgraph import connected_components
 Floats = NDArray[np.float64]
 
 ROUNDING = 2.0  # ||E|| of an operator's products, in eps ||A||_F
-MEETING = 5.0  # radii at which the members of a perturbed Jordan block see each other: half of 2 pi, and a margin
+MEETING = 5.0  # radii within which members of a perturbed Jordan block meet: half of 2 pi, and a margin
 
 
 def meeting_discs(values: NDArray[np.complexfloating], radii: Floats) -> Floats:
-    """For each eigenvalue the radii in its cluster together over its own: what first order leaves out, as a factor.
+    """For each eigenvalue the sum of the radii in its cluster over its own: the factor that first order omits.
 
     A Jordan block of size m, perturbed by delta, is a ring of radius delta^(1/m), m times condition x delta.
     """

@@ -60,9 +60,9 @@ class EigenResult:
         """
         if self.conditions is None:
             return None
-        found = self.conditions.double() * self.residuals.double() * self.norm
-        found = found if self.meeting is None else found * self.meeting.to(found)
-        return torch.where(self.residuals == 0, 0.0, found)
+        errors = self.conditions.double() * self.residuals.double() * self.norm
+        errors = errors if self.meeting is None else errors * self.meeting.to(errors)
+        return torch.where(self.residuals == 0, 0.0, errors)
 
     def _repr_html_(self) -> str:
         shown = min(len(self.values), 50)
@@ -96,13 +96,13 @@ class EigenResult:
         rows = [row for row, end in enumerate(self.ends) if end == which]
         if not rows:
             raise InputError(f"got end {which!r}; this result holds {', '.join(dict.fromkeys(self.ends))}")
-        picked = None if self.conditions is None else self.conditions[rows]
+        conditions = None if self.conditions is None else self.conditions[rows]
         return replace(
             self,
             values=self.values[rows],
             ends=(which,) * len(rows),
             residuals=self.residuals[rows],
             converged=self.converged[rows],
-            conditions=picked,
+            conditions=conditions,
             meeting=None if self.meeting is None else self.meeting[rows],
         )

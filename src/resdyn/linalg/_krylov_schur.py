@@ -33,7 +33,7 @@ def ordered(values: Complex, which: str, advance: NDArray[np.float64] | float = 
 class Pairs(NamedTuple):
     """Eigenvalues (k,), unit right vectors as columns (n, k), true residuals relative to ``norm``, and that norm.
 
-    ``complete``: a search from a fresh random vector outside of these has found none that belongs before them.
+    ``complete``: a search from a fresh random vector outside their span met none that belongs before them.
     """
 
     values: Complex
@@ -44,12 +44,12 @@ class Pairs(NamedTuple):
 
 
 def without_rounding(values: Complex, slack: float) -> Complex:
-    """Copies of a real eigenvalue that rounding has turned into a complex pair, as the real values that they are."""
+    """Values without the imaginary parts that rounding has given to copies of a real eigenvalue."""
     return np.where(np.abs(values.imag) <= slack, values.real + 0j, values)
 
 
 def leading(values: Complex, which: str, k: int, advance: NDArray[np.float64] | float = 0.0) -> NDArray[np.intp]:
-    """Positions of the k first values in an order, and of one more where that would part a conjugate pair."""
+    """Positions of the k first values in an order, and one more where that would split a conjugate pair."""
     order = ordered(values, which, advance)
     chosen = order[:k]
     last = values[chosen[-1]]
@@ -72,26 +72,26 @@ def krylov_schur(
     A V = V S + v b^T with orthonormal V, v and S quasi-triangular after a restart; the basis shrinks to the leading
     Schur vectors of every end, whose span loses nothing when converged (they stay in front, which locks them).
 
-    The space of one vector holds one copy of a repeated eigenvalue, and rounding brings the others in late or never. So
+    The space of one vector holds one copy of a repeated eigenvalue, and rounding brings in the others late or never. So
     when the wanted pairs have converged they are kept and the space starts again from a random vector orthogonal to
     them, as it would for the operator deflated by them, until that changes none of the wanted values: for k = 1 one
-    basis full of products, which is to show an end that the first vector did not hold; for more until the next value
-    after the wanted ones has converged too, so that copies come out whole.
+    full basis of products, to reveal an end that the first vector did not contain; for more until the next value
+    after the wanted ones has converged too, so that all copies are obtained.
     """
     space = _Space(operator, basis_size, generator)
-    settled = _settle(space, ends, k, 0, tol, max_matvecs)
+    ritz = _iterate(space, ends, k, 0, tol, max_matvecs)
     complete = space.is_invariant
-    while settled.converged and not complete:
-        space.start_again(ends, k, settled.sure)
-        again = _settle(space, ends, k, 0 if k == 1 else 1, tol, max_matvecs)
-        complete = again.converged and _same(settled, again, tol)
+    while ritz.converged and not complete:
+        space.restart_randomly(ends, k, ritz.known)
+        again = _iterate(space, ends, k, 0 if k == 1 else 1, tol, max_matvecs)
+        complete = again.converged and _agree(ritz, again, tol)
         if complete or not again.converged:
             break
-        settled, complete = again, space.is_invariant
-    return _measured(operator, settled, complete)
+        ritz, complete = again, space.is_invariant
+    return _with_residuals(operator, ritz, complete)
 
 
-class Sure(NamedTuple):
+class Converged(NamedTuple):
     """Values that have converged, and the distance within which another one counts as the same."""
 
     values: Complex
@@ -105,7 +105,7 @@ class Sure(NamedTuple):
         return np.where(apart <= self.distance, 10 * self.distance, 0.0)
 
 
-class _Settled(NamedTuple):
+class _RitzPairs(NamedTuple):
     """Ritz pairs as they were when the space held them: for each end the rows of its leading values."""
 
     values: Complex
@@ -113,10 +113,10 @@ class _Settled(NamedTuple):
     rows: dict[str, list[int]]
     norm: float
     converged: bool
-    sure: Sure
+    known: Converged
 
 
-def _settle(space: _Space, ends: tuple[str, ...], k: int, extra: int, tol: float, max_matvecs: int) -> _Settled:
+def _iterate(space: _Space, ends: tuple[str, ...], k: int, extra: int, tol: float, max_matvecs: int) -> _RitzPairs:
     """Expand and restart until the leading k values of every end, and roughly ``extra`` more, have converged."""
     while True:
         spent = space.expand(max_matvecs)
@@ -124,21 +124,21 @@ def _settle(space: _Space, ends: tuple[str, ...], k: int, extra: int, tol: float
         estimates = np.abs(space.spike @ small)
         size = float(np.linalg.norm(space.projection, 2))
         values = without_rounding(values, tol * size)
-        # of values that are equal within the tolerance those that have converged come first
-        sure = Sure(values[estimates <= tol * size], tol * size)
-        chosen = {end: leading(values, end, min(k, len(values)), sure.advance(values)) for end in ends}
-        following = [leading(values, end, min(k + extra, len(values)), sure.advance(values)) for end in ends]
+        # among values equal within the tolerance those that have converged come first
+        known = Converged(values[estimates <= tol * size], tol * size)
+        chosen = {end: leading(values, end, min(k, len(values)), known.advance(values)) for end in ends}
+        following = [leading(values, end, min(k + extra, len(values)), known.advance(values)) for end in ends]
         wanted, next_ones = (np.unique(np.concatenate(list(rows))) for rows in (chosen.values(), following))
         converged = bool((estimates[wanted] <= tol * size).all() and (estimates[next_ones] <= tol**0.5 * size).all())
         converged = (converged and space.is_full) or space.is_invariant
         if converged or spent + space.capacity // 2 > max_matvecs:
             place = {int(position): row for row, position in enumerate(wanted)}
             rows = {end: [place[int(p)] for p in positions] for end, positions in chosen.items()}
-            return _Settled(values[wanted], space.vectors(small[:, wanted]), rows, size, converged, sure)
-        space.restart(ends, k + extra, sure)
+            return _RitzPairs(values[wanted], space.vectors(small[:, wanted]), rows, size, converged, known)
+        space.restart(ends, k + extra, known)
 
 
-def _same(before: _Settled, after: _Settled, tol: float) -> bool:
+def _agree(before: _RitzPairs, after: _RitzPairs, tol: float) -> bool:
     """Whether no value of an end has moved outwards."""
     slack = 10 * tol * max(before.norm, after.norm)
     for end, rows in before.rows.items():
@@ -149,18 +149,18 @@ def _same(before: _Settled, after: _Settled, tol: float) -> bool:
     return True
 
 
-def _measured(operator: LinearOperator, settled: _Settled, complete: bool) -> dict[str, Pairs]:
-    """The pairs with residuals from products made for them."""
-    X = settled.vectors
+def _with_residuals(operator: LinearOperator, ritz: _RitzPairs, complete: bool) -> dict[str, Pairs]:
+    """The pairs with residuals from products with their vectors."""
+    X = ritz.vectors
     images = operator.matmat(torch.cat([X.real, X.imag], dim=1).to(operator.dtype)).double()
     count = X.shape[1]
-    defect = torch.complex(images[:, :count], images[:, count:]) - X * torch.from_numpy(settled.values).to(X.device)
+    defect = torch.complex(images[:, :count], images[:, count:]) - X * torch.from_numpy(ritz.values).to(X.device)
     lengths = column_norms(X)
-    residuals = (column_norms(defect) / lengths / (settled.norm or 1.0)).cpu().numpy()
+    residuals = (column_norms(defect) / lengths / (ritz.norm or 1.0)).cpu().numpy()
     X = X / lengths
     return {
-        end: Pairs(settled.values[rows], X[:, rows], residuals[rows], settled.norm, complete)
-        for end, rows in settled.rows.items()
+        end: Pairs(ritz.values[rows], X[:, rows], residuals[rows], ritz.norm, complete)
+        for end, rows in ritz.rows.items()
     }
 
 
@@ -192,7 +192,7 @@ class _Space:
 
     @property
     def spike(self) -> NDArray[np.float64]:
-        """b, of which residuals are made."""
+        """b, which gives the residuals."""
         return self._H[self._size, : self._size]
 
     @property
@@ -205,7 +205,7 @@ class _Space:
         return self._size == self._V.shape[1]
 
     def expand(self, max_matvecs: int) -> int:
-        """Fill the basis, one product a vector, as far as the budget goes; return what was spent so far."""
+        """Fill the basis, one product per vector, within the budget; return the products spent so far."""
         while self._size < self.capacity and self._spent < max_matvecs:
             j = self._size
             image = self._operator.matmat(self._V[j][:, None])[:, 0]
@@ -227,13 +227,13 @@ class _Space:
             w = w - part @ basis
             inside += part.cpu().double()
             last, length = length, norm(w)
-            # what keeps its length was orthogonal already; what keeps losing is rounding noise of the basis itself
+            # what keeps its length was orthogonal already; what keeps shrinking is rounding noise of the basis
             if repeat and length > 0.5 * last and length > 10 * torch.finfo(w.dtype).eps * before:
                 return w / length, inside.numpy(), length
         return self._fresh(count), inside.numpy(), 0.0
 
     def _fresh(self, count: int) -> Tensor:
-        """A random unit vector orthogonal to the basis, where the Krylov space has come to its end."""
+        """A random unit vector orthogonal to the basis, for when the Krylov space is exhausted."""
         basis = self._V[:count]
         w = random_rows(1, basis.shape[1], self._generator, basis)[0]
         for _ in range(3):
@@ -241,15 +241,15 @@ class _Space:
             w = w / max(norm(w), torch.finfo(w.dtype).tiny)
         return w
 
-    def restart(self, ends: tuple[str, ...], k: int, sure: Sure) -> None:
+    def restart(self, ends: tuple[str, ...], k: int, known: Converged) -> None:
         """Shrink the basis to the Schur vectors nearest to the ends: about half of it."""
-        self._shrink(ends, k, sure, room=self._size // 2)
+        self._shrink(ends, k, known, limit=self._size // 2)
 
-    def _shrink(self, ends: tuple[str, ...], k: int, sure: Sure, room: int) -> None:
+    def _shrink(self, ends: tuple[str, ...], k: int, known: Converged, limit: int) -> None:
         p = self._size
         T, Q = scipy.linalg.schur(self.projection, output="real")
         values = _diagonal_values(T, Q)
-        kept = _kept(values, ends, k, sure.advance(values), room)
+        kept = _kept(values, ends, k, known.advance(values), limit)
         T, Q, *_, count = _reordered(T, Q, kept)
         spike = self.spike @ Q[:, :count]
         leading_rows = torch.from_numpy(np.ascontiguousarray(Q[:, :count].T)).to(self._V) @ self._V[:p]
@@ -260,12 +260,12 @@ class _Space:
         self._H[count, :count] = spike
         self._size = count
 
-    def start_again(self, ends: tuple[str, ...], k: int, sure: Sure) -> None:
-        """Keep the leading Schur vectors of every end alone, and go on from a random vector orthogonal to them.
+    def restart_randomly(self, ends: tuple[str, ...], k: int, known: Converged) -> None:
+        """Keep only the leading Schur vectors of every end, and continue from a random vector orthogonal to them.
 
-        What the kept ones lack to be invariant is forgotten; residuals that count are measured by products.
+        Their distance from invariance is dropped; the residuals returned are measured by products.
         """
-        self._shrink(ends, k, sure, room=0)
+        self._shrink(ends, k, known, limit=0)
         self._V[self._size] = self._fresh(self._size)
         self._H[self._size] = 0
 
@@ -276,21 +276,23 @@ class _Space:
         return torch.complex(real.double(), imaginary.double())
 
 
-def _kept(values: Complex, ends: tuple[str, ...], k: int, advance: NDArray[np.float64], room: int) -> NDArray[np.bool_]:
-    """The wanted values of every end and, end by end in turn, those behind them, up to ``room``; pairs together."""
+def _kept(
+    values: Complex, ends: tuple[str, ...], k: int, advance: NDArray[np.float64], limit: int
+) -> NDArray[np.bool_]:
+    """The wanted values of every end and, end by end in turn, those after them, up to ``limit``; pairs together."""
     kept = np.zeros(len(values), bool)
     for extra in range(len(values)):
         for end in ends:
             more = kept.copy()
             more[leading(values, end, min(k + extra, len(values)), advance)] = True
-            if extra and more.sum() > room:
+            if extra and more.sum() > limit:
                 return kept
             kept = more
     return kept
 
 
 def _diagonal_values(T: NDArray[np.float64], Q: NDArray[np.float64]) -> Complex:
-    """Eigenvalues in the order in which they stand on the diagonal of a real Schur form."""
+    """Eigenvalues in their order on the diagonal of a real Schur form."""
     return _reordered(T, Q, np.zeros(len(T), bool))[2]
 
 
@@ -300,7 +302,7 @@ def _reordered(
     """The Schur form with the selected eigenvalues in front, all eigenvalues in order, and how many are in front."""
     trsen = scipy.linalg.get_lapack_funcs("trsen", dtype=np.float64)
     size = len(T)
-    # info = 1 says that two values were too close to be swapped; the form is valid, only the order is not perfect
+    # info = 1: two values were too close to be swapped; the form is valid, only the order is imperfect
     T, Q, real, imaginary, count, *_ = trsen(
         select.astype(np.int32), T, Q, job=b"N", lwork=max(1, size), liwork=max(1, size)
     )

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from resdyn.linalg._completeness import Confidence, certify, num_converged
-from resdyn.linalg._orthonormal import NEVER, Block, orthonormal_block, random_rows, to_small
+from resdyn.linalg._orthonormal import orthonormal_block, random_rows
+from resdyn.linalg._overlaps import Overlaps
 from resdyn.linalg._triplets import Triplets, residual_norms
 from resdyn.linalg.operator import LinearOperator
 
-_RESERVE = 64  # products kept for the search, where that is a small part
-_CLUSTER = 1e-4  # values that lie closer, relative to the largest, may be copies
+_RESERVE = 64  # products reserved for the search, where that is a small part of the budget
+_CLUSTER = 1e-4  # values closer than this, relative to the largest, may be copies
 
 
 def block_lanczos(
@@ -36,8 +37,8 @@ def block_lanczos(
     while True:
         ritz = _converge(state, k, tol, max_matvecs - reserve)
         count = num_converged(ritz.residuals[:k], tol)
-        if not count or state.is_whole:
-            bounds = torch.zeros_like(ritz.values) if state.is_whole else torch.full_like(ritz.values, float("inf"))
+        if not count or state.spans_all:
+            bounds = torch.zeros_like(ritz.values) if state.spans_all else torch.full_like(ritz.values, float("inf"))
             return state.triplets(ritz, k, bounds, searched)
         may_grow = state.spent + 2 * (len(state.next_block) + state.num_starts) <= max_matvecs - reserve
         known = _num_known(ritz, count, confidence.delta)
@@ -45,7 +46,7 @@ def block_lanczos(
             state.widen(ritz, min(state.size, 2 * k + 16))
             continue
         searches, before = searches + 1, state.spent
-        found = certify(
+        certificate = certify(
             operator,
             state.right(ritz, known),
             ritz.values[:known],
@@ -58,9 +59,9 @@ def block_lanczos(
             max_matvecs=max_matvecs,
         )
         searched += state.spent - before
-        if not len(found.missed) or not may_grow:
-            return state.triplets(ritz, k, found.bounds, searched)
-        state.widen(ritz, min(state.size, 2 * k + 16), found.missed)
+        if not len(certificate.missed) or not may_grow:
+            return state.triplets(ritz, k, certificate.bounds, searched)
+        state.widen(ritz, min(state.size, 2 * k + 16), certificate.missed)
 
 
 def _converge(state: _Bidiagonalisation, k: int, tol: float, max_matvecs: int) -> _Ritz:
@@ -70,7 +71,7 @@ def _converge(state: _Bidiagonalisation, k: int, tol: float, max_matvecs: int) -
     while True:
         state.expand()
         width = state.next_block.shape[0]
-        last = state.is_whole or state.spent + 2 * width > max_matvecs
+        last = state.spans_all or state.spent + 2 * width > max_matvecs
         full = state.size + width > state.capacity
         if state.size < max(k, next_check) and not (last or full):
             continue
@@ -90,8 +91,8 @@ def _num_known(ritz: _Ritz, count: int, delta: float) -> int:
 
     Their residuals must not blur the bounds, and they cost time, so there are hardly more of them than of the others.
     """
-    room = 1.0 * delta**2 * float(ritz.values[count - 1] / ritz.values[0]) ** 2
-    return count + int((ritz.residuals[count : 2 * count + 16].square().cumsum(0) <= room).sum())
+    allowed = 1.0 * delta**2 * float(ritz.values[count - 1] / ritz.values[0]) ** 2
+    return count + int((ritz.residuals[count : 2 * count + 16].square().cumsum(0) <= allowed).sum())
 
 
 def _may_hide_copies(values: Tensor, num_starts: int, tol: float) -> bool:
@@ -111,7 +112,7 @@ class _Progress(NamedTuple):
 
 
 def _vectors_to_go(before: _Progress | None, now: _Progress, tol: float) -> float:
-    """Basis vectors that may pass before the next look: most of what a geometric fall of the residual needs."""
+    """Basis vectors until the next check: most of what a geometric decay of the residual needs."""
     if before is None or not 0 < now.residual < before.residual:
         return math.inf
     rate = math.log(before.residual / now.residual) / (now.total - before.total)
@@ -135,9 +136,9 @@ class _Ritz(NamedTuple):
 class _Bidiagonalisation:
     """Bases with ``A V = U B`` and ``A^T U = V (B^T + drift) + next_block coupling``.
 
-    Both are stored with vectors as rows, in memory taken once; the next block lies behind V already. ``coupling``
+    Both are stored with vectors as rows, in preallocated memory; the next block is stored after V already. ``coupling``
     touches the vectors of U from ``start`` on: the last block, or all of them right after a restart. ``drift`` holds
-    what rounding, or an adjoint that is not one, adds: so residuals read off these small matrices are those of the
+    what rounding, or an inexact adjoint, adds: so residuals read off these small matrices are those of the
     products themselves.
     """
 
@@ -154,8 +155,8 @@ class _Bidiagonalisation:
         start = random_rows(width, n, generator, self._V)
         self.next_block = _placed(orthonormal_block(start, self._V[:0], generator).Q, self._V[:width])
         self._coupling = torch.zeros(len(self.next_block), 0, dtype=torch.float64)
-        self._U_overlaps = _Overlaps(self._U, generator)
-        self._V_overlaps = _Overlaps(self._V, generator)
+        self._U_overlaps = Overlaps(self._U, generator)
+        self._V_overlaps = Overlaps(self._V, generator)
 
     @property
     def spent(self) -> int:
@@ -168,7 +169,7 @@ class _Bidiagonalisation:
         return len(self._U)
 
     @property
-    def is_whole(self) -> bool:
+    def spans_all(self) -> bool:
         """Whether the basis spans the whole space."""
         return len(self.next_block) == 0
 
@@ -221,7 +222,7 @@ class _Bidiagonalisation:
         self.size, self._start, self._restarts = keep, 0, self._restarts + 1
 
     def widen(self, ritz: _Ritz, keep: int, rows: Tensor | None = None) -> None:
-        """Restart with the leading Ritz vectors, and let blocks grow by given rows and as many random ones as ever.
+        """Restart with the leading Ritz vectors, and let blocks grow by given rows and ``num_starts`` random ones.
 
         New rows are orthogonal to what is kept, and A has not been applied to them: the decomposition stays what it is.
         """
@@ -239,8 +240,8 @@ class _Bidiagonalisation:
         self.next_block = self._V[keep : keep + width]
         self._coupling = torch.cat([self._coupling, self._coupling.new_zeros(len(fresh), keep)])
         self._B, self._drift = (_enlarged(small, size) for small in (self._B, self._drift))
-        self._U_overlaps = _Overlaps(self._U, self._generator)
-        self._V_overlaps = _Overlaps(self._V, self._generator)
+        self._U_overlaps = Overlaps(self._U, self._generator)
+        self._V_overlaps = Overlaps(self._V, self._generator)
         self._U_overlaps.add(self._U[:keep])
         self._V_overlaps.add(self._V[:keep])
 
@@ -257,66 +258,22 @@ class _Bidiagonalisation:
         return Triplets(U.T, ritz.values[:k], V.T, residuals, bounds, search_matvecs, self._restarts)
 
 
-class _Overlaps:
-    """Orthonormalises new blocks, against all of a basis only where they have lost orthogonality to it.
-
-    A sketch tells: a sum of the basis vectors with random signs has with q a product whose mean square is the squared
-    norm of the overlaps of q with the basis. A block that lost it (``lost``) takes the next block of the other basis
-    with it: cleaned alone, it would inherit the loss again from its neighbours in the recurrence (Simon 1984).
-    """
-
-    def __init__(self, basis: Tensor, generator: torch.Generator, sketches: int = 8) -> None:
-        most, size = basis.shape
-        self._generator = generator
-        self._signs = (torch.randint(2, (sketches, most), generator=generator) * 2 - 1).to(basis)
-        self._sums = basis.new_zeros(sketches, size)
-        self._members = 0
-        self._eps = torch.finfo(basis.dtype).eps
-        self.lost = False
-
-    def add(self, rows: Tensor) -> None:
-        """Count these rows as members of the basis."""
-        first, self._members = self._members, self._members + len(rows)
-        self._sums.addmm_(self._signs[:, first : self._members], rows)
-
-    def reset(self, rows: Tensor) -> None:
-        """Let the basis be these rows."""
-        self._sums.zero_()
-        self._members = 0
-        self.add(rows)
-
-    def orthonormal(self, X: Tensor, basis: Tensor, neighbour_lost: bool, out: Tensor) -> Block:
-        """X split as by ``orthonormal_block``; the recurrence makes it orthogonal to the basis up to rounding."""
-        block = orthonormal_block(X, basis, self._generator, project_from=NEVER, out=out)
-        overlap = float((block.Q @ self._sums.T).norm()) / len(self._sums) ** 0.5
-        self.lost = overlap > 30 * self._eps
-        if not self.lost and not neighbour_lost:
-            return block
-        if overlap > 0.1 * self._eps**0.5:
-            again = orthonormal_block(block.Q, basis, self._generator, first=1)
-        else:  # what is taken out leaves the rows orthonormal, up to its square
-            inside = block.Q @ basis.T
-            rest = torch.addmm(block.Q, inside, basis, alpha=-1)
-            again = Block(rest, torch.eye(len(rest), dtype=torch.float64), to_small(inside))
-        return Block(again.Q, block.L @ again.L, block.coefficients + block.L @ again.coefficients)
-
-
 def _memory(rows: int, size: int, operator: LinearOperator) -> Tensor:
-    """Room for a basis: on a CPU from NumPy, which asks for large pages, since small ones cost time to touch first."""
+    """Memory for a basis: on a CPU from NumPy, which requests huge pages; small ones are slow to touch first."""
     if operator.device.type != "cpu":
         return torch.empty(rows, size, dtype=operator.dtype, device=operator.device)
     return torch.from_numpy(np.empty((rows, size), dtype=torch.empty(0, dtype=operator.dtype).numpy().dtype))
 
 
 def _placed(rows: Tensor, memory: Tensor) -> Tensor:
-    """The rows where the memory begins, copied if they are not there already."""
+    """The rows at the start of the memory, copied unless they are there already."""
     if rows.data_ptr() != memory.data_ptr():
         memory[: len(rows)] = rows
     return memory[: len(rows)]
 
 
 def _enlarged(small: Tensor, size: int) -> Tensor:
-    """A square matrix continued by zeros."""
+    """A square matrix padded with zeros."""
     large = small.new_zeros(size, size)
     large[: len(small), : len(small)] = small
     return large

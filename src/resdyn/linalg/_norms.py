@@ -1,7 +1,7 @@
-"""Euclidean norms that certify something: summed in float64, right at every scale.
+"""Euclidean norms for error bounds: summed in float64, accurate at every scale.
 
-`torch.linalg.vector_norm` of a long float32 vector adds into few accumulators: 0.1 to 4 % are missing from 2^22
-entries on. Squares of entries above 1e19 or below 1e-22 leave float32 altogether.
+``torch.linalg.vector_norm`` of a long float32 vector sums into few accumulators: from 2^22 entries on, 0.1 to 4 % are
+lost. Squares of entries above 1e19 or below 1e-22 are outside the range of float32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SAFE = (1e-140, 1e140)  # within, squares in float64 neither overflow nor lose 
 def column_norms(X: Tensor) -> Tensor:
     """The norms (k,) of the columns of X (n, k), real or complex of any precision; float64, on the device of X.
 
-    X is widened a chunk at a time, never as a whole (on the CPU where the device has no float64).
+    X is converted in chunks, never all at once (on the CPU where the device has no float64).
     """
     rows = max(1, _CHUNK // max(1, X.shape[1]))
     norms = _over_rows([torch.linalg.vector_norm(_wide(part), dim=0) for part in X.split(rows)])
@@ -47,7 +47,7 @@ def power_of_two(size: float) -> float:
 
 
 def _wide(part: Tensor) -> Tensor:
-    """Sizes of entries in float64."""
+    """Magnitudes of entries in float64."""
     part = part.abs() if part.is_complex() else part
     return (part.cpu() if part.device.type == "mps" else part).double()
 

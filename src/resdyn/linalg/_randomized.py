@@ -43,7 +43,7 @@ def randomized(
     residuals = residual_norms(defect, S)
     bounds, spent = torch.full_like(S, float("inf")), operator.num_matvecs - before
     if count := num_converged(residuals, tol):
-        # A^T u = s v holds by construction: the roles of left and right are changed
+        # A^T u = s v holds by construction: left and right swap roles
         gram = to_small(defect.double().T @ defect.double())
         spread, vectors = torch.linalg.eigh(gram)
         bounds = certify(

@@ -16,9 +16,9 @@ _ROUNDING = 10.0  # of a product, in eps times its size
 def low_rank(operator: LinearOperator, largest: int, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
     """(B Q, L) with orthonormal Q (n, r), A = Q B to rounding, and L (r, r) with L L^T = B B^T; None for r > largest.
 
-    Q is the range of A, found from blocks of random vectors until a fresh block of them brings nothing but rounding: a
+    Q spans the range of A, built from blocks of random vectors until a fresh block brings nothing but rounding: a
     direction that A reaches by more than ten times that is missed with probability 10^-128 (Halko, Martinsson and
-    Tropp 2011, section 4.3). Costs 2 r products and some.
+    Tropp 2011, section 4.3). Costs a little more than 2 r products.
     """
     n = operator.shape[0]
     like = torch.empty(0, dtype=operator.dtype, device=operator.device)

@@ -1,4 +1,4 @@
-"""On which side of the imaginary axis the eigenvalues of a matrix are, and of how many that cannot be said.
+"""On which side of the imaginary axis the eigenvalues of a matrix are, and for how many that is undecided.
 
 An operator's products carry rounding errors of its dtype, so its eigenvalues are known as those of a matrix A + E with
 ||E|| <= delta. To first order E moves eigenvalue i by at most condition_i delta. Where several such discs meet (a
@@ -32,11 +32,11 @@ Rows = NDArray[np.intp]
 
 _QR = 3.0  # what the QR algorithm adds in its own precision
 _FEW = 0.002  # share of eigenvalues that may stay undecided without a closer look
-_SEPARATED = 1e-2  # how far rounding may move zeros, relative to the norm, to be a null space and no cluster
+_SEPARATED = 1e-2  # how far rounding may move zeros, relative to the norm, to be a null space rather than a cluster
 
 
 class Sides(NamedTuple):
-    """Numbers of eigenvalues left of the axis, undecided, and of the latter those that are 0 to rounding."""
+    """Numbers of eigenvalues left of the axis and undecided, and of undecided ones that are 0 to rounding."""
 
     negative: int
     undecided: int
@@ -53,17 +53,17 @@ class _Pairs(NamedTuple):
 
 
 def sides(matrix: Tensor) -> Sides:
-    """The sides of all eigenvalues of a matrix (n, n), each diagonal block of its structure for itself."""
+    """The sides of all eigenvalues of a matrix (n, n), one diagonal block of its structure at a time."""
     eps = float(torch.finfo(matrix.dtype).eps)
     scaled = (matrix * power_of_two(float(matrix.abs().max()))).cpu()
     total = Sides(0, 0, 0)
-    # an entry is wrong by what its row is wrong by: it may have come about by cancellation
+    # an entry is as uncertain as its whole row: it may be the result of cancellation
     rows = scaled.abs().amax(dim=1).double()
     for block in of_matrix(scaled):
         inner = scaled[block][:, block]
         delta = ROUNDING * eps * max(norm(inner), float(rows[block].max()))
-        found = _one(float(inner), delta) if len(block) == 1 else _of_block(inner.numpy(), delta)
-        total = Sides(*(a + b for a, b in zip(total, found)))
+        counts = _one(float(inner), delta) if len(block) == 1 else _of_block(inner.numpy(), delta)
+        total = Sides(*(a + b for a, b in zip(total, counts)))
     return total
 
 
@@ -108,9 +108,9 @@ def sides_of_product(core: Matrix, factor: Matrix, delta: float, n: int) -> Side
         projector = float(np.linalg.norm(np.linalg.solve(core, factor), 2))
     except np.linalg.LinAlgError:
         projector = np.inf
-    found = _of_core(core, factor, delta)
+    counts = _of_core(core, factor, delta)
     separated = projector * delta <= _SEPARATED * float(np.linalg.norm(factor, 2))
-    return Sides(found.negative, found.undecided + rest, rest if separated else 0)
+    return Sides(counts.negative, counts.undecided + rest, rest if separated else 0)
 
 
 def _of_core(core: Matrix, factor: Matrix | None, delta: float) -> Sides:
@@ -165,14 +165,14 @@ def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.floa
                 known[rows.tobytes()] = _side(A, pairs, rows, width, delta)
         placed = [known[rows.tobytes()] for rows in clusters]
         for rows, side, width in zip(clusters, placed, reach):
-            if side == 0 and len(rows) > 1:  # what is undecided takes in what it may have come from
+            if side == 0 and len(rows) > 1:  # an undecided cluster absorbs those it may stem from
                 meeting[rows[0]] |= (distance[rows] <= width).any(axis=0)
         if connected_components(csr_array(meeting), directed=False)[0] == count:
             return tuple(sum(len(rows) for rows, side in zip(clusters, placed) if side == s) for s in (-1, 1))  # type: ignore[return-value]
 
 
 def _side(A: Matrix, pairs: _Pairs, rows: Rows, width: float, delta: float) -> int:
-    """-1 or 1 for a cluster of eigenvalues that is left or right of the axis with certainty, 0 else."""
+    """-1 or 1 for a cluster of eigenvalues that is certainly left or right of the axis, otherwise 0."""
     real = pairs.values.real[rows]
     if real.max() < -width:
         return -1
@@ -181,7 +181,7 @@ def _side(A: Matrix, pairs: _Pairs, rows: Rows, width: float, delta: float) -> i
     if len(rows) == 1:
         return 0
     Q, R = np.linalg.qr(pairs.right[:, rows])
-    B = Q.conj().T @ (A @ Q.real + 1j * (A @ Q.imag))  # A would be made complex as a whole otherwise
+    B = Q.conj().T @ (A @ Q.real + 1j * (A @ Q.imag))  # otherwise all of A would be made complex
     low, *_, high = np.linalg.eigvalsh((B + B.conj().T) / 2)
     projector = R @ pairs.left[rows]
     reach = float(np.linalg.eigvalsh(projector @ projector.conj().T)[-1].clip(min=0) ** 0.5) * delta

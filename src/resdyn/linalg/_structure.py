@@ -15,7 +15,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from resdyn.errors import ComputationError
-from resdyn.linalg.operator import DenseOperator, LinearOperator
+from resdyn.linalg.explicit import DenseOperator
+from resdyn.linalg.operator import LinearOperator
 
 _SAMPLED = 3  # coordinates whose coupling decides whether components are searched for
 _WIDTH = 64  # vectors that search for components at once
@@ -25,8 +26,8 @@ _FORMED = 8192  # coordinates up to which a matrix is formed where the search ta
 def components(operator: LinearOperator, generator: torch.Generator) -> list[Tensor]:
     """Indices of the strongly connected components of the nonzeros of a square operator; one if it has no structure.
 
-    From products alone: what a random vector on one coordinate reaches, forwards and backwards, is found by products
-    until nothing more is reached, and is exact but for a probability about eps that a sum of nonzeros is 0; the
+    From products alone: what a random vector on one coordinate reaches, forwards and backwards, is computed by products
+    until nothing more is reached, exact except with a probability of about eps that a sum of nonzeros is 0; the
     coordinates in both are a component, and what is left splits into three parts that share none (Fleischer,
     Hendrickson and Pinar 2000). The search begins where one of three random coordinates is coupled one way to a
     tenth or more of those that it is coupled to (6 products, all that an operator without structure costs). Where it
@@ -37,7 +38,7 @@ def components(operator: LinearOperator, generator: torch.Generator) -> list[Ten
     n = operator.shape[0]
     if not _is_one_way(operator, generator):
         return [torch.arange(n, device=operator.device)]
-    found: list[Tensor] = []
+    components: list[Tensor] = []
     parts = [torch.ones(n, dtype=torch.bool, device=operator.device)]
     before = operator.num_matvecs
     while parts:
@@ -51,14 +52,14 @@ def components(operator: LinearOperator, generator: torch.Generator) -> list[Ten
             start[members[int(torch.randint(len(members), (1,), generator=generator))], column] = True
         forward = _reached(operator.matmat, start, inside, operator, generator)
         backward = _reached(operator.rmatmat, start, inside, operator, generator)
-        found += [column.nonzero()[:, 0] for column in (forward & backward).T]
+        components += [column.nonzero()[:, 0] for column in (forward & backward).T]
         for rest in (forward & ~backward, backward & ~forward, inside & ~forward & ~backward):
             parts += [column for column in rest.T if bool(column.any())]
-    return found
+    return components
 
 
 def of_matrix(matrix: Tensor) -> list[Tensor]:
-    """The same of a matrix that is there."""
+    """The same for an explicit matrix."""
     nonzero = (matrix != 0).cpu().numpy()
     if nonzero.all():
         return [torch.arange(len(matrix), device=matrix.device)]
@@ -116,14 +117,14 @@ def _reached(
     generator: torch.Generator,
 ) -> Tensor:
     """For each column (n, k) the coordinates that its start reaches by any number of products inside its part."""
-    reached, open_ = start.clone(), torch.arange(start.shape[1], device=start.device)
-    while len(open_):
+    reached, active = start.clone(), torch.arange(start.shape[1], device=start.device)
+    while len(active):
         # entries between 1 and 2, so that no nonzero of the operator is lost beside a larger one
-        sizes = 1 + torch.rand(len(start), len(open_), generator=generator, dtype=torch.float64)
-        X = sizes.to(operator.device, operator.dtype) * reached[:, open_]
-        new = reached[:, open_] | ((product(X) != 0) & inside[:, open_])
-        grown = (new != reached[:, open_]).any(dim=0)
-        reached[:, open_] = new
-        # a part that is reached as a whole needs no product that says so
-        open_ = open_[grown & (new != inside[:, open_]).any(dim=0)]
+        sizes = 1 + torch.rand(len(start), len(active), generator=generator, dtype=torch.float64)
+        X = sizes.to(operator.device, operator.dtype) * reached[:, active]
+        new = reached[:, active] | ((product(X) != 0) & inside[:, active])
+        grown = (new != reached[:, active]).any(dim=0)
+        reached[:, active] = new
+        # a part that has been reached entirely needs no further product
+        active = active[grown & (new != inside[:, active]).any(dim=0)]
     return reached

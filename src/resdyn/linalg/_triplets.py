@@ -1,4 +1,4 @@
-"""What the algorithms hand to ``svd``."""
+"""What the algorithms return to ``svd``."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ from resdyn.linalg.eig import eigenvalues
 from resdyn.linalg.operator import LinearOperator
 from resdyn.linalg.sign import inertia
 
-_ALL = 512  # live coordinates up to which all eigenvalues are computed
-_LEFTMOST = (8, 64, 256, 512)
-_BULK = 0.1  # estimated share from which counting one by one is given up
-_MATRICES = 6  # copies of the compressed matrix that the sign function holds
+_DENSE_LIMIT = 512  # live coordinates up to which all eigenvalues are computed
+_LIST_SIZES = (8, 64, 256, 512)
+_BULK = 0.1  # estimated share at which one-by-one counting is abandoned
+_COPIES = 6  # of the compressed matrix that the sign function holds
 _STRIP = 1e-3  # half width, relative to the norm, of the strip in which an estimate decides nothing
-_DOUBTFUL = 0.02  # share undecided, or error of a share, from which an operator is tried for low rank
-_RANK = 2048  # largest rank for which that is done, and size at which a hopeless list is replaced by all eigenvalues
-_HOPELESS = 0.3  # error of a leftmost eigenvalue, relative to the norm, from which no count means anything
+_DOUBTFUL = 0.02  # share undecided, or error of a share, at which the operator is tested for low rank
+_RANK = 2048  # largest rank for that, and size up to which all eigenvalues replace a list that decides nothing
+_TOO_UNCERTAIN = 0.3  # error of a leftmost eigenvalue, relative to the norm, beyond which no count is meaningful
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def count_in(result: EigenResult) -> NegativeCount:
     """The count from a result that holds all eigenvalues, by the conditions of those near the axis."""
     if result.matrix is None:  # all coordinates are dead
         return NegativeCount(0, 0, 0.0, "all")
-    return _judged(_of_matrix(result.matrix), len(result.values), result.matrix.dtype)
+    return _with_reason(_of_matrix(result.matrix), len(result.values), result.matrix.dtype)
 
 
 @full_precision()
@@ -111,46 +111,46 @@ def count_negative(
     if not len(live):
         return NegativeCount(0, 0, 0.0, "all")
     inner = scaled if len(live) == operator.shape[0] else scaled.restricted(live, live)
-    if len(live) <= _ALL:
-        return _judged(_of_matrix(inner.to_dense()), operator.shape[0], operator.dtype)
+    if len(live) <= _DENSE_LIMIT:
+        return _with_reason(_of_matrix(inner.to_dense()), operator.shape[0], operator.dtype)
     blocks = components(inner, generator)
     if len(blocks) == 1:
         parts = [_of_large(inner, seed, by_inertia, memory_limit)]
     else:
-        small = [block for block in blocks if len(block) <= _ALL]
+        small = [block for block in blocks if len(block) <= _DENSE_LIMIT]
         parts = [_of_matrix(matrix) for matrix in diagonal_blocks(inner, small)]
-        large = (inner.restricted(block, block) for block in blocks if len(block) > _ALL)
+        large = (inner.restricted(block, block) for block in blocks if len(block) > _DENSE_LIMIT)
         parts += [_of_large(block, seed, by_inertia, memory_limit) for block in large]
-    return _judged(_sum(parts), operator.shape[0], operator.dtype)
+    return _with_reason(_sum(parts), operator.shape[0], operator.dtype)
 
 
 def _of_matrix(matrix: Tensor) -> NegativeCount:
-    found = sides(matrix)
-    return NegativeCount(found.negative, found.undecided, 0.0, "all", found.zero)
+    counts = sides(matrix)
+    return NegativeCount(counts.negative, counts.undecided, 0.0, "all", counts.zero)
 
 
 def _of_large(operator: LinearOperator, seed: int, by_inertia: bool | None, memory_limit: int) -> NegativeCount:
     """One block without structure and without dead coordinates."""
     n, estimate, width = operator.shape[0], None, _STRIP
-    for k in _LEFTMOST:
+    for k in _LIST_SIZES:
         left = eigenvalues(operator, "SR", min(k, n), seed=seed, max_matvecs=3000 + 20 * k, conditions=True)
-        found, widest = _from_the_left(left)
-        if found is not None:
-            return found
+        count, widest = _from_the_left(left)
+        if count is not None:
+            return count
         width = max(width, widest)
-        estimate = estimate or _estimate(operator, min(width, _HOPELESS) * left.norm, seed)
-        if widest > _HOPELESS or estimate.negative > _BULK * n:
+        estimate = estimate or _estimate(operator, min(width, _TOO_UNCERTAIN) * left.norm, seed)
+        if widest > _TOO_UNCERTAIN or estimate.negative > _BULK * n:
             break
     assert estimate is not None, "there is at least one list"
-    if width > _HOPELESS or max(estimate.undecided, estimate.error) > _DOUBTFUL * n:
-        found = _of_low_rank(operator, seed, memory_limit)
-        if found is not None:
-            return found
-    fits = _MATRICES * n**2 * operator.dtype.itemsize <= memory_limit
+    if width > _TOO_UNCERTAIN or max(estimate.undecided, estimate.error) > _DOUBTFUL * n:
+        count = _of_low_rank(operator, seed, memory_limit)
+        if count is not None:
+            return count
+    fits = _COPIES * n**2 * operator.dtype.itemsize <= memory_limit
     if fits and (operator.device.type != "cpu" if by_inertia is None else by_inertia):
         exact = inertia(operator.to_dense())
         return NegativeCount(exact.negative, exact.zero, 0.0 if exact.converged else float("nan"), "inertia")
-    if width < _HOPELESS:
+    if width < _TOO_UNCERTAIN:
         return estimate
     return _of_matrix(operator.to_dense()) if n <= _RANK else NegativeCount(0, n, 0.0, "leftmost")
 
@@ -170,7 +170,7 @@ def _from_the_left(left: EigenResult) -> tuple[NegativeCount | None, float]:
 
 
 def _of_low_rank(operator: LinearOperator, seed: int, memory_limit: int) -> NegativeCount | None:
-    """Of an operator whose rank is at most half its size, from the small matrix that has its nonzero eigenvalues."""
+    """The count of an operator of rank at most n / 2, from the small matrix that has its nonzero eigenvalues."""
     n = operator.shape[0]
     largest = min(n // 2, _RANK, memory_limit // (4 * n * operator.dtype.itemsize))
     product = low_rank(operator, largest, torch.Generator().manual_seed(seed))
@@ -178,8 +178,8 @@ def _of_low_rank(operator: LinearOperator, seed: int, memory_limit: int) -> Nega
         return None
     core, factor = (part.cpu().numpy() for part in product)
     delta = ROUNDING * torch.finfo(operator.dtype).eps * norm(product[1])
-    found = sides_of_product(*full_rank(core, factor, delta), delta, n)
-    return NegativeCount(found.negative, found.undecided, 0.0, "all", found.zero)
+    counts = sides_of_product(*full_rank(core, factor, delta), delta, n)
+    return NegativeCount(counts.negative, counts.undecided, 0.0, "all", counts.zero)
 
 
 def _estimate(operator: LinearOperator, strip: float, seed: int) -> NegativeCount:
@@ -200,7 +200,7 @@ def _sum(parts: list[NegativeCount]) -> NegativeCount:
     )
 
 
-def _judged(count: NegativeCount, n: int, dtype: torch.dtype) -> NegativeCount:
+def _with_reason(count: NegativeCount, n: int, dtype: torch.dtype) -> NegativeCount:
     doubtful = count.undecided - count.zero
     if count.method == "estimate" or 2 * doubtful <= n:
         return count

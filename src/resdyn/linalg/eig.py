@@ -25,7 +25,7 @@ from resdyn.linalg.operator import LinearOperator
 End = Literal["LR", "SR", "LM"]
 EigMethod = Literal["auto", "dense", "krylov_schur"]
 DENSE_BELOW = 200
-PRODUCTS = 2.0  # rounding errors of an operator's products in eps ||A||
+PRODUCT_ROUNDING = 2.0  # rounding errors of an operator's products in eps ||A||
 
 
 @full_precision()
@@ -122,24 +122,24 @@ def eigenvalues(
         )
         num_blocks, matrix = 0, None
         if inner is None:
-            found = {end: _zeros(0) for end in ends}
+            by_end = {end: _zeros(0) for end in ends}
         elif ends == ("all",):
             matrix = _matrix(inner, memory_limit)
             part, num_blocks = all_values(matrix)
-            found = {"all": part}
+            by_end = {"all": part}
         elif dense:
-            found, num_blocks = dense_ends(_matrix(inner, memory_limit), ends, k, conditions)
+            by_end, num_blocks = dense_ends(_matrix(inner, memory_limit), ends, k, conditions)
         else:
             basis = max(40, 20 + 3 * k * len(ends)) if basis_size is None else basis_size
             _check_memory(basis, inner, memory_limit)
             settings = {"basis_size": basis, "tol": tol, "max_matvecs": max_matvecs}
-            found, num_blocks = _ends_of_blocks(inner, ends, k, conditions, generator, settings)
+            by_end, num_blocks = _ends_of_blocks(inner, ends, k, conditions, generator, settings)
     except ComputationError as error:
         raise ComputationError(f"eigenvalues of {operator!r} failed: {error}") from error
-    found = {end: _stated(part, operator.dtype, factor) for end, part in found.items()}
+    by_end = {end: _at_operator_scale(part, operator.dtype, factor) for end, part in by_end.items()}
     dead = operator.shape[0] - len(live)
-    parts = [_with_zeros(part, end, k, dead) for end, part in found.items()]
-    result = _result(operator, found, parts, tol, len(live), operator.num_matvecs - before, dense, conditions)
+    parts = [_with_zeros(part, end, k, dead) for end, part in by_end.items()]
+    result = _result(operator, by_end, parts, tol, len(live), operator.num_matvecs - before, dense, conditions)
     meeting = np.concatenate([np.ones(0) if part.meeting is None else part.meeting for part in parts])
     return replace(result, num_blocks=num_blocks, matrix=matrix, meeting=torch.from_numpy(meeting))
 
@@ -166,18 +166,18 @@ def _ends_of_blocks(
     norms = [float(torch.linalg.matrix_norm(matrix.double(), 2)) for matrix in matrices]
     parts = [pairs_of(matrix, size, conditions) for matrix, size in zip(matrices, norms)]
     large = [krylov(operator.restricted(block, block)) for block in blocks if len(block) > DENSE_BELOW]
-    found = {end: joined(parts + [part[end] for part in large]) for end in ends}
-    return {end: picked(part, end, k) for end, part in found.items()}, len(blocks)
+    by_end = {end: joined(parts + [part[end] for part in large]) for end in ends}
+    return {end: picked(part, end, k) for end, part in by_end.items()}, len(blocks)
 
 
-def _stated(part: _Values, dtype: torch.dtype, factor: float) -> _Values:
-    """At the operator's own scale, with no residual below what its products carry, however exact the algebra was."""
-    residuals = np.maximum(part.residuals, PRODUCTS * torch.finfo(dtype).eps)
+def _at_operator_scale(part: _Values, dtype: torch.dtype, factor: float) -> _Values:
+    """At the operator's own scale, with no residual below the rounding error of its products."""
+    residuals = np.maximum(part.residuals, PRODUCT_ROUNDING * torch.finfo(dtype).eps)
     return part._replace(values=part.values / factor, residuals=residuals, norm=part.norm / factor)
 
 
 def _zeros(count: int) -> _Values:
-    """Eigenvalues 0 of the coordinates that compression took out."""
+    """Eigenvalues 0 of the coordinates that compression removed."""
     return _Values(np.zeros(count, complex), np.zeros(count), np.full(count, np.nan), 0.0)
 
 
@@ -201,22 +201,22 @@ def _krylov_ends(
 
 
 def _conditions(right: Pairs, left: Pairs) -> NDArray[np.float64]:
-    """1 / |y^T x| with y the vector of A^T whose eigenvalue is nearest, and no less than the gap between the two tells.
+    """1 / |y^T x| with y the vector of A^T whose eigenvalue is nearest, and at least what their gap implies.
 
-    Both values are exact for matrices no further from A than their residuals, so they differ by no more than what the
-    condition makes of that.
+    Both values are exact for matrices no further from A than their residuals, so they differ by at most the
+    condition times that.
     """
     gaps = np.abs(right.values[:, None] - left.values[None])
     nearest = gaps.argmin(axis=1)
     overlaps = (right.vectors * left.vectors[:, torch.from_numpy(nearest)]).sum(dim=0).abs()
     angles = (1 / overlaps.clamp_min(torch.finfo(overlaps.dtype).tiny)).cpu().numpy()
     apart = (right.residuals + left.residuals[nearest]) * max(right.norm, left.norm)
-    told = gaps.min(axis=1) / np.maximum(apart, np.finfo(float).tiny)
-    return np.asarray(np.where(told > 10, np.maximum(angles, told), angles))
+    implied = gaps.min(axis=1) / np.maximum(apart, np.finfo(float).tiny)
+    return np.asarray(np.where(implied > 10, np.maximum(angles, implied), angles))
 
 
 def _with_zeros(part: _Values, end: str, k: int, dead: int) -> _Values:
-    """The eigenvalues 0 that compression took out, put in their places."""
+    """The values with the zeros that compression removed, in order."""
     zeros = _zeros(dead if end == "all" else min(k, dead))
     values, residuals, conditions = (np.concatenate([a, b]) for a, b in zip(part[:3], zeros[:3]))
     rows = ordered(values, "LR") if end == "all" else leading(values, end, min(k, len(values)))
@@ -227,7 +227,7 @@ def _with_zeros(part: _Values, end: str, k: int, dead: int) -> _Values:
 
 def _result(
     operator: LinearOperator,
-    found: dict[str, _Values],
+    by_end: dict[str, _Values],
     parts: list[_Values],
     tol: float,
     num_live: int,
@@ -241,7 +241,7 @@ def _result(
     complete = np.concatenate([np.full(len(part.values), part.complete) for part in parts])
     return EigenResult(
         values=torch.tensor(values, device=device).to(torch.complex128 if dtype == torch.float64 else torch.complex64),
-        ends=tuple(end for end, part in zip(found, parts) for _ in part.values),
+        ends=tuple(end for end, part in zip(by_end, parts) for _ in part.values),
         residuals=errors,
         converged=(errors <= tol) & torch.tensor(complete, device=device),
         norm=max(part.norm for part in parts),
@@ -263,7 +263,7 @@ def _check(operator: LinearOperator, ends: tuple[str, ...], k: int, method: str)
     m, n = operator.shape
     if m != n:
         raise InputError(
-            f"got {operator!r}, which has no eigenvalues; expected a square operator; singular values are what it has"
+            f"got {operator!r}, which has no eigenvalues; expected a square operator; see svd for its singular values"
         )
     if operator.dtype not in (torch.float32, torch.float64):
         raise InputError(f"got {operator!r}; expected float32 or float64; convert the model with .float()")
@@ -292,6 +292,6 @@ def _check_memory(basis: int, operator: LinearOperator, memory_limit: int) -> No
     needed = basis * operator.shape[0] * operator.dtype.itemsize
     if basis < 10 or needed > memory_limit:
         raise InputError(
-            f"got basis_size={basis} for {operator!r}; expected at least 10 vectors that fit into "
+            f"got basis_size={basis} for {operator!r}; expected at least 10 vectors that fit in "
             f"{memory_limit / 2**30:.1f} GiB; change basis_size or memory_limit"
         )

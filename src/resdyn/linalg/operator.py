@@ -40,6 +40,7 @@ class LinearOperator(ABC):
         InputError: a shape that is not two positive sizes, or a dtype that is not a real floating type.
 
     Example:
+        >>> from resdyn.linalg import DenseOperator
         >>> A = DenseOperator(torch.diag(torch.tensor([1.0, 2.0])))
         >>> (A + A.T) @ torch.ones(2), A.num_matvecs
         (tensor([2., 4.]), 2)
@@ -256,83 +257,6 @@ class LinearOperator(ABC):
         return units.T
 
 
-class DenseOperator(LinearOperator):
-    """The operator of an explicit matrix.
-
-    Args:
-        matrix: (m, n), of a real floating type; not copied, and detached from its gradients.
-
-    Attributes:
-        matrix: (m, n).
-
-    Raises:
-        InputError: a tensor that is not a matrix, or not of a real floating type.
-
-    Example:
-        >>> DenseOperator(torch.tensor([[1.0, 2.0]])) @ torch.tensor([3.0, 4.0])
-        tensor([11.])
-    """
-
-    def __init__(self, matrix: Tensor) -> None:
-        if matrix.ndim != 2:
-            raise InputError(f"got a tensor of shape {tuple(matrix.shape)}; expected a matrix (m, n)")
-        super().__init__((matrix.shape[0], matrix.shape[1]), matrix.dtype, matrix.device)
-        self.matrix = matrix.detach()
-
-    def restricted(self, rows: Index | None = None, cols: Index | None = None) -> LinearOperator:
-        """The submatrix ``A[rows, cols]``, copied; arguments as in ``LinearOperator.restricted``."""
-        kept = _indices(rows, self.shape[0], self.device), _indices(cols, self.shape[1], self.device)
-        return DenseOperator(self.matrix[kept[0]][:, kept[1]])
-
-    def to_dense(self, memory_limit: int = 2**28) -> Tensor:
-        """The matrix itself, not a copy; no products."""
-        return self.matrix
-
-    def _matmat(self, X: Tensor) -> Tensor:
-        return self.matrix @ X
-
-    def _rmatmat(self, Y: Tensor) -> Tensor:
-        return self.matrix.T @ Y
-
-
-class FunctionOperator(LinearOperator):
-    """The operator of two functions, ``X -> A X`` and ``Y -> A^T Y``.
-
-    Args:
-        shape: (m, n).
-        dtype: of the vectors that both functions take and return.
-        device: of those vectors.
-        matmat: maps (n, k) to ``A X`` (m, k).
-        rmatmat: maps (m, k) to ``A^T Y`` (n, k). That it is the adjoint of ``matmat`` is not checked.
-
-    Raises:
-        InputError: a shape that is not two positive sizes, or a dtype that is not a real floating type.
-
-    Example:
-        >>> A = FunctionOperator((2, 2), torch.float32, "cpu", lambda X: X.flip(0), lambda Y: Y.flip(0))
-        >>> A @ torch.tensor([1.0, 2.0])
-        tensor([2., 1.])
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        dtype: torch.dtype,
-        device: torch.device | str,
-        matmat: Callable[[Tensor], Tensor],
-        rmatmat: Callable[[Tensor], Tensor],
-    ) -> None:
-        super().__init__(shape, dtype, device)
-        self._matmat_function = matmat
-        self._rmatmat_function = rmatmat
-
-    def _matmat(self, X: Tensor) -> Tensor:
-        return self._matmat_function(X)
-
-    def _rmatmat(self, Y: Tensor) -> Tensor:
-        return self._rmatmat_function(Y)
-
-
 class AdjointOperator(LinearOperator):
     """The transpose ``A^T``; ``adjoint`` of it is A itself.
 
@@ -439,8 +363,8 @@ class RestrictedOperator(LinearOperator):
     """
 
     def __init__(self, operator: LinearOperator, rows: Index | None, cols: Index | None) -> None:
-        self._rows = _indices(rows, operator.shape[0], operator.device)
-        self._cols = _indices(cols, operator.shape[1], operator.device)
+        self._rows = indices(rows, operator.shape[0], operator.device)
+        self._cols = indices(cols, operator.shape[1], operator.device)
         super().__init__((len(self._rows), len(self._cols)), operator.dtype, operator.device)
         self._operator = operator
 
@@ -451,7 +375,8 @@ class RestrictedOperator(LinearOperator):
         return self._operator.rmatmat(_scatter(Y, self._rows, self._operator.shape[0]))[self._cols]
 
 
-def _indices(index: Index | None, size: int, device: torch.device) -> Tensor:
+def indices(index: Index | None, size: int, device: torch.device) -> Tensor:
+    """The coordinates that a slice, an index vector or a mask selects out of ``size``."""
     chosen = torch.arange(size, device=device)
     try:
         chosen = chosen if index is None else chosen[index]

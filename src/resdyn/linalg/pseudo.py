@@ -60,7 +60,7 @@ class PseudoInverse(LinearOperator):
         return self._solve(self._operator.rmatmat, self._operator.matmat, Y)
 
     def _solve(self, product: Product, adjoint: Product, Y: Tensor) -> Tensor:
-        """CGLS on c P and c_j y_j, powers of two near their sizes; a column that is solved stays as it is."""
+        """CGLS on c P and c_j y_j, powers of two near their sizes; solved columns are left unchanged."""
         sizes = column_norms(Y)
         columns = torch.tensor([power_of_two(size) for size in sizes.tolist()]).to(Y)
         residual = Y * columns
@@ -74,19 +74,19 @@ class PseudoInverse(LinearOperator):
         norms = column_norms(gradient)
         goal = self._tol * norms
         for _ in range(self._max_iterations):
-            open_ = norms > goal
-            if not bool(open_.any()):
+            active = norms > goal
+            if not bool(active.any()):
                 return factor * X / columns
             image = factor * product(direction)
             ratio = norms / column_norms(image).clamp_min(_TINY)
-            step = torch.where(open_, ratio**2, 0.0).to(Y)
+            step = torch.where(active, ratio**2, 0.0).to(Y)
             X = X + step * direction
             residual = residual - step * image
             gradient = factor * adjoint(residual)
             new = column_norms(gradient)
-            turn = torch.where(open_, (new / norms.clamp_min(_TINY)) ** 2, 0.0).to(Y)
+            turn = torch.where(active, (new / norms.clamp_min(_TINY)) ** 2, 0.0).to(Y)
             direction = gradient + turn * direction
-            norms = torch.where(open_, new, norms)
+            norms = torch.where(active, new, norms)
         raise ComputationError(
             f"the pseudo-inverse of {self._operator!r} did not converge in {self._max_iterations} iterations"
         )

@@ -115,7 +115,7 @@ def matrix_sign(matrix: Tensor, max_iterations: int = MAX_ITERATIONS) -> MatrixS
 
 
 def _polished(X: Tensor, unit: Tensor) -> tuple[Tensor, float, int]:
-    """Newton-Schulz steps until ||X^2 - I||_F falls no more, that distance, and the number of steps."""
+    """X after Newton-Schulz steps until ||X^2 - I||_F stops falling, that distance, and the number of steps."""
     best, least, steps = X, float("inf"), 0
     while True:
         square = X @ X
@@ -176,9 +176,9 @@ def inertia(matrix: Tensor, guard: float | None = None, method: InertiaMethod = 
     if method == "auto":
         method = "eigenvalues" if matrix.device.type == "cpu" else faster_method(str(matrix.device), matrix.dtype)
     if method == "eigenvalues" and guard is None:
-        found = sides(matrix)
-        positive = n - found.negative - found.undecided
-        return Inertia(found.negative, found.undecided, positive, strip, 0.0, True, method)
+        counts = sides(matrix)
+        positive = n - counts.negative - counts.undecided
+        return Inertia(counts.negative, counts.undecided, positive, strip, 0.0, True, method)
     if method == "eigenvalues":
         real = torch.linalg.eigvals(matrix).real
         negative, positive = int((real < -strip).sum()), int((real > strip).sum())
@@ -187,14 +187,14 @@ def inertia(matrix: Tensor, guard: float | None = None, method: InertiaMethod = 
     scaled = matrix * factor
     plain = _by_signs(scaled, strip * factor)
     if guard is not None:
-        return _stated(n, [plain], strip)
+        return _agreed(n, [plain], strip)
     noise = torch.randn(n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(scaled)
     size = ROUNDING * torch.finfo(matrix.dtype).eps * norm(scaled)
-    return _stated(n, [plain, _by_signs(scaled + noise * (size / (2 * n**0.5)), strip * factor)], strip)
+    return _agreed(n, [plain, _by_signs(scaled + noise * (size / (2 * n**0.5)), strip * factor)], strip)
 
 
 class _Signs(NamedTuple):
-    """Numbers of eigenvalues beyond the strip by two sign functions, how far from whole they were, and convergence."""
+    """Numbers of eigenvalues beyond the strip by two sign functions, their distance from integers, and convergence."""
 
     negative: int
     positive: int
@@ -206,14 +206,14 @@ def _by_signs(matrix: Tensor, strip: float) -> _Signs:
     n = len(matrix)
     unit = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
     below, above = matrix_sign(matrix + strip * unit), matrix_sign(matrix - strip * unit)
-    negative, first = _half(n - float(below.sign.diagonal().double().sum()))
-    positive, second = _half(n + float(above.sign.diagonal().double().sum()))
+    negative, first = _halved(n - float(below.sign.diagonal().double().sum()))
+    positive, second = _halved(n + float(above.sign.diagonal().double().sum()))
     residual = max(first, second, below.residual, above.residual)
     good = below.converged and above.converged and residual < 0.1 and negative + positive <= n
     return _Signs(negative, positive, residual, good)
 
 
-def _stated(n: int, runs: list[_Signs], strip: float) -> Inertia:
+def _agreed(n: int, runs: list[_Signs], strip: float) -> Inertia:
     """What all runs agree on."""
     negative, positive = min(run.negative for run in runs), min(run.positive for run in runs)
     residual, good = max(run.residual for run in runs), all(run.converged for run in runs)
@@ -222,17 +222,17 @@ def _stated(n: int, runs: list[_Signs], strip: float) -> Inertia:
 
 @cache
 def faster_method(device: str, dtype: torch.dtype, size: int = 1024) -> Literal["eigenvalues", "sign"]:
-    """Which way to the inertia is faster on a device, by timing both once."""
+    """Which method for the inertia is faster on a device, by timing both once."""
     matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device, dtype)
     seconds: dict[str, float] = {}
     for name, run in (("eigenvalues", torch.linalg.eigvals), ("sign", matrix_sign)):
-        run(matrix[:64, :64])  # libraries load at the first call
+        run(matrix[:64, :64])  # libraries load on the first call
         _wait(device)
         start = time.perf_counter()
         run(matrix)
         _wait(device)
         seconds[name] = time.perf_counter() - start
-    # two sign functions make an inertia
+    # an inertia takes two sign functions
     return "sign" if 2 * seconds["sign"] < seconds["eigenvalues"] else "eigenvalues"
 
 
@@ -241,8 +241,8 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def _half(twice: float) -> tuple[int, float]:
-    """The whole number nearest to half of a value, and how far it is off."""
+def _halved(twice: float) -> tuple[int, float]:
+    """The integer nearest to half of a value, and the distance to it."""
     return round(twice / 2), abs(twice / 2 - round(twice / 2))
 
 

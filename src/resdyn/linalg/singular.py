@@ -19,7 +19,7 @@ from resdyn.linalg._triplets import Triplets, residual_norms
 from resdyn.linalg.operator import LinearOperator
 
 Method = Literal["auto", "lanczos", "randomized", "dense"]
-_WHOLE = 80  # least number of basis vectors that `lanczos` keeps
+_MIN_BASIS = 80  # least number of basis vectors that ``lanczos`` keeps
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class SVDResult:
             caption,
             ("k", "s", "residual / s_1", "bound / s_1", "converged"),
             [
-                (k, f"{s:.6g}", f"{residual:.1e}", f"{bound:.1e}", "yes" if sure else "no")
-                for k, s, residual, bound, sure in rows
+                (k, f"{s:.6g}", f"{residual:.1e}", f"{bound:.1e}", "yes" if converged else "no")
+                for k, s, residual, bound, converged in rows
             ],
             f"{self.method}, {self.num_matvecs} products; bounds fail with probability {self.failure_probability:.0e}",
         )
@@ -170,8 +170,8 @@ def svd(
     """
     _check(operator, k, method)
     if method == "auto":
-        whole = min(operator.shape) <= _basis(k) and block_size is basis_size is max_matvecs is None
-        method = "dense" if whole else "lanczos"
+        cheap = min(operator.shape) <= _basis(k) and block_size is basis_size is max_matvecs is None
+        method = "dense" if cheap else "lanczos"
     tol = torch.finfo(operator.dtype).eps ** 0.5 if tol is None else checks.tolerance(tol)
     power_iterations = checks.whole("power_iterations", power_iterations)
     oversampling = checks.whole("oversampling", oversampling)
@@ -231,14 +231,14 @@ def _confidence(delta: float, failure_probability: float) -> Confidence:
 
 
 def _check_limit(limit: int, k: int, block: int) -> None:
-    least = 2 * block * -(-k // block)
-    if limit < least:
-        raise InputError(f"got max_matvecs={limit}; expected at least {least} for k={k} in blocks of {block}")
+    required = 2 * block * -(-k // block)
+    if limit < required:
+        raise InputError(f"got max_matvecs={limit}; expected at least {required} for k={k} in blocks of {block}")
 
 
 def _basis(k: int) -> int:
     """Vectors that ``lanczos`` keeps on each side."""
-    return max(8 * k, _WHOLE)
+    return max(8 * k, _MIN_BASIS)
 
 
 def _sizes(
@@ -249,8 +249,8 @@ def _sizes(
     block_size = checks.optional_whole("block_size", block_size, 1)
     basis_size = checks.optional_whole("basis_size", basis_size, 1)
     block = min(max(2, min(8, k)) if block_size is None else block_size, shorter)
-    affordable = memory_limit // (sum(operator.shape) * operator.dtype.itemsize) - block  # V holds one block more
-    basis = min(_basis(k), affordable) if basis_size is None else basis_size
+    fitting = memory_limit // (sum(operator.shape) * operator.dtype.itemsize) - block  # V holds one block more
+    basis = min(_basis(k), fitting) if basis_size is None else basis_size
     if basis_size is not None and basis < min(k + 2 * block, shorter):
         raise InputError(f"got basis_size={basis}; expected at least k + 2 blocks of {block} = {k + 2 * block}")
     return block, min(shorter, max(basis, k + 2 * block))

@@ -95,8 +95,8 @@ def slice_eigenvalues(operator: LinearOperator, shape_out: Maps, shape_in: Maps)
         window = windows[position]
         assert window is not None, "only positions that read something are yielded"
         shared = window.shared
-        found, error = _eigenvalues(rows[..., shared, shared].reshape(-1, *(2 * [shared.stop - shared.start])))
-        values.append(found)
+        nonzero, error = _eigenvalues(rows[..., shared, shared].reshape(-1, *(2 * [shared.stop - shared.start])))
+        values.append(nonzero)
         errors.append(error)
     channels, height, width = shape_out
     return SliceEigenvalues(
@@ -121,15 +121,15 @@ def _windows(operator: LinearOperator, shape_out: Maps, shape_in: Maps) -> list[
     generator = torch.Generator().manual_seed(0)
     like = torch.empty(0, dtype=operator.dtype, device=operator.device)
     mixture = random_rows(1, channels, generator, like)[0]
-    found: list[_Window | None] = []
+    windows: list[_Window | None] = []
     for start in range(0, height * width, 256):
         positions = torch.arange(start, min(start + 256, height * width))
         cotangents = like.new_zeros(len(positions), channels, height * width)
         cotangents[torch.arange(len(positions)), :, positions] = mixture
         rows = operator.rmatmat(cotangents.reshape(len(positions), -1).T).T.reshape(-1, *shape_in)
         touched = (rows != 0).any(dim=1).cpu()
-        found += [_window(map_) for map_ in touched]
-    return found
+        windows += [_window(map_) for map_ in touched]
+    return windows
 
 
 def _window(touched: Tensor) -> _Window | None:
@@ -151,7 +151,7 @@ def _rows(
         classes.setdefault((position // width % strides[0], position % width % strides[1]), []).append(position)
     for members in classes.values():
         cotangents = torch.zeros(channels, channels, height * width, dtype=operator.dtype, device=operator.device)
-        # every window is its own member's alone, members of other positions that read nothing do not disturb
+        # windows within a class are disjoint, and positions that read nothing do not interfere
         cotangents[torch.arange(channels)[:, None], torch.arange(channels)[:, None], torch.tensor(members)] = 1
         rows = operator.rmatmat(cotangents.reshape(channels, -1).T).T.reshape(channels, *shape_in)
         for position in members:

@@ -12,6 +12,7 @@ import torch
 from resdyn import _checks as checks
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg import (
+    DenseOperator,
     EigenResult,
     LinearOperator,
     PseudoInverse,
@@ -23,7 +24,6 @@ from resdyn.linalg import (
     svd,
 )
 from resdyn.linalg.count import NegativeCount, count_in
-from resdyn.linalg.operator import DenseOperator
 from resdyn.probes.sample import Layout, Sample, block_seed, float_dtype, to_numpy
 from resdyn.stream import KINDS, JacobianOperator, Kind
 

@@ -1,0 +1,88 @@
+"""Operators given by a matrix or by a pair of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from resdyn.errors import InputError
+from resdyn.linalg.operator import Index, LinearOperator, indices
+
+
+class DenseOperator(LinearOperator):
+    """The operator of an explicit matrix.
+
+    Args:
+        matrix: (m, n), of a real floating type; not copied, and detached from its gradients.
+
+    Attributes:
+        matrix: (m, n).
+
+    Raises:
+        InputError: a tensor that is not a matrix, or not of a real floating type.
+
+    Example:
+        >>> DenseOperator(torch.tensor([[1.0, 2.0]])) @ torch.tensor([3.0, 4.0])
+        tensor([11.])
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        if matrix.ndim != 2:
+            raise InputError(f"got a tensor of shape {tuple(matrix.shape)}; expected a matrix (m, n)")
+        super().__init__((matrix.shape[0], matrix.shape[1]), matrix.dtype, matrix.device)
+        self.matrix = matrix.detach()
+
+    def restricted(self, rows: Index | None = None, cols: Index | None = None) -> LinearOperator:
+        """The submatrix ``A[rows, cols]``, copied; arguments as in ``LinearOperator.restricted``."""
+        kept = indices(rows, self.shape[0], self.device), indices(cols, self.shape[1], self.device)
+        return DenseOperator(self.matrix[kept[0]][:, kept[1]])
+
+    def to_dense(self, memory_limit: int = 2**28) -> Tensor:
+        """The matrix itself, not a copy; no products."""
+        return self.matrix
+
+    def _matmat(self, X: Tensor) -> Tensor:
+        return self.matrix @ X
+
+    def _rmatmat(self, Y: Tensor) -> Tensor:
+        return self.matrix.T @ Y
+
+
+class FunctionOperator(LinearOperator):
+    """The operator of two functions, ``X -> A X`` and ``Y -> A^T Y``.
+
+    Args:
+        shape: (m, n).
+        dtype: of the vectors that both functions take and return.
+        device: of those vectors.
+        matmat: maps (n, k) to ``A X`` (m, k).
+        rmatmat: maps (m, k) to ``A^T Y`` (n, k). That it is the adjoint of ``matmat`` is not checked.
+
+    Raises:
+        InputError: a shape that is not two positive sizes, or a dtype that is not a real floating type.
+
+    Example:
+        >>> A = FunctionOperator((2, 2), torch.float32, "cpu", lambda X: X.flip(0), lambda Y: Y.flip(0))
+        >>> A @ torch.tensor([1.0, 2.0])
+        tensor([2., 1.])
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        dtype: torch.dtype,
+        device: torch.device | str,
+        matmat: Callable[[Tensor], Tensor],
+        rmatmat: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__(shape, dtype, device)
+        self._matmat_function = matmat
+        self._rmatmat_function = rmatmat
+
+    def _matmat(self, X: Tensor) -> Tensor:
+        return self._matmat_function(X)
+
+    def _rmatmat(self, Y: Tensor) -> Tensor:
+        return self._rmatmat_function(Y)
