@@ -1,12 +1,13 @@
-"""What a residual network is: finding the stream in a model, its blocks as functions, their Jacobians."""
+"""The residual stream of a model: finding it by dataflow, its blocks as functions, their Jacobians."""
 
 from resdyn.stream.block import KINDS, Kind, ResidualBlock
 from resdyn.stream.by_name import stream_from_blocks
+from resdyn.stream.find import find_stream
 from resdyn.stream.granularity import Granularity
 from resdyn.stream.jacobian import JacobianOperator
 from resdyn.stream.sensitivities import LogDeterminants, log_determinants, sensitivity
 from resdyn.stream.states import States
-from resdyn.stream.stream import ResidualStream, find_stream
+from resdyn.stream.stream import ResidualStream
 from resdyn.stream.token import Position, TokenStates, TokenStream
 
 __all__ = [

@@ -1,9 +1,9 @@
-"""The derivative of the model itself between its states, by autograd of one eager pass: what a graph is compared with.
+"""The derivative of the model itself between its states, by autograd of one eager pass: the reference for a graph.
 
-The states are known by their values. While the model runs, every tensor that a torch function returns is looked at; one
-that holds the values of state k is state k, and its derivative with respect to the state before it is one product with
-the transposed Jacobian. Where several tensors hold the same values (views, copies, blocks that do nothing yet), one of
-them must have the derivative.
+States are recognised by their values. While the model runs, every tensor that a torch function returns is inspected;
+one that holds the values of state k is state k, and its derivative with respect to the state before it is one product
+with the transposed Jacobian. Where several tensors hold the same values (views, copies, blocks that do nothing yet),
+one of them must have the derivative.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 Expected = Callable[[int, int, Tensor, Tensor], Tensor]
-LEAVING = ("numpy", "__array__")  # what takes values out of torch, and needs a tensor without a gradient
-SAMPLED = 8  # entries that are compared before all are
+LEAVING = ("numpy", "__array__")  # these take values out of torch, and need a tensor without a gradient
+SAMPLED = 8  # entries compared before all are
 
 
 @dataclass
 class Step:
-    """What one eager pass shows of the way to a state: the least deviation among the tensors that hold its values.
+    """What one eager pass shows of the path to a state: the least deviation among the tensors that hold its values.
 
-    `start`: the state that the derivative was taken with respect to. `functions`: the custom `autograd.Function`s on
-    the way. `stopped`: no gradient is recorded there.
+    ``start``: the state that the derivative was taken with respect to. ``functions``: the custom
+    ``autograd.Function`` classes on the path. ``stopped``: no gradient is recorded there.
     """
 
     start: int
@@ -41,7 +41,7 @@ class Step:
 
 @dataclass
 class Source:
-    """A tensor that holds a state: where the gradient with respect to it is found, and its values."""
+    """A tensor that holds a state: its gradient edge and its values."""
 
     edge: GradientEdge
     value: Tensor
@@ -49,7 +49,7 @@ class Source:
 
 @dataclass
 class Point:
-    """One state to be recognised: its values, flat, and what was found of it."""
+    """One state to be recognised: its flat values, the tensors that hold them, and the step to it."""
 
     values: Tensor
     sources: list[Source] = field(default_factory=list)
@@ -66,9 +66,9 @@ class Point:
 
 class Comparison(TorchFunctionMode):
     """Compares every step of a pass with `expected(k, j, h, u)`, the product of d state j / d state k at h, transposed,
-    with u; the result is in the `step` of each of the `points`, and in `trouble` why autograd could not say one.
+    with u; the result is in the ``step`` of each of the ``points``, and ``trouble`` says why autograd gave none.
 
-    A state whose step agrees is cut off from what was before it, so that no more than one block is kept in memory.
+    A state whose step agrees is detached from what came before it, so that at most one block is kept in memory.
     """
 
     def __init__(self, values: Sequence[Tensor], expected: Expected, same: float, agrees: float) -> None:
@@ -81,36 +81,36 @@ class Comparison(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if getattr(func, "__name__", "") in LEAVING:  # a hook that reads values is no reason not to compare
+        if getattr(func, "__name__", "") in LEAVING:  # a hook that reads values does not prevent the comparison
             args = (args[0].detach(), *args[1:])
         result = func(*args, **(kwargs or {}))
         if not isinstance(result, Tensor | tuple | list):
             return result
         own = {id(arg) for arg in (*args, *(kwargs or {}).values())}
-        fresh = getattr(func, "__name__", "") != "__get__"  # an attribute such as `data` is there to be written into
+        fresh = getattr(func, "__name__", "") != "__get__"  # an attribute such as `data` may be written to
         return pytree.tree_map_only(Tensor, lambda value: self.look(value, fresh and id(value) not in own), result)
 
     def look(self, tensor: Tensor, replaceable: bool = True) -> Tensor:
-        """The tensor, or where it holds a state one of the same values that autograd begins again with."""
+        """The tensor, or where it holds a state, a copy from which autograd starts again."""
         if tensor.numel() not in self._sizes or not _is_plain(tensor):
             return tensor
-        found = [
+        held = [
             k
             for k, point in enumerate(self.points)
             if len(point.values) == tensor.numel()
             and point.values.dtype == tensor.dtype
             and point.holds(tensor, self.same)
         ]
-        if not found:
+        if not held:
             return tensor
-        done = sum(self._compare(k, tensor) for k in found) > 0
+        done = sum(self._compare(k, tensor) for k in held) > 0
         tracked = tensor
         if replaceable and (not tensor.requires_grad or (done and not tensor._is_view())):
             with torch.inference_mode(False), torch.enable_grad():
                 tracked = tensor.detach().clone().requires_grad_().clone()
         if tracked.requires_grad:
             source = Source(get_gradient_edge(tracked), tracked.detach().clone())
-            for k in found:
+            for k in held:
                 self.points[k].sources.append(source)
         return tracked
 
@@ -123,13 +123,13 @@ class Comparison(TorchFunctionMode):
         generator = torch.Generator().manual_seed(k)
         u = torch.randn(tensor.numel(), generator=generator, dtype=torch.float64).to(tensor)
         sources = self.points[start].sources
-        wanted = self.expected(start, k, sources[0].value, u).reshape(-1)
+        expected = self.expected(start, k, sources[0].value, u).reshape(-1)
         try:
             gradients = _gradients(tensor, sources, u)
         except (RuntimeError, NotImplementedError) as error:
             self.trouble = first_line(error)
             return False
-        step = Step(start, min(_gap(found, wanted, u) for found in gradients))
+        step = Step(start, min(_gap(gradient, expected, u) for gradient in gradients))
         if step.error > self.agrees:
             step.stopped = not tensor.requires_grad
             step.functions = custom_functions(tensor, [source.edge.node for source in sources])
@@ -145,19 +145,21 @@ def _gradients(tensor: Tensor, sources: list[Source], u: Tensor) -> list[Tensor]
         return zeros
     edges = [source.edge for source in sources]
     with torch.inference_mode(False):
-        found = torch.autograd.grad([tensor], edges, [u.reshape(tensor.shape)], retain_graph=True, allow_unused=True)
-    return [zero if value is None else value.reshape(-1) for value, zero in zip(found, zeros, strict=True)]
+        gradients = torch.autograd.grad(
+            [tensor], edges, [u.reshape(tensor.shape)], retain_graph=True, allow_unused=True
+        )
+    return [zero if value is None else value.reshape(-1) for value, zero in zip(gradients, zeros, strict=True)]
 
 
-def _gap(found: Tensor, wanted: Tensor, u: Tensor) -> float:
-    """The deviation relative to the larger of the two; what is nothing but rounding of u is none."""
-    scale = max(float(found.norm()), float(wanted.norm()), torch.finfo(u.dtype).eps * float(u.norm()))
-    gap = float((found.to(wanted.dtype) - wanted).norm())
+def _gap(gradient: Tensor, expected: Tensor, u: Tensor) -> float:
+    """The deviation relative to the larger of the two, and to no less than the rounding of u."""
+    scale = max(float(gradient.norm()), float(expected.norm()), torch.finfo(u.dtype).eps * float(u.norm()))
+    gap = float((gradient.to(expected.dtype) - expected).norm())
     return gap / scale if gap == gap else float("inf")
 
 
 def custom_functions(tensor: Tensor, ends: Sequence[Node]) -> tuple[str, ...]:
-    """Names of the `autograd.Function`s of Python between a tensor and some nodes of its autograd graph."""
+    """Names of the Python ``autograd.Function`` classes between a tensor and some nodes of its autograd graph."""
     pending, seen, names = [tensor.grad_fn], {None, *ends}, dict[str, None]()
     while pending:
         node = pending.pop()
@@ -171,19 +173,19 @@ def custom_functions(tensor: Tensor, ends: Sequence[Node]) -> tuple[str, ...]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """The message of an error, in one line."""
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """A tensor of numbers and no wrapper of one, such as those of vmap."""
+    """Whether this is a plain tensor of numbers, not a wrapper such as those of vmap."""
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
     return plain and tensor.is_floating_point() and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 @contextmanager
 def without_backward_hooks(model: nn.Module) -> Iterator[None]:
-    """Hooks on gradients are for a training loop: they may change gradients, or keep them."""
+    """Without hooks on gradients: they serve a training loop, and may change gradients or keep them."""
     kept = [(module, module._backward_hooks, module._backward_pre_hooks) for module in model.modules()]
     try:
         for module, hooks, pre_hooks in kept:

@@ -1,4 +1,4 @@
-"""Streams whose blocks a person named by hand."""
+"""Streams whose blocks are named by the user."""
 
 from __future__ import annotations
 
@@ -34,16 +34,37 @@ Skip = Literal["auto", "none"]
 def stream_from_blocks(
     model: nn.Module, paths: Sequence[str], *example_args: Any, skip: Skip = "auto", **example_kwargs: Any
 ) -> ResidualStream:
-    """The stream whose blocks are the modules `paths`, in the order in which the model runs them.
+    """The stream whose blocks are named modules, ``h_{i+1} = module_i(h_i)``, in the order in which they run.
 
-    skip "auto": a module with exactly one residual join keeps its skip, branch and gate; a module with several
-    (a transformer layer of attention and MLP) becomes one block with identity skip, F(h) = module(h) - h, gate
-    none, whose `gated` Jacobian leaves out what passes along the skips and gates inside. skip "none": each module is a
-    plain layer without a skip, F(h) = module(h); so are networks measured that have no residual connections. A module
-    that the model calls more than once is named `path@1`, `path@2`, ... for its later calls.
+    Args:
+        model: in eval mode, with finite weights.
+        paths: dotted module paths, in the order in which they run, such as ``["layer1.0", "layer1.1"]``. A module that
+            the model calls more than once is named ``path@1``, ``path@2``, ... for its later calls.
+        *example_args: the arguments of one forward call, batch first; at least one of them a tensor.
+        skip: "auto" (default): a module with exactly one residual join keeps its skip, branch and gate; a module with
+            several (a transformer layer of attention and MLP) becomes one block with identity skip,
+            ``F(h) = module(h) - h``, gate none, whose ``gated`` Jacobian omits what passes along the skips and gates
+            inside. "none": each module is a plain layer without a skip, ``F(h) = module(h)``; this is how networks
+            without residual connections are measured.
+        **example_kwargs: keyword arguments of that call.
 
-    Errors: InputError for an unknown module, one with more than one input or output in the graph, or one
-    without a residual join under skip "auto"; verification as in `find_stream`.
+    Returns:
+        The verified stream, with ``named`` set.
+
+    Raises:
+        InputError: no path, an unknown module, one with more than one input or output in the graph, one without a
+            residual join under skip "auto", or modules in another order than they run; and as in ``find_stream``.
+        ComputationError: as in ``find_stream``.
+
+    Cost:
+        As ``find_stream``.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)).eval()
+        >>> stream_from_blocks(model, ["0", "2"], torch.randn(2, 4), skip="none")
+        ResidualStream(Sequential, 2 blocks)
     """
     checks.one_of("skip", skip, get_args(Skip))
     paths = checks.words("paths", paths)
@@ -70,7 +91,7 @@ def stream_from_blocks(
 
 
 def stream_flow(graph: DataGraph) -> set[fx.Node]:
-    """Floating-point nodes that the model's first floating or embedded input reaches."""
+    """Floating-point nodes reachable from the model's first floating or embedded input."""
     for source in graph.inputs:
         sources = stream_sources(source)
         if sources:
@@ -98,7 +119,7 @@ def module_span(graph: DataGraph, path: str, flow: set[fx.Node]) -> tuple[fx.Nod
 def block_join(
     graph: DataGraph, path: str, entry: fx.Node, leaves: fx.Node, following: fx.Node | None, skip: Skip
 ) -> Join:
-    """What a named module is as a block."""
+    """The block that a named module is."""
     after = None if following is leaves else following
     if skip == "none":
         return Join(entry, None, leaves, leaves, leaves, "none", after)
@@ -122,13 +143,13 @@ def _parts(graph: DataGraph, entry: fx.Node, leaves: fx.Node, joins: Sequence[Jo
 
 
 def _merged(graph: DataGraph, path: str, entry: fx.Node, leaves: fx.Node, after: fx.Node | None) -> Join:
-    before, behind = tensor_of(entry), tensor_of(leaves)
-    assert before is not None
-    assert behind is not None
-    if before.shape != behind.shape:
+    entering, leaving = tensor_of(entry), tensor_of(leaves)
+    assert entering is not None
+    assert leaving is not None
+    if entering.shape != leaving.shape:
         raise InputError(
             f"module {path!r} holds several residual joins and changes the shape of the state from "
-            f"{tuple(before.shape)} to {tuple(behind.shape)}, so it has no single skip; name the modules inside it"
+            f"{tuple(entering.shape)} to {tuple(leaving.shape)}, so it has no single skip; name the modules inside it"
         )
     with graph.module.graph.inserting_after(leaves):
         branch = graph.module.graph.call_function(aten.sub.Tensor, (leaves, entry))

@@ -1,4 +1,4 @@
-"""Whether the derivatives of a stream's steps are those that autograd finds in the model itself."""
+"""Whether the derivatives of a stream's steps agree with autograd in the model itself."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from resdyn.stream.stream import ResidualStream
 
 Steps = dict[int, Step]
-SAME = 1e-2  # the most by which a tensor may deviate from a state that it holds
+SAME = 1e-2  # largest deviation of a tensor from a state that it holds
 
 
 def deviation(dtype: torch.dtype) -> float:
     """Relative deviation of a product that rounding can explain: eps^(1/3) (5e-3 in float32, 6e-6 in float64).
 
-    More than that of a value: a unit that rounding puts on the other side of its kink changes its whole derivative.
+    Larger than for a value: a unit that rounding puts on the other side of its kink changes its whole derivative.
     """
     return math.pow(torch.finfo(dtype).eps, 1 / 3)
 
@@ -49,10 +49,10 @@ def compared_with_autograd(
     first = comparison.at(args, kwargs)
     second = comparison.at(*_nudged(args, kwargs, 1), quietly=True)
     suspects = [k for k in comparison.names if comparison.deviates(first, k) or comparison.deviates(second, k)]
-    unsure = [k for k in suspects if k in second and comparison.deviates(first, k) != comparison.deviates(second, k)]
-    if unsure:
+    uncertain = [k for k in suspects if k in second and comparison.deviates(first, k) != comparison.deviates(second, k)]
+    if uncertain:
         third = comparison.at(*_nudged(args, kwargs, 2), quietly=True)
-        suspects = [k for k in suspects if k not in unsure or k not in third or comparison.deviates(third, k)]
+        suspects = [k for k in suspects if k not in uncertain or k not in third or comparison.deviates(third, k)]
     seen = {
         k: max((steps[k] for steps in (first, second) if k in steps), key=lambda step: step.error) for k in suspects
     }
@@ -80,7 +80,7 @@ class _Points:
             self._add(block.join.out, f"block {block.index} ({block.path})")
             if block.join.following is not None:
                 self._add(block.join.following, f"the transition after block {block.index}")
-        self._add(stream._target, "the way from the last state to the output")
+        self._add(stream._target, "the path from the last state to the output")
 
     def _add(self, node: Any, name: str) -> None:
         if node is not self.nodes[-1]:
@@ -88,11 +88,11 @@ class _Points:
             self.nodes.append(node)
 
     def values(self, states: States) -> list[Tensor]:
-        """Those of each point."""
-        found = {self.stream._target: states.output[0]}
+        """The values of each point."""
+        values = {self.stream._target: states.output[0]}
         for block in self.stream.blocks:
-            found |= {block.join.fork: states[block.index][0], block.join.out: states.outputs[block.index][0]}
-        return [found[node] for node in self.nodes]
+            values |= {block.join.fork: states[block.index][0], block.join.out: states.outputs[block.index][0]}
+        return [values[node] for node in self.nodes]
 
     def at(self, args: tuple[Any, ...], kwargs: dict[str, Any], quietly: bool = False) -> Steps:
         """The steps that one eager pass at these inputs shows; none where it fails."""
@@ -125,8 +125,8 @@ class _Points:
         return k in steps and steps[k].error > self.agrees
 
     def note(self, k: int, step: Step) -> str:
-        """What is to be said of a step that deviates; an error where nothing explains it."""
-        where = self.names[k] if step.start == k - 1 else f"the way from state {step.start} to {self.names[k]}"
+        """The note on a step that deviates; an error where nothing explains it."""
+        where = self.names[k] if step.start == k - 1 else f"the path from state {step.start} to {self.names[k]}"
         if step.functions:
             return (
                 f"{where} runs the autograd.Function {', '.join(step.functions)}, whose backward is not the derivative "

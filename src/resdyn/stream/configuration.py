@@ -1,4 +1,4 @@
-"""What decides the graph of a model besides the numbers in its tensors, so that a change of it is seen."""
+"""What determines the graph of a model besides the numbers in its tensors, so that a change of it is noticed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ OWN = set(vars(nn.Module())) - {"training"}
 
 
 def configuration(model: nn.Module) -> list[Any]:
-    """Modules with their kinds, forward functions, switches (truth values and words) and hooks; shapes of tensors.
+    """Modules with their types, forward functions, switches (booleans and strings) and hooks; shapes of tensors.
 
-    A change of it need not change the output: a switch may do no more than stop a gradient. Numbers are left out, since
-    a pass may count something; what they change of the output is seen there.
+    A change of it need not change the output: a switch may only stop a gradient. Numbers are left out, since a pass may
+    count something; their effect on the output is noticed there.
     """
     return [
         *((name, type(module), type(module).forward, *_own(module)) for name, module in model.named_modules()),

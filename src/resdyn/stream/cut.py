@@ -51,7 +51,7 @@ class Evaluation:
 class Cut:
     """The part of a graph between `sources` and `targets`, as a function of the values of the sources.
 
-    Everything that the targets need and the sources do not reach (weights, masks, rotary tables) is a leaf;
+    What the targets need and the sources do not reach (weights, masks, rotary tables) is a leaf;
     `bind` computes the leaves once and returns the function with them in place.
     """
 
@@ -79,11 +79,11 @@ class Cut:
     def parameters(self) -> tuple[str, ...]:
         """Dotted names of the model's parameters and buffers that the cut reads, as they are or computed with.
 
-        Not those behind a value that depends on the model's inputs: an encoder is no part of the block that reads it.
+        Not those before a value that depends on the model's inputs: an encoder is not part of the block that reads it.
         """
         moving = reach(self.graph.inputs, lambda node: node.users)
-        behind = reach([leaf for leaf in self.leaves if leaf not in moving], lambda node: node.all_input_nodes)
-        return tuple(name for node, name in self.graph.parameters.items() if node in behind)
+        upstream = reach([leaf for leaf in self.leaves if leaf not in moving], lambda node: node.all_input_nodes)
+        return tuple(name for node, name in self.graph.parameters.items() if node in upstream)
 
     @property
     def numel(self) -> int:
@@ -97,7 +97,7 @@ class Cut:
 
     @property
     def fixed(self) -> bool:
-        """Whether every value inside has one size, whatever the data: routing to experts may have many."""
+        """Whether every value inside has one size whatever the data; with routing to experts it may not."""
         return all(is_fixed(t.shape) for node in self.nodes if (t := tensor_of(node)) is not None)
 
     @property
@@ -123,12 +123,12 @@ class Cut:
 
 
 def is_fixed(shape: torch.Size) -> bool:
-    """Whether a recorded shape holds numbers alone."""
+    """Whether a recorded shape consists of numbers only."""
     return all(isinstance(size, int) for size in shape)
 
 
 def between(graph: DataGraph, sources: Sequence[fx.Node], targets: Sequence[fx.Node]) -> list[fx.Node]:
-    """Nodes on a path from the sources to the targets, in graph order, sources left out."""
+    """Nodes on a path from the sources to the targets, in graph order, without the sources."""
     downstream = reach(sources, lambda node: node.users)
     upstream = reach(targets, lambda node: node.all_input_nodes, stop=set(sources))
     inside = (downstream & upstream) - set(sources)

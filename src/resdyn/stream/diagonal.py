@@ -1,4 +1,4 @@
-"""Elementwise maps between two dense operations of a linear graph, merged into one product each.
+"""Elementwise maps between two dense operations of a linear graph, each chain merged into one product.
 
 The derivative of a batch norm, a ReLU, a GELU or a gate multiplies a tangent element by element: a chain of such
 operations, whatever its length, is the product with one fixed tensor, which is the chain's value at a tangent of
@@ -15,8 +15,8 @@ from torch import Tensor, fx
 from resdyn.stream.ops import operation
 
 aten = torch.ops.aten
-COMBINING = {"add", "sub", "neg"}  # of tangents alone
-OF_THE_FIRST = {
+COMBINING = {"add", "sub", "neg"}  # tangents only
+LINEAR_IN_FIRST = {
     "div",
     "masked_fill",
     "threshold_backward",
@@ -33,7 +33,7 @@ OF_THE_FIRST = {
     "softplus_backward",
     "log_sigmoid_backward",
 }
-DIAGONAL = COMBINING | OF_THE_FIRST | {"mul", "where"}
+DIAGONAL = COMBINING | LINEAR_IN_FIRST | {"mul", "where"}
 
 
 def merge_diagonals(graph: fx.Graph, moving: Iterable[fx.Node]) -> None:
@@ -42,9 +42,9 @@ def merge_diagonals(graph: fx.Graph, moving: Iterable[fx.Node]) -> None:
     merged = {}
     for node, entry in entries.items():
         if entry is node or all(entries.get(user) is entry for user in node.users):
-            continue  # no end of a chain
+            continue  # not the end of a chain
         if entry in node.args and not operation(node).endswith("_backward"):
-            continue  # one cheap operation as it is
+            continue  # a single cheap operation is left unchanged
         with graph.inserting_before(node):
             merged[node] = graph.call_function(aten.mul.Tensor, (entry, _at_ones(graph, node, entry, entries)))
         merged[node].meta.update(node.meta)
@@ -87,7 +87,7 @@ def _is_zeros(arg: object) -> bool:
 
 
 def _at_ones(graph: fx.Graph, node: fx.Node, entry: fx.Node, entries: dict[fx.Node, fx.Node]) -> fx.Node:
-    """The chain from `entry` to `node` anew, from a tangent of ones."""
+    """A copy of the chain from ``entry`` to ``node``, applied to a tangent of ones."""
     value: Tensor = entry.meta["val"]
     ones = graph.call_function(aten.ones.default, (list(value.shape),), {"dtype": value.dtype, "device": value.device})
     copies = {entry: ones}
@@ -103,7 +103,7 @@ def _at_ones(graph: fx.Graph, node: fx.Node, entry: fx.Node, entries: dict[fx.No
 
 
 def alike(a: fx.Node, b: fx.Node) -> bool:
-    """Whether two nodes hold tensors of the same shape and dtype, in the same place."""
+    """Whether two nodes hold tensors of the same shape, dtype and device."""
     x, y = a.meta.get("val"), b.meta.get("val")
     return (
         isinstance(x, Tensor)

@@ -1,8 +1,8 @@
-"""Finding the residual stream of a graph: dominators of the output, joins between them, gates behind them.
+"""Finding the residual stream of a graph: dominators of the output, joins between them, gates after them.
 
 Every path from the input to the output passes through each dominator of the output: they are the states
 that a network cannot avoid. Between two consecutive dominators a -> b, where b is a sum of which one term is
-a itself (or a linear projection of a), lies a residual block. Nothing here looks at a name or a class.
+a itself (or a linear projection of a), there is a residual block. Names and classes play no part here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ ROOT = "input"
 def find_joins(graph: DataGraph) -> tuple[list[Join], fx.Node | None]:
     """The residual blocks of a graph in order, and the output that they lead to.
 
-    Of all pairs (input, output) of the model the one with the most blocks is taken: a mask is no input of the
-    stream. Where several outputs have equally many, it is the one computed from the others (logits rather than
+    Of all pairs (input, output) of the model the one with the most blocks is taken: a mask is not an input of the
+    stream. Where several outputs have the same number, it is the one computed from the others (logits rather than
     hidden states), else the first. A single number, such as a loss, is an output of the batch and not of a sample.
     """
     best: tuple[list[Join], fx.Node | None] = ([], None)
@@ -49,8 +49,8 @@ def stream_sources(source: fx.Node) -> list[fx.Node]:
         return [source]
     if tensor_of(source) is None:
         return []
-    whole = reach([source], lambda node: [user for user in node.users if not is_floating(user)])
-    first = [user for node in whole for user in node.users if is_flow(user)]
+    integers = reach([source], lambda node: [user for user in node.users if not is_floating(user)])
+    first = [user for node in integers for user in node.users if is_flow(user)]
     embedded = [node for node in first if operation(node) == "embedding"]
     return list(dict.fromkeys(embedded or first))
 
@@ -109,12 +109,12 @@ def residual_sum(graph: DataGraph, fork: fx.Node, total: fx.Node, flow: set[fx.N
     weights = {i: _weight(graph, fork, terms[i][0], flow) or (0, 0) for i in linear}
     shortest = min(linear, key=lambda i: weights[i])
     if sum(weight[0] == weights[shortest][0] for weight in weights.values()) > 1:
-        return None  # two linear ways of equal weight: nothing says which of them is the skip
+        return None  # two linear paths of equal weight: which of them is the skip is undetermined
     return _close(graph, fork, total, terms, shortest, "projection")
 
 
 def sum_terms(total: fx.Node, flow: set[fx.Node], scale: float = 1.0) -> Iterator[tuple[fx.Node, float]]:
-    """The terms of a nested sum with their coefficients; inner sums must serve this sum alone."""
+    """The terms of a nested sum with their coefficients; inner sums must have no other use."""
     sign = -1.0 if operation(total) == "sub" else 1.0
     alpha = total.kwargs.get("alpha", total.args[2] if len(total.args) > 2 else 1.0)
     for operand, factor in ((total.args[0], scale), (total.args[1], scale * sign * float(alpha))):  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def without_neutral(node: fx.Node, single_use: bool = False) -> fx.Node:
 
 
 def _weight(graph: DataGraph, fork: fx.Node, term: fx.Node, flow: set[fx.Node]) -> tuple[int, int] | None:
-    """(weighted operations, operations) on the way from the fork to a term if all are linear, else None."""
+    """(weighted operations, operations) on the way from the fork to a term if all are linear, otherwise None."""
     path = between(graph, [fork], [term])
     inside = flow & ({fork} | set(path))
     if not path or not all(is_linear(node, inside) for node in path):
@@ -151,13 +151,13 @@ def _weight(graph: DataGraph, fork: fx.Node, term: fx.Node, flow: set[fx.Node]) 
 
 
 def _only_rearranges(graph: DataGraph, fork: fx.Node, total: fx.Node, flow: set[fx.Node]) -> bool:
-    """Whether a sum merely puts pieces of the fork together: no weight and no nonlinearity on any way."""
+    """Whether a sum merely rearranges pieces of the fork: no weight and no nonlinearity on any path."""
     path = between(graph, [fork], [total])
     return all(is_linear(node, flow) and operation(node) not in WEIGHTED for node in path)
 
 
 def _centres(graph: DataGraph, fork: fx.Node, total: fx.Node) -> bool:
-    """Whether a difference merely takes the mean off the fork: the beginning of a layer norm that is written out."""
+    """Whether a difference merely subtracts the mean of the fork: the start of a layer norm written out."""
     path = between(graph, [fork], [total])[:-1]
     means = [node for node in path if operation(node) == "mean"]
     return operation(total) == "sub" and bool(means) and all(node in means or moves_nothing(node) for node in path)
@@ -167,26 +167,26 @@ def _close(
     graph: DataGraph, fork: fx.Node, total: fx.Node, terms: list[tuple[fx.Node, float]], skip: int, kind: str
 ) -> Sum:
     rest = [term for i, term in enumerate(terms) if i != skip]
-    branch = like_total(graph, branch_node(graph, rest, total), total)
-    return Sum(fork, like_total(graph, terms[skip][0], total), branch, total, kind)
+    branch = matched_to_sum(graph, branch_node(graph, rest, total), total)
+    return Sum(fork, matched_to_sum(graph, terms[skip][0], total), branch, total, kind)
 
 
-def like_total(graph: DataGraph, node: fx.Node, total: fx.Node) -> fx.Node:
-    """The same values in the shape and precision of the sum: a term may have been broadcast or promoted."""
-    value, wanted = tensor_of(node), tensor_of(total)
+def matched_to_sum(graph: DataGraph, node: fx.Node, total: fx.Node) -> fx.Node:
+    """A term in the shape and precision of its sum, which may have broadcast or promoted it."""
+    value, total_value = tensor_of(node), tensor_of(total)
     assert value is not None
-    assert wanted is not None
+    assert total_value is not None
     with graph.module.graph.inserting_before(total):
-        if value.dtype != wanted.dtype:
-            node = graph.module.graph.call_function(aten._to_copy.default, (node,), {"dtype": wanted.dtype})
+        if value.dtype != total_value.dtype:
+            node = graph.module.graph.call_function(aten._to_copy.default, (node,), {"dtype": total_value.dtype})
             node.meta.update(total.meta)
-        if value.shape != wanted.shape:
-            node = _insert(graph, aten.expand.default, (node, list(wanted.shape)), total)
+        if value.shape != total_value.shape:
+            node = _insert(graph, aten.expand.default, (node, list(total_value.shape)), total)
     return node
 
 
 def branch_node(graph: DataGraph, terms: list[tuple[fx.Node, float]], total: fx.Node) -> fx.Node:
-    """A node whose value is the sum of `terms`; inserted beside `total` unless one term is all there is."""
+    """A node whose value is the sum of `terms`; inserted beside ``total`` unless there is only one term."""
     if len(terms) == 1 and terms[0][1] == 1:
         return terms[0][0]
     with graph.module.graph.inserting_before(total):

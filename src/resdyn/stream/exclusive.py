@@ -1,4 +1,4 @@
-"""One at a time in a process: export, tracing and forward mode, for which torch has global state alone."""
+"""One at a time per process: export, tracing and forward mode, for which torch has only global state."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# Also: torch uses the cores already, and memory bounds hold for one task.
+# Besides, torch already uses all cores, and memory bounds hold for one task.
 one_at_a_time = threading.RLock()
 
 
 def serially(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, of whose calls a second thread's waits for the first's."""
+    """The function under a lock: a call from a second thread waits for the first."""
 
     @functools.wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -21,10 +21,10 @@ VALUES = (
 )
 COMPLEX = (
     "has no residual stream of real states: its sums are of complex values, for which resdyn has no Jacobian; write "
-    "real and imaginary parts as channels of their own (torch.view_as_real)"
+    "real and imaginary parts as separate channels (torch.view_as_real)"
 )
 NO_TENSORS = (
-    "returns no tensors, alone or in a tuple, list, dict or dataclass, so there is no output to follow its values to; "
+    "returns no tensors, alone or in a tuple, list, dict or dataclass, so there is no output to trace its values to; "
     "return the tensors themselves, from a module around the model if need be"
 )
 NO_STREAM = (
@@ -35,24 +35,24 @@ NO_STREAM = (
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The message of an error, in one line."""
     return next((line.strip() for line in str(error).split("\n") if line.strip()), type(error).__name__)
 
 
 def export_failure(model: nn.Module, error: Exception) -> str:
     """The message for a model that runs and cannot be exported."""
     where = _module(model, error) + _line(error)
-    said = f"{type(error).__name__}: {first_line(error)}"
-    if any(mark in f"{said} {error}" for mark in DATA_DEPENDENT):
+    message = f"{type(error).__name__}: {first_line(error)}"
+    if any(mark in f"{message} {error}" for mark in DATA_DEPENDENT):
         reason = VALUES
     else:
-        reason = "torch.export does not follow what it does there; replace it by plain operations on tensors"
-    return f"{type(model).__name__} runs, but could not be exported as a graph{where}: {reason} ({said})"
+        reason = "torch.export cannot trace what it does there; replace it by plain operations on tensors"
+    return f"{type(model).__name__} runs, but could not be exported as a graph{where}: {reason} ({message})"
 
 
 @dataclass(frozen=True)
 class Hook:
-    """A forward hook, by the place where it is registered."""
+    """A forward hook, by the registry that holds it."""
 
     registry: dict[int, Callable[..., Any]]
     key: int
@@ -92,7 +92,7 @@ def _module(model: nn.Module, error: BaseException) -> str:
 
 
 def _line(error: BaseException) -> str:
-    """The last line of the traceback that is neither torch's nor resdyn's."""
+    """The last line of the traceback outside torch and resdyn."""
     own = [f for f in traceback.extract_tb(error.__traceback__) if not _is_of_a_library(f.filename) and f.line]
     return f", at {Path(own[-1].filename).name}:{own[-1].lineno} `{own[-1].line}`" if own else ""
 

@@ -18,10 +18,10 @@ Operations = tuple[str, ...]
 class Join:
     """One residual block in the graph, as nodes: fork -> (skip, branch) -> sum -> out.
 
-    `fork` carries the state h_i, `skip` the skipped value, `branch` the value of F_i(h_i), `total` their sum
-    and `out` the value behind the gate. `following` is the next fork when a transition lies in between. `path` names
-    the module that the block is, where that is known better than by its branch. `parts` are the blocks of a layer that
-    is taken as one block, where its branch is not the sum of theirs.
+    ``fork`` carries the state h_i, ``skip`` the skipped value, ``branch`` the value of F_i(h_i), ``total`` their sum
+    and ``out`` the value after the gate. ``following`` is the next fork when a transition comes between. ``path`` names
+    the module that the block is, where its branch does not identify it. ``parts`` are the blocks of a layer that is
+    treated as one block, where its branch is not the sum of theirs.
     """
 
     fork: fx.Node
@@ -47,20 +47,20 @@ class Sum:
 
 
 def attach_gates(graph: DataGraph, sums: list[Sum], chain: list[fx.Node]) -> list[Join]:
-    """Give every block the gate after its sum, and leave to transitions what is no gate."""
+    """Give every block the gate after its sum, and leave the rest to transitions."""
     ends = [s.fork for s in sums[1:]] + [chain[-1]]
     unsure = [s.skip_kind == "projection" for s in sums[1:]] + [True]
-    whole = [is_gate(graph, block.total, end) for block, end in zip(sums, ends, strict=True)]
-    shown = [
-        (made_of(graph, block), signature(graph, block.total, end))
-        for block, end, gated, open_ended in zip(sums, ends, whole, unsure, strict=True)
+    complete = [is_gate(graph, block.total, end) for block, end in zip(sums, ends, strict=True)]
+    observed = [
+        (branch_operations(graph, block), signature(graph, block.total, end))
+        for block, end, gated, open_ended in zip(sums, ends, complete, unsure, strict=True)
         if gated and not open_ended
     ]
     joins = []
     for index, (block, end) in enumerate(zip(sums, ends, strict=True)):
         out = end
-        if unsure[index] or not whole[index]:
-            expected = expected_gate(graph, block, sums[0].fork, shown, chain)
+        if unsure[index] or not complete[index]:
+            expected = expected_gate(graph, block, sums[0].fork, observed, chain)
             out = gate_end(graph, block.total, end, chain, expected)
         following = None if index == len(sums) - 1 or out is end else end
         joins.append(Join(block.fork, block.skip, block.branch, block.total, out, block.skip_kind, following))
@@ -68,31 +68,31 @@ def attach_gates(graph: DataGraph, sums: list[Sum], chain: list[fx.Node]) -> lis
 
 
 def expected_gate(
-    graph: DataGraph, block: Sum, first: fx.Node, shown: list[tuple[Operations, Operations]], chain: list[fx.Node]
+    graph: DataGraph, block: Sum, first: fx.Node, observed: list[tuple[Operations, Operations]], chain: list[fx.Node]
 ) -> set[Operations]:
-    """The gates to expect where the graph alone does not tell: after the last block and before a new stage.
+    """The gates to expect where the graph alone does not determine them: after the last block and before a new stage.
 
-    Blocks whose sum leads straight into the next identity block show their gate. The commonest among those with the
-    same branch is taken; where there is none of these, what follows the sum within its own module; else the commonest
-    of all; where no block shows one, a stem that ends as the blocks do (with a ReLU, a layer norm).
+    Blocks whose sum leads straight into the next identity block reveal their gate. The most common among those with the
+    same branch is expected; without any of these, what follows the sum within its own module; otherwise the most common
+    of all; where no block reveals one, a stem that ends as the blocks do (with a ReLU, a layer norm).
     """
-    alike = [gate for branch, gate in shown if branch == made_of(graph, block)]
+    alike = [gate for branch, gate in observed if branch == branch_operations(graph, block)]
     if alike:
         return {Counter(alike).most_common(1)[0][0]}
     if own := gate_within(graph, block.total, chain):
         return {own}
-    if shown:
-        return {Counter(gate for _, gate in shown).most_common(1)[0][0]}
+    if observed:
+        return {Counter(gate for _, gate in observed).most_common(1)[0][0]}
     return {signature(graph, node, first) for node in chain[: chain.index(first)] if is_gate(graph, node, first)}
 
 
-def made_of(graph: DataGraph, block: Sum) -> Operations:
+def branch_operations(graph: DataGraph, block: Sum) -> Operations:
     """The operations of a branch, in order."""
     return signature(graph, block.fork, block.branch)
 
 
 def gate_within(graph: DataGraph, total: fx.Node, chain: list[fx.Node]) -> Operations:
-    """The operations that follow a sum in the call of the module that it lies in, if they act as a gate."""
+    """The operations that follow a sum within the call of its own module, if they act as a gate."""
     home = node_modules(total)
     gate: Operations = ()
     for node in chain[chain.index(total) + 1 :]:
@@ -105,7 +105,7 @@ def gate_within(graph: DataGraph, total: fx.Node, chain: list[fx.Node]) -> Opera
 def is_gate(graph: DataGraph, start: fx.Node, end: fx.Node) -> bool:
     """Whether everything between keeps all elements and acts elementwise or as a normalisation.
 
-    A cast to another precision opens whatever follows (a final norm in float32) and belongs to no gate.
+    A cast to another precision begins something new (a final norm in float32) and belongs to no gate.
     """
     before, after = tensor_of(start), tensor_of(end)
     if before is None or after is None or (before.numel(), before.dtype) != (after.numel(), after.dtype):

@@ -1,7 +1,7 @@
 """Joins of one layer merged into one block: attention and feed-forward of a transformer layer as one step.
 
-What a layer is, the model's own modules say, whatever they are called: of the modules that a join's sum lies in, the
-innermost one that is repeated, that is, has a sibling built like it.
+What a layer is follows from the model's own modules, whatever their names: of the modules that contain a join's sum,
+the innermost one that is repeated, that is, has a sibling built like it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from torch import fx, nn
 
 from resdyn.errors import InputError
-from resdyn.stream.discovery import branch_node, like_total
+from resdyn.stream.discovery import branch_node, matched_to_sum
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.ops import node_modules
@@ -33,46 +33,46 @@ def check_granularity(granularity: str) -> None:
 
 
 def merge_layers(graph: DataGraph, joins: Sequence[Join]) -> list[Join]:
-    """Consecutive joins of one layer and one stage as one join; a layer of one join stays as it is.
+    """Consecutive joins of one layer and one stage as one join; a layer of one join is left unchanged.
 
     A merged block has F(h) = layer(h) - h and the identity skip. Where all its joins are h + F_k(h) without gates, F is
-    computed as the sum of the F_k, without cancellation. Where not, as in post-norm layers, its `parts` are kept: the
-    `gated` Jacobian leaves out what passes along their skips and gates, not the identity.
+    computed as the sum of the F_k, without cancellation. Otherwise, as in post-norm layers, its ``parts`` are kept:
+    the ``gated`` Jacobian omits what passes along their skips and gates, not the identity.
     """
-    again = {path.split("@")[0] for node in graph.module.graph.nodes for path in node_modules(node) if "@" in path}
-    homes = [layer_of(graph.model, join.total, again) for join in joins]
+    repeated = {path.split("@")[0] for node in graph.module.graph.nodes for path in node_modules(node) if "@" in path}
+    layers = [layer_of(graph.model, join.total, repeated) for join in joins]
     merged: list[Join] = []
-    for home, group in groupby(zip(homes, joins), key=lambda pair: pair[0]):
+    for layer, group in groupby(zip(layers, joins), key=lambda pair: pair[0]):
         for run in _runs([join for _, join in group]):
-            merged.extend(run if home is None or len(run) == 1 else [_merged(graph, home, run)])
+            merged.extend(run if layer is None or len(run) == 1 else [_merged(graph, layer, run)])
     return merged
 
 
-def layer_of(model: nn.Module, node: fx.Node, again: set[str]) -> str | None:
+def layer_of(model: nn.Module, node: fx.Node, repeated: set[str]) -> str | None:
     """The call of a module that is the layer of a node, or None where nothing is repeated.
 
-    Where no module has a sibling, the outermost that is called more than once (`again`): layers that share weights.
+    Where no module has a sibling, the outermost one called more than once (``repeated``): layers that share weights.
     """
     calls = {path.split("@")[0]: path for path in node_modules(node) if path}
     for build in (_structure, type):
         for path in reversed(calls):
             if _is_repeated(model, path, build):
                 return calls[path]
-    return next((call for path, call in calls.items() if path in again), None)
+    return next((call for path, call in calls.items() if path in repeated), None)
 
 
 def _is_repeated(model: nn.Module, path: str, build: Any) -> bool:
     parent, _, name = path.rpartition(".")
     try:
         siblings = dict(model.get_submodule(parent).named_children())
-    except AttributeError:  # the path of a call that is no attribute of its parent
+    except AttributeError:  # the path of a call that is not an attribute of its parent
         return False
     own = siblings.pop(name, None)
     return own is not None and any(build(other) == build(own) for other in siblings.values())
 
 
 def _structure(module: nn.Module) -> list[tuple[Any, ...]]:
-    """What a module is built of: classes and shapes of parameters, by name."""
+    """The classes and parameter shapes that a module is built of, by name."""
     return [
         (name, type(part), *(tuple(p.shape) for p in part.parameters(recurse=False)))
         for name, part in module.named_modules()
@@ -80,7 +80,7 @@ def _structure(module: nn.Module) -> list[tuple[Any, ...]]:
 
 
 def _runs(joins: list[Join]) -> list[list[Join]]:
-    """Cut where a transition stands in between, and where the shape of the state changes."""
+    """Split at transitions, and where the shape of the state changes."""
     runs: list[list[Join]] = []
     for join in joins:
         before = runs[-1][-1] if runs else None
@@ -101,7 +101,9 @@ def _merged(graph: DataGraph, path: str, joins: list[Join]) -> Join:
     first, last = joins[0], joins[-1]
     plain = all(join.skip_kind == "identity" and join.out is join.total for join in joins)
     if plain:
-        branch = like_total(graph, branch_node(graph, [(join.branch, 1.0) for join in joins], last.total), last.total)
+        branch = matched_to_sum(
+            graph, branch_node(graph, [(join.branch, 1.0) for join in joins], last.total), last.total
+        )
     else:
         with graph.module.graph.inserting_after(last.out):
             branch = graph.module.graph.call_function(aten.sub.Tensor, (last.out, first.fork))

@@ -1,7 +1,7 @@
 """The functional graph of a model: exported once at batch size one, evaluated anywhere in between.
 
 The exported program is the only description of the model that discovery and blocks look at. In-place
-operations are gone from it, so no later operation can rewrite a value that was read earlier.
+operations have been removed from it, so no later operation can overwrite a value that was read earlier.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ LEAF = "leaf Variable that requires grad"
 
 @dataclass(frozen=True)
 class DataGraph:
-    """A model's functional graph, the names behind its leaves, and what it was exported with.
+    """A model's functional graph, the names of its leaves, and what it was exported with.
 
     `inputs` are the user-input placeholders in the order of the flattened example; `outputs` the tensors
     that the model returns. `parameters` maps a placeholder to the dotted name of a parameter or buffer:
-    values are read from the live model at each evaluation, so that a network in training is seen as it is.
+    values are read from the live model at each evaluation, so that a network in training is seen in its current state.
     """
 
     model: nn.Module
@@ -91,9 +91,9 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
-    """A hook that fails on values which are only traced, as one that prints them, is left out, and the export repeated.
+    """Export without the hooks that fail on traced values, such as one that prints them.
 
-    That it did not change them is verified when the graph is compared with the model, whose hooks all run then.
+    That such a hook changes no values is verified when the graph is compared with the model, where all hooks run.
     """
     with preserve_state(model):
         while True:
@@ -107,16 +107,16 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def _functional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
-    """Gradients are recorded, as they are where a derivative is taken, so that what does not record them is seen.
+    """Export with gradients recorded, as they are where a derivative is taken, to see what does not record them.
 
     Fused recurrent kernels have no forward-mode derivative; without them export writes plain operations. What export
-    prints of a graph that it gave up is of no use without the rest of its output. Scans and conditions
-    are traced by what `torch.compile` is made of, which `plain_arithmetic` switches off.
+    prints about a graph it gave up on is useless without the rest of its output. Scans and conditions are traced by
+    the machinery of ``torch.compile``, which ``plain_arithmetic`` switches off.
     """
     with (
         tensors_only(model),
         stop_gradients_kept(model),
-        quiet(),
+        silence_logs(),
         torch.enable_grad(),
         plain_arithmetic(),
         torch.backends.mkldnn.flags(enabled=False),
@@ -128,7 +128,7 @@ def _functional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
         except RuntimeError as error:
             if LEAF not in str(error) and not isinstance(error, NotImplementedError):
                 raise
-            with frozen(model):  # for what has no backward on this device, as flexible attention on a CPU, too
+            with frozen(model):  # also for what has no backward on this device, such as flexible attention on a CPU
                 program = torch.export.export(model, args, kwargs, strict=False)
         write_out_stops(program.graph_module.graph)
         functional: torch.export.ExportedProgram = program.run_decompositions({})
@@ -149,8 +149,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence what torch.export says about itself; errors still come through."""
+def silence_logs() -> Iterator[None]:
+    """Silence the logs and warnings of torch.export; errors still come through."""
     before = logging.root.manager.disable
     try:
         logging.disable(logging.CRITICAL)
@@ -162,7 +162,7 @@ def quiet() -> Iterator[None]:
 
 
 def tensors_of(output: Any) -> list[Tensor]:
-    """All tensors that a model returned, also in dataclasses, in order."""
+    """All tensors that a model returned, including those in dataclasses, in order."""
     leaves = torch.utils._pytree.tree_leaves(output)
     parts = [
         tensors_of([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
@@ -174,7 +174,7 @@ def tensors_of(output: Any) -> list[Tensor]:
 
 
 def main_output(output: Any) -> Tensor:
-    """What a model returns: of several tensors the one named `logits`, else the first that is not a single number."""
+    """The output of a model: of several tensors the one named ``logits``, otherwise the first with dimensions."""
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     tensors = [
         value for value in tensors_of(output) if value.dim() and (value.is_floating_point() or value.is_complex())
@@ -182,13 +182,13 @@ def main_output(output: Any) -> Tensor:
     if isinstance(named, Tensor):
         return named
     if not tensors:
-        raise InputError(f"the model returns {type(output).__name__}, in which there is no floating-point tensor")
+        raise InputError(f"the model returns {type(output).__name__}, which holds no floating-point tensor")
     return tensors[0]
 
 
 @contextmanager
 def tensors_only(model: nn.Module) -> Iterator[None]:
-    """Let the model return its tensors and nothing else: export knows no caches of keys and values, or the like."""
+    """Let the model return only its tensors: export does not support caches of keys and values and the like."""
 
     def tensors(_: nn.Module, __: Any, output: Any) -> tuple[Tensor, ...]:
         return tuple(tensors_of(output))

@@ -1,4 +1,4 @@
-"""What enters a stream: models in eval mode with finite weights, and inputs like the example."""
+"""Checks of what a stream is made from: models in eval mode with finite weights, and inputs like the example."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from resdyn._numerics import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.stream.failures import first_line
-from resdyn.stream.graph import quiet
+from resdyn.stream.graph import silence_logs
 from resdyn.stream.preserve import preserve_state
 from resdyn.stream.refusals import check_tensors, plain_model
 
@@ -32,7 +32,7 @@ def check_model(model: nn.Module) -> nn.Module:
 
 
 def check_eval(model: nn.Module) -> None:
-    """In eval mode, and without batch norms that mix samples even there."""
+    """The model must be in eval mode, and without batch norms that mix samples even there."""
     for name, module in model.named_modules():
         where = f"{name} ({type(module).__name__})" if name else type(model).__name__
         if isinstance(module, BATCH_NORMS) and module.running_mean is None:
@@ -48,22 +48,22 @@ def check_eval(model: nn.Module) -> None:
 
 
 def check_weights(model: nn.Module) -> None:
-    """Weights must be finite, and made outside of inference mode; a buffer may hold infinities, as masks do."""
+    """Weights must be finite, and created outside inference mode; a buffer may hold infinities, as masks do."""
     parameters = {name for name, _ in model.named_parameters()}
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.is_inference():
             raise InputError(
-                f"weight {name!r} was made under torch.inference_mode, where nothing has a derivative; load the model "
-                "outside of it"
+                f"weight {name!r} was created under torch.inference_mode, where nothing has a derivative; load the "
+                "model outside of it"
             )
         if not (value.is_floating_point() or value.is_complex()):
             continue
-        value = value.float() if value.dtype.itemsize == 1 else value  # float8 knows no such question
+        value = value.float() if value.dtype.itemsize == 1 else value  # float8 does not support isfinite
         wrong = ~torch.isfinite(value) if name in parameters else torch.isnan(value)
         if count := int(wrong.sum()):
             raise InputError(
                 f"weight {name!r} holds {count} NaN or infinite values of {value.numel()}; nothing measured on this "
-                "model would mean anything: load other weights"
+                "model would be meaningful: load other weights"
             )
 
 
@@ -76,8 +76,8 @@ def check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
     if _failure(model, signature.several(args, kwargs)) is None:
         raise InputError(
             f"{type(model).__name__} runs on several samples, but not on one alone ({reason}); a state belongs to one "
-            "sample, so the model must run on one: a norm over a single value, for one, always gives 0, and can be "
-            "left out or given a larger input"
+            "sample, so the model must run on one: a norm over a single value, for example, always gives 0, and can "
+            "be left out or given a larger input"
         ) from error
     tensors = [leaf for leaf in pytree.tree_leaves(first) if isinstance(leaf, Tensor)]
     given = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in tensors)
@@ -88,7 +88,7 @@ def _failure(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]
     """What a pass of the model raises."""
     copied, named = copies(arguments)
     try:
-        with torch.no_grad(), quiet(), plain_arithmetic(), preserve_state(model):
+        with torch.no_grad(), silence_logs(), plain_arithmetic(), preserve_state(model):
             model(*copied, **named)
     except Exception as error:
         return error
@@ -96,7 +96,7 @@ def _failure(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def usable(value: Tensor) -> Tensor:
-    """The same values, cut off from any gradient; those made under inference_mode are copied out of it."""
+    """The same values, detached; those created under inference_mode are copied out of it."""
     return value.clone() if value.is_inference() else value.detach()
 
 
@@ -106,7 +106,7 @@ def copies(arguments: Any) -> Any:
 
 
 def _check_kinds(leaves: list[Any]) -> None:
-    """Tensors can be cut into samples, and numbers are part of the graph; nothing else can be an input."""
+    """Tensors can be split into samples, and numbers are part of the graph; nothing else can be an input."""
     other = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, PLAIN)]
     if any(isinstance(leaf, Mapping) for leaf in leaves):
         raise InputError(f"got a {other[0]} as one argument; pass its entries by their names, as in (model, **batch)")
@@ -122,7 +122,7 @@ def _check_kinds(leaves: list[Any]) -> None:
 class Signature:
     """Shapes and dtypes of a model's inputs, which of them carry the batch dimension, and all other arguments.
 
-    `size`: the number of samples in the example.
+    ``size`` is the number of samples in the example.
     """
 
     shapes: tuple[tuple[int, ...] | None, ...]

@@ -1,4 +1,4 @@
-"""Measuring a network in the middle of its training, without a trace."""
+"""Measuring a network during its training without side effects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network itself, within `DataParallel`, `DistributedDataParallel` and what `torch.compile` returned."""
+    """The network inside ``DataParallel``, ``DistributedDataParallel`` and the wrapper of ``torch.compile``."""
     while True:
         inner = model.module if isinstance(model, WRAPPERS) else model._modules.get("_orig_mod")
         if inner is None:
@@ -26,7 +26,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode; afterwards each in the mode that it was in.
+    """Every module in eval mode; afterwards each back in its own mode.
 
     Only the flags are set: a module's own `train` and `eval` may do more (merge weights, freeze a part).
     """
@@ -42,12 +42,12 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def isolated(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode, plain arithmetic inside; afterwards all is as it was, also after an error.
+    """Every module in eval mode, no autocast inside; afterwards everything is restored, also after an error.
 
     That is: the mode of each module, the states of the random generators (Python, numpy, torch on the CPU and on every
     CUDA device in use), whether gradients are recorded, inference mode and autocast. What a pass of the model leaves in
-    its buffers and attributes is undone where it is run (`preserve_state`). What is inside must not write into weights
-    and gradients.
+    its buffers and attributes is undone where it is run (`preserve_state`). The body must not write to weights and
+    gradients.
     """
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002, the loop's own generator
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
@@ -68,7 +68,7 @@ def isolated(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _own_forward(model: nn.Module) -> Iterator[None]:
-    """Where accelerate has put autocast around a model's forward, the one that it has kept (`_original_forward`)."""
+    """Use the original forward (``_original_forward``) where accelerate has wrapped it in autocast."""
     original, wrapped = model.__dict__.get("_original_forward"), model.__dict__.get("forward")
     if original is None or wrapped is None:
         yield
@@ -81,6 +81,6 @@ def _own_forward(model: nn.Module) -> Iterator[None]:
 
 
 def synchronize(model: nn.Module) -> None:
-    """Wait for what a GPU still has to do, so that a clock says whose time it was."""
+    """Wait for pending work of a GPU, so that timings are attributed correctly."""
     if model_device(model).type == "cuda":
         torch.cuda.synchronize()

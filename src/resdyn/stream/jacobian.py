@@ -12,7 +12,7 @@ from torch import Tensor
 from resdyn._numerics import full_precision, plain_arithmetic
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
-from resdyn.stream.graph import quiet
+from resdyn.stream.graph import silence_logs
 from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import BoundFunction, Direction, Product, plain_product
 
@@ -22,27 +22,35 @@ SAFETY = 4
 
 @cache
 def _load_forward_mode() -> None:
-    """torch compiles its forward-mode rules at the first dual number, and warns about its own way to do so."""
-    with quiet():
+    """torch compiles its forward-mode rules at the first dual number, and warns about how it does so."""
+    with silence_logs():
         torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
 
 
 class JacobianOperator(LinearOperator):
-    """J = df/dh at one state, by forward mode (J X) and reverse mode (J^T Y), never materialised.
+    """The Jacobian ``J = df/dh`` at one state, by forward mode (J X) and reverse mode (J^T Y), never materialised.
 
-    Shape (numel of output, numel of state), row-major flattened. One primal serves all tangents: the
-    derivative is batched over columns, not over copies of the state, so nothing of size
-    columns x samples x samples ever exists. Columns are worked off in chunks whose intermediate values stay
-    under `memory_limit` bytes (estimated from the graph as 4 x all intermediate elements x columns).
+    One primal serves all tangents: the derivative is batched over columns, not over copies of the state, so nothing of
+    size columns x samples x samples ever exists. Columns are processed in chunks whose intermediate values stay under
+    ``memory_limit`` bytes (estimated from the graph as 4 x all intermediate elements x columns).
 
-    Parameters
-    ----------
-    function: map of a tensor shaped like `state`.
-    state: the point of linearisation.
-    numel_inside: elements of the intermediate values of one evaluation.
-    memory_limit: bytes that a chunk of columns may take.
-    traced: gives a product with one vector, J v ("forward") or J^T u ("reverse"), where a faster way than a plain
-        derivative is known (a `LinearMap`), else None; asked when the first such product is wanted.
+    Args:
+        function: map f of a tensor shaped like ``state``.
+        state: the point of linearisation; its dtype and device are the operator's.
+        numel_inside: elements of the intermediate values of one evaluation.
+        memory_limit: bytes that a chunk of columns may take (default 1 GiB).
+        traced: gives a product with one vector, J v ("forward") or J^T u ("reverse"), where a faster way than a plain
+            derivative is known (a ``LinearMap``), otherwise None; called when the first such product is wanted.
+            Default: always None.
+
+    Attributes:
+        shape: (numel of output, numel of state), both flattened in row-major order.
+        chunk_size: columns that are processed at once.
+
+    Example:
+        >>> J = JacobianOperator(torch.sin, torch.zeros(3), numel_inside=3)
+        >>> J @ torch.ones(3)
+        tensor([1., 1., 1.])
     """
 
     def __init__(
@@ -86,7 +94,7 @@ class JacobianOperator(LinearOperator):
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach().T
 
     def _chunk(self, apply: Callable[[Tensor], Tensor], chunk: Tensor) -> Tensor:
-        """A chunk of columns at once; one by one from the first operation on that cannot be batched."""
+        """A chunk of columns at once, or one by one once an operation could not be batched."""
         if self._batches:
             try:
                 return torch.func.vmap(apply)(chunk)
@@ -105,7 +113,7 @@ def block_jacobian(
     memory_limit: int = MEMORY_LIMIT,
     trace: bool = True,
 ) -> JacobianOperator:
-    """The Jacobian of one reading of a block at a state in the graph's own shape."""
+    """The Jacobian of one kind of a block at a state in the graph's own shape."""
     return _operator(block, block.function(kind, state, inputs), state, memory_limit, trace)
 
 
@@ -120,7 +128,7 @@ def _operator(
     block: ResidualBlock, function: BoundFunction, state: Tensor, memory_limit: int, trace: bool
 ) -> JacobianOperator:
     def traced(direction: Direction) -> Product | None:
-        found = block.linear_map(function, state, direction) if trace else None
-        return None if found is None else found.at(state, function.constants)
+        linear = block.linear_map(function, state, direction) if trace else None
+        return None if linear is None else linear.at(state, function.constants)
 
     return JacobianOperator(function, state, block.numel_inside, memory_limit, traced)

@@ -1,4 +1,4 @@
-"""The weighted layers inside the branches of a stream: what enters each, and what its weight makes of it."""
+"""The weighted layers inside the branches of a stream: the input of each and the product with its weight."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resdyn.stream.ops import operation
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
 
-# Operations of a value and a weight: where both stand among the arguments.
+# Operations on a value and a weight, and the positions of both among the arguments.
 LAYERS = {
     "conv1d": (0, 1),
     "conv2d": (0, 1),
@@ -31,7 +31,7 @@ PRODUCTS = {"addmm", "mm", "matmul"}  # without further arguments: x W
 
 @dataclass(frozen=True)
 class BranchLayer:
-    """One convolution or linear layer of a branch. `whole`: it reads the state itself and is all of the branch."""
+    """One convolution or linear layer of a branch; ``whole`` if it reads the state itself and is the entire branch."""
 
     node: fx.Node
     whole: bool
@@ -46,29 +46,29 @@ class BranchLayer:
 
 
 def branch_layers(block: ResidualBlock) -> list[BranchLayer]:
-    """The layers of a block's branch in the order of the graph; products of two computed values are none."""
+    """The layers of a block's branch in the order of the graph; a product of two computed values is not a layer."""
     inside = set(block.branch_nodes) | {block.join.fork}
-    found = []
+    layers = []
     for node in block.branch_nodes:
         if operation(node) not in LAYERS:
             continue
         layer = BranchLayer(node, whole=False)
         if layer.input in inside and layer.weight not in inside:
             reads = without_neutral(layer.input) is without_neutral(block.join.fork)
-            found.append(replace(layer, whole=reads and without_neutral(block.join.branch) is node))
-    return found
+            layers.append(replace(layer, whole=reads and without_neutral(block.join.branch) is node))
+    return layers
 
 
 def operand(node: fx.Node, position: int) -> fx.Node:
     """The argument of a node at a position, which is a node."""
-    found = node.args[position]
-    assert isinstance(found, fx.Node)
-    return found
+    argument = node.args[position]
+    assert isinstance(argument, fx.Node)
+    return argument
 
 
 @dataclass(frozen=True)
 class LayerValue:
-    """A layer at one sample: its input x, its weight, and `applied`, what another weight makes of x (without bias)."""
+    """A layer at one sample: its input x, its weight, and ``applied``: the product of any weight with x, no bias."""
 
     x: Tensor
     weight: Tensor

@@ -1,9 +1,9 @@
 """The derivative of a block and its transpose, traced once and shared by all states.
 
-A product with a Jacobian in forward mode computes the primal values anew each time, and pays for dual numbers at
-every operation; one in reverse mode goes through each operation's backward, however many of them only scale. Here
-a product is traced into a graph once; at a state, what does not depend on the vector is computed once; a product is
-then nothing but the linear operations that it consists of, with those that only scale merged into one.
+A product with a Jacobian in forward mode recomputes the primal values each time, and carries dual numbers through
+every operation; one in reverse mode runs each operation's backward, however many of them only scale. Here a product
+is traced into a graph once; at a state, what does not depend on the vector is computed once; a product then consists
+of its linear operations alone, with those that only scale merged into one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from resdyn._numerics import plain_arithmetic
 from resdyn.stream.cut import reach
 from resdyn.stream.diagonal import alike, merge_diagonals
-from resdyn.stream.graph import quiet
+from resdyn.stream.graph import silence_logs
 from resdyn.stream.ops import operation
 from resdyn.stream.rewrite import rewrite
 
@@ -68,7 +68,7 @@ class LinearMap:
             constants = pytree.tree_unflatten(list(values), structure)
             return plain_product(lambda x: function.function(x, *constants), h, direction)(v)
 
-        with quiet(), plain_arithmetic(), torch.no_grad():
+        with silence_logs(), plain_arithmetic(), torch.no_grad():
             v = torch.zeros_like(state if direction == "forward" else function(state))
             traced = make_fx(product)(state, v, *flat)
         inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
@@ -101,14 +101,14 @@ def plain_product(function: Callable[[Tensor], Tensor], state: Tensor, direction
 
 
 def _dense(value: Any) -> Any:
-    """Real zeros for the symbolic ones of forward mode, which later operations would not take."""
+    """Real zeros for the symbolic ones of forward mode, which later operations would not accept."""
     if isinstance(value, Tensor) and value._is_zerotensor():
         return torch.zeros(value.shape, dtype=value.dtype, device=value.device)
     return value
 
 
 def linear_map(function: BoundFunction, state: Tensor, direction: Direction) -> LinearMap | None:
-    """The traced map if it agrees with the plain one at a random vector, else None."""
+    """The traced map if it agrees with the plain one at a random vector, otherwise None."""
     generator = torch.Generator().manual_seed(0)
     with plain_arithmetic(), torch.no_grad():
         like = state if direction == "forward" else function(state)
@@ -116,17 +116,17 @@ def linear_map(function: BoundFunction, state: Tensor, direction: Direction) -> 
         expected = plain_product(function, state, direction)(v)
         try:
             traced = LinearMap(function, state, direction)
-            found = torch.func.vmap(traced.at(state, function.constants))(v[None])[0]
+            product = torch.func.vmap(traced.at(state, function.constants))(v[None])[0]
         except Exception:
-            # Tracing only saves time: what it does not know, a plain derivative does.
+            # Tracing only saves time: what it does not support, a plain derivative does.
             return None
     scale = float(expected.abs().max())
-    agrees = scale < float("inf") and torch.allclose(found, expected, rtol=1e-4, atol=1e-6 * scale)
+    agrees = scale < float("inf") and torch.allclose(product, expected, rtol=1e-4, atol=1e-6 * scale)
     return traced if agrees else None
 
 
 def _drop_zeros(graph: fx.Graph) -> None:
-    """Take out what adds zero and what copies: forward mode gives every constant a tangent of zeros."""
+    """Remove additions of zero and copies: forward mode gives every constant a tangent of zeros."""
     zeros: set[fx.Node] = set()
     for node in list(graph.nodes):
         if _is_zero(node, zeros):

@@ -9,7 +9,7 @@ from resdyn.stream.discovery import joins_between
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph
 
-SHOWN = 4
+NUM_LISTED = 4
 
 
 def hidden_blocks(graph: DataGraph, joins: Sequence[Join]) -> tuple[str, ...]:
@@ -23,7 +23,7 @@ def hidden_blocks(graph: DataGraph, joins: Sequence[Join]) -> tuple[str, ...]:
     if not chains:
         return ()
     paths = [module_path([join.total]) for chain in chains.values() for join in chain]
-    shown = ", ".join(paths if len(paths) <= SHOWN else [*paths[: SHOWN - 1], "...", paths[-1]])
+    shown = ", ".join(paths if len(paths) <= NUM_LISTED else [*paths[: NUM_LISTED - 1], "...", paths[-1]])
     advice = f"name them (stream_from_blocks, --blocks): {shown}"
     if not all(paths) or len(set(paths)) < len(paths):
         advice = "find the stream of such a part of the model alone"

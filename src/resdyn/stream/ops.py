@@ -1,4 +1,4 @@
-"""What kinds of operations there are, as far as finding a residual stream needs to know."""
+"""Kinds of operations, as far as finding a residual stream needs to distinguish them."""
 
 from __future__ import annotations
 
@@ -129,20 +129,20 @@ def is_random(node: fx.Node) -> bool:
 
 
 def is_neutral(node: fx.Node) -> bool:
-    """Same numbers, same shape, out as in."""
+    """Whether the result has the same numbers in the same shape."""
     return operation(node) in NEUTRAL
 
 
 def moves_nothing(node: fx.Node) -> bool:
-    """The same numbers in the same order, at most under another shape."""
+    """Whether the result has the same numbers in the same order, possibly in another shape."""
     return is_neutral(node) or operation(node) in RENAMING
 
 
 def operands_of(node: fx.Node) -> list[fx.Node]:
     """Every operand as often as it occurs: h * h has two."""
-    found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), found.append)
-    return found
+    operands: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), operands.append)
+    return operands
 
 
 def node_modules(node: fx.Node) -> list[str]:
@@ -169,7 +169,7 @@ def is_elementwise(node: fx.Node) -> bool:
 
 
 def _tags(node: fx.Node) -> list[torch.Tag]:
-    """Those of a node's operation; `special_erfc` is another name of `erfc`, which has more."""
+    """The tags of a node's operation; ``special_erfc`` is an alias of ``erfc``, which has more of them."""
     kind, name = getattr(node.target, "_overloadname", ""), operation(node).removeprefix("special_")
     plain = getattr(getattr(torch.ops.aten, name, None), kind, None)
     return [tag for target in (node.target, plain) for tag in getattr(target, "tags", ())]

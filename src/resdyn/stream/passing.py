@@ -1,4 +1,4 @@
-"""What passes through a layer of several blocks along their skips and gates alone."""
+"""The part of a layer of several blocks that passes along their skips and gates alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Passing:
     """The layer with every branch held at its value: h -> gate_n(skip_n(... gate_1(skip_1(h) + b_1) ...) + b_n).
 
     The layer's derivative less that of this map is what its branches contribute, the residual Jacobian of the layer:
-    for one block gate'(z) F'(h), for layers without gates the derivative of F. Less the identity instead, a post-norm
-    layer would show its norms, which scale every direction alike, as agreement between layers.
+    for one block gate'(z) F'(h), for layers without gates the derivative of F. If the identity were subtracted instead,
+    the norms of a post-norm layer, which scale every direction alike, would appear as agreement between layers.
     """
 
     def __init__(self, graph: DataGraph, joins: Sequence[Join]) -> None:
@@ -41,17 +41,17 @@ class Passing:
 
     def constants(self, h: Tensor, evaluation: Evaluation) -> tuple[Any, ...]:
         """For every block the value of its branch, and the leaves of its skip and gate, at the layer's state."""
-        found = []
+        values_of_parts = []
         with torch.no_grad():
             for part in self._parts:
                 skip = () if part.skip is None else part.skip.constants(evaluation)
                 values = part.branch(h, *part.branch.constants(evaluation))[0], skip, part.gate.constants(evaluation)
-                found.append(values)
+                values_of_parts.append(values)
                 h = _passed(part, h, *values)
-        return tuple(found)
+        return tuple(values_of_parts)
 
     def __call__(self, h: Tensor, *constants: Any) -> Tensor:
-        """The map, at constants of `constants`."""
+        """The map, with the values that ``constants`` returned."""
         for part, values in zip(self._parts, constants, strict=True):
             h = _passed(part, h, *values)
         return h

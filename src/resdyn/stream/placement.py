@@ -1,4 +1,4 @@
-"""Where a model is, and in which precision."""
+"""The device and the precision of a model."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def model_dtype(model: nn.Module) -> torch.dtype:
 
 
 def model_device(model: nn.Module) -> torch.device:
-    """Where a model's parameters lie."""
+    """The device of a model's parameters."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -1,7 +1,7 @@
-"""A model is run and looks afterwards as it did before: its tensors, its attributes, and what its hooks write into.
+"""Running a model without side effects: its tensors, its attributes, and what its hooks write to are restored.
 
 A forward pass may append to a list, count its calls, fill a cache. What the model's modules, their classes, hooks and
-functions can reach by name is looked at once; what a pass has changed there is changed back.
+functions can reach by name is inspected once; what a pass has changed there is changed back.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from resdyn.stream.restore import (
 )
 
 Undo = Callable[[], None]
-HOPS = 3  # how many objects that are not modules, or globals, are passed on the way to a value, such as a recorder
+HOPS = 3  # objects (such as a recorder) or globals between a module and a value that are followed
 COPY_LIMIT = 1 << 26  # bytes of an array or tensor that is copied, though it is neither parameter nor buffer
-FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "resdyn"} - {"__main__"}  # queues, threads: of others too
+FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "resdyn"} - {"__main__"}  # queues, threads: others use them too
 CONTAINERS = (dict, list, set, deque)
 ATOMS = {str, bytes, int, float, complex, bool, type(None), torch.Size, torch.dtype, torch.device, CodeType, ModuleType}
 WRAPPERS = (SimpleNamespace, UserList, UserDict, ChainMap)
@@ -52,15 +52,15 @@ STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 
 @contextmanager
 def preserve_state(model: nn.Module, parameters: bool = False) -> Iterator[None]:
-    """Undo what happens inside to the model and to whatever its modules and hooks write into.
+    """Undo what happens inside to the model and to whatever its modules and hooks write to.
 
-    That is: values of buffers, parameters that were given other storage, attributes, lists, dicts, sets, deques and
+    That is: values of buffers, parameters given other storage, attributes, lists, dicts, sets, deques and
     arrays in them, random generators, the same of plain objects, closures, globals and classes that the model's code
-    and its hooks name. With `parameters` also what is written into parameters in place, which takes a copy of them. Not
-    undone: files, iterators, and what belongs to other threads (queues).
+    and its hooks name. With ``parameters`` also in-place writes to parameters, which takes a copy of them. Not undone:
+    files, iterators, and what belongs to other threads (queues).
     """
     state = ModelState(model, parameters)
-    _run_as_written(model)
+    _drop_compiled_calls(model)
     try:
         yield
     finally:
@@ -68,11 +68,11 @@ def preserve_state(model: nn.Module, parameters: bool = False) -> Iterator[None]
 
 
 def preserved(model: nn.Module) -> Callable[..., Any]:
-    """The model as a function that leaves nothing behind: each call is undone before the next."""
+    """The model as a function without side effects: each call is undone before the next."""
     state = ModelState(model)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        _run_as_written(model)
+        _drop_compiled_calls(model)
         try:
             return model(*args, **kwargs)
         finally:
@@ -81,15 +81,15 @@ def preserved(model: nn.Module) -> Callable[..., Any]:
     return call
 
 
-def _run_as_written(model: nn.Module) -> None:
-    """Not what `module.compile()` would make of it first."""
+def _drop_compiled_calls(model: nn.Module) -> None:
+    """Drop what ``module.compile()`` has compiled, so that the module runs as written."""
     for module in model.modules():
         if vars(module).get("_compiled_call_impl") is not None:
             vars(module)["_compiled_call_impl"] = None
 
 
 class ModelState:
-    """What can be reached from a model when this is made, and how to make it so again."""
+    """What can be reached from a model at construction, and how to restore it."""
 
     def __init__(self, model: nn.Module, parameters: bool = False) -> None:
         self._undo: list[Undo] = []
@@ -101,15 +101,15 @@ class ModelState:
             self._keep_tensor(buffer)
         hooks = vars(nn.modules.module)
         self._empty: list[Any] = []  # most containers of a module
-        found = [*model.modules(), *(value for name, value in hooks.items() if name.startswith("_global"))]
-        for _ in range(HOPS + 1):  # the nearest first, so that nothing is seen from too far away
-            found = self._look_at(found)
+        items = [*model.modules(), *(value for name, value in hooks.items() if name.startswith("_global"))]
+        for _ in range(HOPS + 1):  # nearest first, so that nothing is reached by a longer way first
+            items = self._visit(items)
 
-    def _look_at(self, found: list[Any]) -> list[Any]:
-        """Look at all that can be reached without another hop; returns what is one farther away."""
+    def _visit(self, items: list[Any]) -> list[Any]:
+        """Visit all that can be reached without another hop; returns what is one hop farther."""
         farther: list[Any] = []
-        while found:
-            item = found.pop()
+        while items:
+            item = items.pop()
             if type(item) in ATOMS or id(item) in self._seen:
                 continue
             self._seen[id(item)] = item
@@ -117,7 +117,7 @@ class ModelState:
                 self._empty.append(item)
                 continue
             for part, hops in self._parts(item):
-                (farther if hops else found).append(part)
+                (farther if hops else items).append(part)
         return farther
 
     def restore(self) -> None:
@@ -129,7 +129,7 @@ class ModelState:
                 undo()
 
     def _parts(self, item: Any) -> Iterator[tuple[Any, int]]:
-        """Note how to restore `item`; give what it leads to, and whether that is one object farther away."""
+        """Record how to restore ``item``; yield what it leads to, and whether that is one hop farther."""
         if isinstance(item, CONTAINERS):
             before = content(item)
             self._undo.append(partial(restore_content, item, before))
@@ -230,7 +230,7 @@ class ModelState:
 
 
 def _is_foreign(item: Any) -> bool:
-    """Whether a class or function belongs to a library whose objects others may be using at the same time."""
+    """Whether a class or function belongs to a library whose objects others may be using concurrently."""
     return str(getattr(item, "__module__", None)).split(".")[0] in FOREIGN
 
 

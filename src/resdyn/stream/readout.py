@@ -1,4 +1,4 @@
-"""How a model's output is read: as logits, or as what a last softmax, log-softmax or sigmoid made of them."""
+"""How a model's output is read: as logits, or as the result of a final softmax, log-softmax or sigmoid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Reading = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
 SOFTMAX = {"softmax", "_softmax", "_safe_softmax"}
 LOG_SOFTMAX = {"log_softmax", "_log_softmax"}
 SIGMOID = {"sigmoid", "log_sigmoid", "log_sigmoid_forward"}
-ONE = 1e-4  # how far from 1 a sum of probabilities may be, of any precision but half
+ONE = 1e-4  # largest deviation from 1 of a sum of probabilities, in any precision but half
 NOTES: dict[Reading, str] = {
     "probabilities": "The model's output is read as probabilities p, as a softmax gives them: the loss is -log p of "
     "the label, and logits are what enters the softmax (or log p, where the softmax is not an operation of its own).",
@@ -45,7 +45,7 @@ class Readout:
         return (NOTES[self.reading],) if self.reading in NOTES else ()
 
     def logits_of(self, output: Tensor) -> Tensor:
-        """Logits (up to a constant of each sample) from the output alone."""
+        """Logits (up to a constant per sample) from the output alone."""
         smallest = torch.finfo(output.dtype).tiny if output.is_floating_point() else 0
         if self.reading == "probabilities":
             return output.clamp_min(smallest).log()
@@ -55,21 +55,21 @@ class Readout:
 
 
 def find_readout(graph: DataGraph, target: fx.Node) -> Readout:
-    """By the operations that end the graph; where they do not say it, by whether a row is one of probabilities."""
-    last = _behind(target)
+    """By the operations that end the graph; otherwise by whether a row of the output is a distribution."""
+    last = _original(target)
     changed = operation(last) in ("log", "exp")  # log(softmax(z)) is a log-softmax, and the other way round
-    inner = _behind(last.all_input_nodes[0]) if changed else last
+    inner = _original(last.all_input_nodes[0]) if changed else last
     if operation(inner) in SIGMOID and len(_shape(target)) == 2:
-        return Readout("sigmoid", _behind(inner.all_input_nodes[0]))
+        return Readout("sigmoid", _original(inner.all_input_nodes[0]))
     if operation(inner) in (*SOFTMAX, *LOG_SOFTMAX) and _over_classes(inner, target):
         reading: Reading = "log-probabilities" if (operation(inner) in LOG_SOFTMAX) != changed else "probabilities"
-        return Readout(reading, _behind(inner.all_input_nodes[0]))
+        return Readout(reading, _original(inner.all_input_nodes[0]))
     row = Evaluation(graph, graph.example)(target)
     return Readout("probabilities", None) if _is_distribution(row) else Readout("logits", target)
 
 
 def logits_function(stream: ResidualStream) -> Callable[[Tensor], Tensor]:
-    """The model itself as a function from a batch of inputs to its logits, which leaves nothing behind."""
+    """The model itself as a function from a batch of inputs to its logits, without side effects."""
     call, number = preserved(stream.model), stream._graph.outputs.index(stream._target)
 
     def logits(inputs: Tensor) -> Tensor:
@@ -78,21 +78,21 @@ def logits_function(stream: ResidualStream) -> Callable[[Tensor], Tensor]:
     return logits
 
 
-def _behind(node: fx.Node) -> fx.Node:
-    """The operation whose values a node repeats, under another shape at most."""
+def _original(node: fx.Node) -> fx.Node:
+    """The operation whose values a node repeats, possibly in another shape."""
     while moves_nothing(node) and node.all_input_nodes and operation(node.all_input_nodes[0]) != "split":
         node = node.all_input_nodes[0]
     return node
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    """Shape of the one tensor that a node is, or nothing."""
+    """The shape of a node's tensor; empty if its value is not one tensor."""
     value = tensor_of(node)
     return () if value is None else tuple(value.shape)
 
 
 def _over_classes(softmax: fx.Node, target: fx.Node) -> bool:
-    """Whether a softmax is over what is the last dimension of the output."""
+    """Whether a softmax is over the last dimension of the output."""
     shape, output, dim = _shape(softmax), _shape(target), softmax.args[1]
     if not isinstance(dim, int) or not shape or not output:
         return False
@@ -101,7 +101,7 @@ def _over_classes(softmax: fx.Node, target: fx.Node) -> bool:
 
 
 def _is_distribution(row: Any) -> bool:
-    """Of one sample: two or more numbers that are not negative and add up to one."""
+    """Whether the output of one sample is two or more nonnegative numbers that add up to one."""
     if not isinstance(row, Tensor) or row.dim() != 2 or row.shape[1] < 2 or not row.is_floating_point():
         return False
     return bool((row >= 0).all() and ((row.double().sum(1) - 1).abs() < ONE).all())

@@ -1,4 +1,4 @@
-"""Models of kinds that cannot be measured, each refused for its true reason and with what to do."""
+"""Models of kinds that cannot be measured, each refused with its reason and a remedy."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def unusual(value: Tensor) -> str:
-    """What is unusual about a tensor, and what to do, or nothing."""
+    """What is unusual about a tensor, and what to do; empty for a plain one."""
     if nn.parameter.is_lazy(value):
         return "has no shape yet, because its layer is lazy; run the model once on an example first"
     if value.is_meta:
         return "is on the meta device, which holds shapes and no values; load the weights onto a device first"
     if value.is_quantized:
-        return "is quantised: what is rounded has no derivative; pass the model from before its quantisation"
+        return "is quantised: rounded weights have no derivative; pass the model from before its quantisation"
     if type(value).__name__ == "DTensor":
         return "is sharded over processes (DTensor); gather it first, with its full_tensor()"
     if type(value).__name__.startswith("SparseSemiStructured"):
-        return "is sparse (semi-structured), and known to few operations; make it dense first, with to_dense()"
+        return "is sparse (semi-structured), which few operations support; make it dense first, with to_dense()"
     if value.is_nested:
         return "is a nested tensor, whose samples differ in shape; pad it to one shape, with to_padded_tensor"
     if value.layout is not torch.strided:
         layout = str(value.layout).removeprefix("torch.")
-        return f"has the layout {layout}, which torch.export does not follow; make it dense first, with to_dense()"
+        return f"has the layout {layout}, which torch.export does not support; make it dense first, with to_dense()"
     return ""
 
 
@@ -85,10 +85,10 @@ def _check_module(module: nn.Module, where: str, path: str) -> None:
         )
     if isinstance(module, torch.jit.ScriptModule):
         raise InputError(
-            f"{where} is TorchScript (torch.jit.trace, script or load), which torch.export does not follow; pass the "
+            f"{where} is TorchScript (torch.jit.trace, script or load), which torch.export does not support; pass the "
             "torch.nn.Module that it was made from"
         )
     if type(module).__module__.startswith(QUANTIZED):
         raise InputError(
-            f"{where} is quantised: what is rounded has no derivative; pass the model from before its quantisation"
+            f"{where} is quantised: rounded weights have no derivative; pass the model from before its quantisation"
         )

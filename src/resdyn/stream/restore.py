@@ -1,4 +1,4 @@
-"""Changing things back: containers, classes, globals, tensors and arrays, each only if it differs."""
+"""Restoring containers, classes, globals, tensors and arrays, each only if it differs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SLOTS_OF_CLASSES = {"__dict__", "__weakref__"}
 
 
 def _plain_kind(item: Any) -> Any:
-    """The container that a class is made from: its own methods may compute values, or forbid to take entries out."""
+    """The container type that a class derives from: its own methods may compute values, or forbid removing entries."""
     return next(kind for kind in (OrderedDict, dict, list, set, deque) if isinstance(item, kind))
 
 
 def restore_sequence(item: Any, before: Any) -> None:
-    """Of a bytearray or an array of numbers."""
+    """Restore a bytearray or an array of numbers."""
     if item != before:
         item[:] = before
 
 
 def restore_random(item: Any, before: Any) -> None:
-    """Of a random generator of Python or NumPy."""
+    """Restore a random generator of Python or NumPy."""
     if isinstance(item, Random):
         item.setstate(before)
     else:
@@ -67,7 +67,7 @@ def restore_class(kind: type, before: dict[str, Any]) -> None:
 
 
 def forget_traced(function: Any, misses: int) -> None:
-    """Empty the cache of a function that was called while it was only traced: what it returned then has no values."""
+    """Empty the cache of a function that was called during tracing: what it returned then has no values."""
     if function.cache_info().misses != misses:
         entries: list[Any] = [function]
         for _ in range(CACHE_LEVELS):
@@ -88,7 +88,7 @@ def set_attribute(item: Any, name: str, value: Any) -> None:
 
 
 def restore_storage(value: Tensor, before: Tensor) -> None:
-    """After `value.data = ...`."""
+    """Undo ``value.data = ...``."""
     if value.data_ptr() != before.data_ptr() or value.shape != before.shape or value.stride() != before.stride():
         value.data = before
 
@@ -105,10 +105,10 @@ def restore_array(value: np.ndarray, content: np.ndarray) -> None:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Of the same bytes, for types of one byte (float8 knows no comparison)."""
+    """Whether two tensors are equal; by their bytes for types of one byte (float8 has no comparison)."""
     return torch.equal(a.view(torch.uint8), b.view(torch.uint8)) if a.dtype.itemsize == 1 else torch.equal(a, b)
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    """The same objects in the same order."""
+    """Whether these are the same objects in the same order."""
     return len(a) == len(b) and all(map(operator.is_, a, b))

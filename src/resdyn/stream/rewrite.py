@@ -1,4 +1,4 @@
-"""Operations of an exported graph replaced by ones that every kind of derivative goes through."""
+"""Operations of an exported graph replaced by ones that support every kind of derivative."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def frozen_batch_norm(x: Tensor, affine: tuple[Tensor, Tensor]) -> tuple[Tensor]
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """`view` that also takes the strides which tangents can have."""
+    """``view`` that also accepts the strides that tangents can have."""
     return x.reshape(shape)
 
 
@@ -42,15 +42,15 @@ def plain_clone(x: Tensor, **_: Any) -> Tensor:
 
 
 def copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-    """What `target` holds once `source` was written into it: `copy` itself has no forward-mode derivative."""
+    """What ``target`` holds once ``source`` is written into it: ``copy`` itself has no forward-mode derivative."""
     return source.to(target.dtype).expand(target.shape)
 
 
 def grouped_product(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
-    """Rows of x (S, d), sorted by expert, each times its own expert's matrix of weight (E, d, o); 0 behind the last.
+    """Rows of x (S, d), sorted by expert, each times its own expert's matrix of weight (E, d, o); 0 after the last.
 
-    Expert e owns the rows ends[e - 1] .. ends[e] - 1. Here it sees all rows, those of others as zeros: E products
-    for one, but no shape depends on a value, and every kind of derivative goes through.
+    Expert e owns the rows ends[e - 1] .. ends[e] - 1. Here each sees all rows, those of others as zeros: E products
+    instead of one, but no shape depends on a value, and every kind of derivative works.
     """
     row, starts = torch.arange(len(x), device=ends.device), torch.cat([torch.zeros_like(ends[:1]), ends[:-1]])
     own = (starts[:, None] <= row) & (row < ends[:, None])
@@ -58,7 +58,7 @@ def grouped_product(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
 
 
 def plain_prelu(x: Tensor, weight: Tensor) -> Tensor:
-    """PReLU whose derivative at zero is the slope, in both modes: in forward mode the fused kernel has 1 there."""
+    """PReLU whose derivative at zero is the slope in both modes: in forward mode the fused kernel gives 1 there."""
     slope = weight.reshape(-1, *[1] * (x.dim() - 2)) if weight.numel() > 1 else weight.reshape(())
     return torch.where(x > 0, x, slope * x)
 
@@ -91,8 +91,8 @@ REWRITES: dict[Any, Callable[..., Any]] = {
     aten.prelu.default: plain_prelu,
     aten._prelu_kernel.default: plain_prelu,
 }
-# What takes only shape or type from a tensor beside it: no state flows there.
-LIKE: dict[Any, Any] = {
+# Operations that take only shape or type from a tensor: no state flows there.
+SHAPE_ONLY: dict[Any, Any] = {
     aten.zeros_like.default: aten.zeros.default,
     aten.new_zeros.default: aten.zeros.default,
     aten.ones_like.default: aten.ones.default,
@@ -114,9 +114,9 @@ FUSED_SUMS: dict[Any, Any] = {
 
 
 def rewrite(graph: fx.Graph, fixed: Collection[fx.Node]) -> None:
-    """Replace what derivatives cannot go through, write fused sums as sums, and drop assertions.
+    """Replace what derivatives cannot pass, write fused sums as sums, and drop assertions.
 
-    A fused sum whose first term is `fixed` (a bias) stays as it is.
+    A fused sum whose first term is ``fixed`` (a bias) is left unchanged.
     """
     for node in list(graph.nodes):
         if node.target in FUSED_SUMS and node.args[0] not in fixed:
@@ -136,16 +136,16 @@ def rewrite(graph: fx.Graph, fixed: Collection[fx.Node]) -> None:
 
 
 def detach_from_patterns(graph: fx.Graph) -> None:
-    """Give numbers for the shape and type of `zeros_like` and its kin, which then depend on no tensor."""
+    """Write ``zeros_like`` and the like with explicit shape and type, so that they depend on no tensor."""
     for node in graph.nodes:
-        if node.target in LIKE:
-            made, value = LIKE[node.target], node.meta["val"]
+        if node.target in SHAPE_ONLY:
+            made, value = SHAPE_ONLY[node.target], node.meta["val"]
             node.args = (node.args[0],) if made is aten._to_copy.default else (list(value.shape),)
             node.target, node.kwargs = made, {"dtype": value.dtype, "device": value.device}
 
 
 def _write_out_sum(graph: fx.Graph, node: fx.Node) -> None:
-    """h + something, where an operation hides it: addmm, baddbmm, addcmul, addcdiv, lerp on a computed h."""
+    """Expose a sum h + ... hidden in an operation: addmm, baddbmm, addcmul, addcdiv, lerp on a computed h."""
     inner = FUSED_SUMS[node.target]
     h, first, second = node.args[:3]
     options = dict(node.kwargs)

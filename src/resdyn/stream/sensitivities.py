@@ -1,4 +1,4 @@
-"""How the output depends on the state at every depth: products of Jacobians in the order of the layers."""
+"""How the output depends on the state at every depth: products of Jacobians from the output back."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from resdyn.stream.jacobian import JacobianOperator
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
 
-DENSE_LIMIT = 4096  # elements of a state up to which its Jacobian is written out
+DENSE_LIMIT = 4096  # elements of a state up to which its Jacobian is materialised
 
 
 @dataclass(frozen=True)
 class LogDeterminants:
-    """log |det d h_L / d h_s| for s = 0..L (`values`, natural logarithm, (L+1,)) and the signs of the determinants.
+    """Logarithms of ``|det d h_L / d h_s|`` for s = 0..L, and the signs of the determinants.
 
-    -inf and sign 0 where a step is singular; NaN from the last state down whose step changes the number of elements.
+    Attributes:
+        values: (L+1,) float64, natural logarithms; -inf where a step is singular, NaN from the last state down whose
+            step changes the number of elements.
+        signs: (L+1,) float64, 1 or -1; 0 where a step is singular.
     """
 
     values: Tensor
@@ -28,7 +31,7 @@ class LogDeterminants:
 
 
 def step_jacobian(stream: ResidualStream, i: int, states: States) -> JacobianOperator:
-    """d h_{i+1} / d h_i at one sample's states, the transition behind block i included; i = L: d output / d h_L."""
+    """d h_{i+1} / d h_i at one sample's states, including the transition after block i; i = L: d output / d h_L."""
     if states.num_samples != 1:
         raise InputError(f"a Jacobian belongs to one sample, got States of {states.num_samples}; pass states.sample(n)")
     if not 0 <= i <= len(stream):
@@ -44,27 +47,57 @@ def step_jacobian(stream: ResidualStream, i: int, states: States) -> JacobianOpe
 
 
 def sensitivity(stream: ResidualStream, states: States) -> list[Tensor]:
-    """S_s = d output / d h_s = K J_{L-1} ... J_s for s = 0..L at one sample: (numel of output, numel of h_s) each.
+    """The sensitivities ``S_s = d output / d h_s = K J_{L-1} ... J_s`` for s = 0..L at one sample.
 
-    K = d output / d h_L (for logits K x + c of a flat last state the classifier's weight), J_t the Jacobian of step t.
-    Works from the output back, so that only products with the transposed Jacobians are needed: numel(output) of
-    them a step, in all (L + 1) numel(output). Source: Lagzi (2021), equations 9 and 10, S = K prod (I + M(t)). The
-    product printed there ends with I + M(s); as d x(s) / d y(s) = I the last factor of the derivative with respect
-    to y(s) is I + M(s+1), which is what is computed here.
+    ``K = d output / d h_L`` (for logits ``K x + c`` of a flat last state, the classifier's weight), J_t is the Jacobian
+    of step t. The product runs from the output back, so that only products with the transposed Jacobians are needed.
+
+    Args:
+        stream: of L blocks.
+        states: of one sample (``states.sample(n)``).
+
+    Returns:
+        L + 1 matrices, s = 0 first, each (numel of output, numel of h_s).
+
+    Raises:
+        InputError: states of more than one sample.
+        ComputationError: the model has other blocks than when the stream was found.
+
+    Cost:
+        numel(output) products with transposed Jacobians per step, (L + 1) numel(output) in all.
+
+    Source:
+        Lagzi (2021), equations 9 and 10, ``S = K prod (I + M(t))``. The product printed there ends with ``I + M(s)``;
+        as ``d x(s) / d y(s) = I``, the last factor of the derivative with respect to y(s) is ``I + M(s+1)``, which is
+        what is computed here.
     """
     stream._renew_at(states)
     head = step_jacobian(stream, len(stream), states)
-    found = [head.rmatmat(torch.eye(head.shape[0], dtype=head.dtype, device=head.device)).T]
+    products = [head.rmatmat(torch.eye(head.shape[0], dtype=head.dtype, device=head.device)).T]
     for i in reversed(range(len(stream))):
-        found.append(step_jacobian(stream, i, states).rmatmat(found[-1].T.contiguous()).T)
-    return found[::-1]
+        products.append(step_jacobian(stream, i, states).rmatmat(products[-1].T.contiguous()).T)
+    return products[::-1]
 
 
 def log_determinants(stream: ResidualStream, states: States) -> LogDeterminants:
-    """log |det M'(s)|, M'(s) = d h_L / d h_s, at one sample: sums of the logarithms of every step's determinant.
+    """``log |det M'(s)|`` with ``M'(s) = d h_L / d h_s``, at one sample: sums of the log-determinants of all steps.
 
-    Cost: numel(h) products and numel(h)^3 operations a step, in float64. Errors: InputError where a state has more
-    than 4096 elements. Source: Lagzi (2021), appendix A.
+    Args:
+        stream: of L blocks.
+        states: of one sample (``states.sample(n)``).
+
+    Returns:
+        L + 1 natural logarithms and signs, s = 0 first; the last are 0 and 1.
+
+    Raises:
+        InputError: states of more than one sample, or a state of more than 4096 elements.
+        ComputationError: the model has other blocks than when the stream was found.
+
+    Cost:
+        numel(h) products and numel(h)^3 operations per step, in float64.
+
+    Source:
+        Lagzi (2021), appendix A.
     """
     stream._renew_at(states)
     logs, signs = [], []

@@ -11,7 +11,7 @@ from resdyn.stream.ops import is_neutral, operation
 
 
 def state_stages(joins: list[Join]) -> tuple[int, ...]:
-    """Stage of each state h_0..h_L, counted up wherever the shape changes or a transition stands."""
+    """Stage of each state h_0..h_L, incremented wherever the shape changes or there is a transition."""
     stages = [0]
     for join in joins:
         same = sample_shape(join.fork) == sample_shape(join.out) and join.following is None
@@ -20,7 +20,7 @@ def state_stages(joins: list[Join]) -> tuple[int, ...]:
 
 
 def block_stage(joins: list[Join], stages: tuple[int, ...], index: int) -> int:
-    """A block belongs to the stage that it works in: of its input if it keeps the shape, else of its output."""
+    """The stage that a block works in: of its input if it keeps the shape, otherwise of its output."""
     keeps = sample_shape(joins[index].fork) == sample_shape(joins[index].out)
     return stages[index] if keeps else stages[index + 1]
 

@@ -1,7 +1,7 @@
 """Places where a model stops the gradient, kept in its exported graph.
 
-Export writes down operations, not whether gradients were recorded while they ran: what a `torch.no_grad()` block
-computed would be differentiated like everything else. Here such values pass a `detach`, which every kind of derivative
+Export records operations, not whether gradients were recorded while they ran: what a ``torch.no_grad()`` block computed
+would be differentiated like everything else. Here such values pass through a ``detach``, which every kind of derivative
 respects.
 """
 
@@ -20,10 +20,10 @@ aten = torch.ops.aten
 
 
 class StopGradients(TorchFunctionMode):
-    """Puts a `detach` after whatever is computed while gradients are not recorded, and in place of `.data`.
+    """Puts a ``detach`` after whatever is computed while gradients are not recorded, and in place of ``.data``.
 
     Within the forward of a custom `autograd.Function` torch itself switches gradients off, and not by a call: there
-    the derivative of the forward is wanted. `recorded` follows the calls alone.
+    the derivative of the forward is wanted. ``recorded`` follows only the calls.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class StopGradients(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if torch.compiler.is_dynamo_compiling():  # flexible attention traces its own body, and cannot look at modes
+        if torch.compiler.is_dynamo_compiling():  # flexible attention traces its own body, and cannot handle modes
             return func(*args, **(kwargs or {}))
         enabled = torch.is_grad_enabled()
         self.recorded = self.recorded or enabled
@@ -49,19 +49,19 @@ class StopGradients(TorchFunctionMode):
     def _switch(self, enabled: bool, wanted: bool) -> None:
         if enabled or not self.recorded:
             self.recorded = wanted
-        with torch._C.DisableTorchFunction():  # whoever traces need not know of it: the detaches say it
+        with torch._C.DisableTorchFunction():  # hidden from the tracer: the detaches record it
             torch._C._set_grad_enabled(wanted)
 
 
 def _stopped(value: Tensor, args: tuple[Any, ...]) -> Tensor:
-    """The value without derivative; what was changed in place keeps its own, as it does in autograd."""
+    """The value without its derivative; a tensor changed in place keeps its own, as in autograd."""
     carries = value.is_floating_point() or value.is_complex()
     return value.detach() if carries and not any(value is arg for arg in args) else value
 
 
 @contextmanager
 def stop_gradients_kept(model: nn.Module) -> Iterator[None]:
-    """Forward passes of the model run under `StopGradients`, above the modes of whoever traces them."""
+    """Run forward passes of the model under ``StopGradients``, above the modes of the tracer."""
     entered: list[StopGradients] = []
 
     def enter(*_: Any) -> None:
@@ -82,7 +82,7 @@ def stop_gradients_kept(model: nn.Module) -> Iterator[None]:
 
 
 def write_out_stops(graph: fx.Graph) -> None:
-    """`detach_`, which names no new value, as a `detach` that all later operations read."""
+    """Write ``detach_``, which creates no new value, as a ``detach`` that all later operations read."""
     for node in [node for node in graph.nodes if node.target is aten.detach_.default]:
         (before,), seen = node.all_input_nodes, False
         node.target = aten.detach.default
@@ -93,7 +93,7 @@ def write_out_stops(graph: fx.Graph) -> None:
 
 
 def drop_idle_stops(graph: fx.Graph, inputs: Collection[fx.Node]) -> None:
-    """Take out the stops of what no input reaches: it has no derivative anyway."""
+    """Remove the stops of values that no input reaches: they have no derivative anyway."""
     moving = set(inputs)
     for node in list(graph.nodes):
         if moving.intersection(node.all_input_nodes):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,39 +11,40 @@ from torch.utils._pytree import tree_unflatten
 
 from resdyn._numerics import plain_arithmetic
 from resdyn.errors import ComputationError, InputError
-from resdyn.progress import stage
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, sample_shape
 from resdyn.stream.configuration import configuration
 from resdyn.stream.cut import Cut, Evaluation
-from resdyn.stream.discovery import find_joins
-from resdyn.stream.exclusive import serially
-from resdyn.stream.failures import COMPLEX, NO_STREAM, NO_TENSORS
 from resdyn.stream.gates import Join
-from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
-from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, tensor_of
-from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, usable
+from resdyn.stream.granularity import Granularity
+from resdyn.stream.graph import DataGraph, graph_fingerprint
+from resdyn.stream.inputs import Signature, check_eval, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
-from resdyn.stream.nested import hidden_blocks
-from resdyn.stream.ops import operation
 from resdyn.stream.readout import Readout, find_readout
 from resdyn.stream.stages import block_stage, final_linear, state_stages
 from resdyn.stream.states import States
 from resdyn.stream.table import stream_html, stream_table
 from resdyn.stream.token import Position, TokenStream
-from resdyn.stream.verify import check_current, is_checked, relative_error, tolerance, verified
+from resdyn.stream.verify import check_current, is_checked, relative_error, tolerance
 
 CHANGED = "has other blocks, because its modules or hooks have changed since the stream was found"
 OUTLINE = ("index", "shape_in", "shape_out", "skip", "gate", "stage", "transition")
 
 
 class ResidualStream:
-    """The residual blocks of a model in order, h_{i+1} = gate_i(skip_i(h_i) + F_i(h_i)), i = 0..L-1.
+    """The residual blocks of a model in order, ``h_{i+1} = gate_i(skip_i(h_i) + F_i(h_i))``, i = 0..L-1.
 
-    Made by `find_stream` or `stream_from_blocks` (then `named` holds the paths and the kind of skip that were
-    given, else None). `granularity`: "join" or "layer" (see `find_stream`). `notes`: what a reader must know, such as
-    blocks that lie inside the branch of another. `readout`: whether the output is logits, or probabilities (see
-    `Readout`). `len(stream)` is L, `stream[i]` and
-    `stream.blocks[i]` the blocks, `print(stream)` a table.
+    Made by ``find_stream`` or ``stream_from_blocks``. ``len(stream)`` is L, ``stream[i]`` and ``stream.blocks[i]`` are
+    the blocks, ``print(stream)`` is a table.
+
+    Attributes:
+        model: the network itself.
+        blocks: the L blocks, in order.
+        signature: shapes and dtypes of the model's inputs, and which of them carry the batch dimension.
+        named: the module paths and the kind of skip given to ``stream_from_blocks``; None for ``find_stream``.
+        granularity: "join" or "layer" (see ``find_stream``).
+        notes: sentences that a reader must know, such as blocks inside the branch of another.
+        readout: whether the output is logits or probabilities.
+        position: always None: the states are those of all tokens (see ``at``).
     """
 
     position: None = None  # of all tokens; see `at`
@@ -106,19 +106,33 @@ class ResidualStream:
 
     @property
     def stage_of_depth(self) -> tuple[int, ...]:
-        """Stage of each state h_0..h_L: states of a stage have one shape and no transition between them."""
+        """Stage of each state h_0..h_L: the states of a stage have one shape and no transition between them."""
         return self._stages
 
     def describe(self) -> list[dict[str, Any]]:
-        """The blocks as plain data, one dict each."""
+        """The blocks as plain data.
+
+        Returns:
+            One dict per block: index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage, transition,
+            parameters.
+        """
         return [block.describe() for block in self.blocks]
 
     def fingerprint(self) -> str:
-        """sha256 over the graph's code and every value it reads besides its inputs: what the model computes."""
+        """sha256 over the graph's code and every value it reads besides its inputs: what the model computes.
+
+        Returns:
+            64 hexadecimal digits.
+        """
         return graph_fingerprint(self._graph)
 
     def classifier(self) -> tuple[Tensor, Tensor | None] | None:
-        """Weight (C, d) and bias (C,) of the linear map that ends the model, or None."""
+        """The linear map ``logits = W h + b`` that ends the model, if there is one.
+
+        Returns:
+            Weight (C, d) and bias (C,) or None; or None where the model does not end in a linear map of one feature
+            vector per sample.
+        """
         if self._classifier is None:
             return None
         _, weight, bias = self._classifier
@@ -126,9 +140,19 @@ class ResidualStream:
         return evaluation(weight), None if bias is None else evaluation(bias)
 
     def at(self, position: Position) -> TokenStream:
-        """The stream of one token: `position` p, of token p onto itself, or (q, p), of token p onto token q.
+        """The stream of one token of a model whose states have shape (tokens, width).
 
-        For states of shape (tokens, width): transformers, Mamba, patches of an image. Errors: InputError for others.
+        Transformers, Mamba and patches of an image have such states.
+
+        Args:
+            position: p for the Jacobian of token p onto itself, (q, p) for that of token p onto token q; negative
+                positions count from the end.
+
+        Returns:
+            The stream restricted to that position.
+
+        Raises:
+            InputError: states of another shape, or a position out of range.
         """
         return TokenStream(self, position)
 
@@ -217,9 +241,19 @@ class ResidualStream:
 
     @plain_arithmetic()
     def skip_jacobian(self, i: int, state: Tensor | States, *, memory_limit: int = MEMORY_LIMIT) -> JacobianOperator:
-        """The linear part of the skip of block `i`, (numel of output, numel of state); the identity for most blocks.
+        """The linear part of the skip of block ``i``; the identity for most blocks.
 
-        Arguments as for `jacobian`. Raises InputError for a block without a skip.
+        Args:
+            i: index of the block; negative ones count from the end.
+            state: one sample's ``States``, or one state tensor (the input of block ``i``).
+            memory_limit: bytes (default 1 GiB) that the intermediate values of one chunk of products may take.
+
+        Returns:
+            An operator of shape (numel of output, numel of state), both flattened in row-major order.
+
+        Raises:
+            InputError: a block without a skip, an index out of range, or more than one sample.
+            ComputationError: the model has other blocks than when the stream was found.
         """
         block, shaped, inputs = self._linearisation_point(i, state)
         return skip_jacobian(block, shaped, inputs, memory_limit)
@@ -279,48 +313,6 @@ class ResidualStream:
                 f"a Jacobian belongs to one sample, got States of {state.num_samples}; pass states.sample(n)"
             )
         return state[block.index], state.inputs
-
-
-@serially
-@plain_arithmetic()
-def find_stream(
-    model: nn.Module, *example_args: Any, granularity: Granularity = "join", **example_kwargs: Any
-) -> ResidualStream:
-    """Find the residual stream h_{i+1} = gate(skip(h_i) + F_i(h_i)) of any PyTorch model, by dataflow.
-
-    The model is exported at the first sample of the example input. In the graph of its values, the dominators
-    of the output are the states; where two consecutive ones are joined by a sum of a skip and a branch lies a
-    block. Every block is then verified at the example: value, repeatability, adjoint identity.
-
-    Parameters: the model in eval mode, and the arguments of one forward call, batch first. granularity "join": every
-    residual sum is a block (attention and feed-forward of a transformer are two); "layer": those of one layer are one
-    block, F(h) = layer(h) - h, the layer being the innermost repeated module that they lie in.
-    Errors: InputError for a model in training mode, with NaN weights, of a kind that cannot be measured (see
-    `plain_model`) or without a residual stream; ComputationError for one that cannot be exported, or a block that fails
-    verification (named, with the reason).
-    Cost: one export (seconds), and per block a few evaluations and one product with J and J^T each.
-    """
-    model = check_model(model)
-    check_granularity(granularity)
-    signature = Signature.of(example_args, example_kwargs)
-    check_runs(model, example_args, example_kwargs, signature)
-    args, kwargs = signature.one_sample(example_args, example_kwargs)
-    with stage("exporting the model"):
-        graph = export_graph(model, args, kwargs)
-        joins, target = find_joins(graph)
-    if not graph.outputs:
-        raise InputError(f"{type(model).__name__} {NO_TENSORS}")
-    if not joins or target is None:
-        complex_sums = any(
-            operation(n) == "add" and (v := tensor_of(n)) is not None and v.is_complex()
-            for n in graph.module.graph.nodes
-        )
-        raise InputError(f"{type(model).__name__} {COMPLEX if complex_sums else NO_STREAM}")
-    if granularity == "layer":
-        joins = merge_layers(graph, joins)
-    stream = ResidualStream(graph, joins, target, signature, granularity=granularity, notes=hidden_blocks(graph, joins))
-    stream._find_again = partial(find_stream, model, *args, granularity=granularity, **kwargs)
-    return verified(stream, example_args, example_kwargs)
 
 
 def _outline(stream: ResidualStream) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""The rest of a network behind a state, and its derivative there."""
+"""The rest of a network after a state, and its derivative there."""
 
 from __future__ import annotations
 
@@ -18,11 +18,23 @@ from resdyn.stream.stream import ResidualStream
 def tail_jacobian(
     stream: ResidualStream, i: int, states: States, *, memory_limit: int = MEMORY_LIMIT
 ) -> tuple[JacobianOperator, tuple[int, ...]]:
-    """The derivatives, at state h_i, of what blocks i .. L-1 return and of the model's output, one below the other.
+    """The derivatives at state h_i of what blocks i .. L-1 return and of the model's output, stacked.
 
-    Returns the operator of shape (sum of sizes, numel of h_i) and the sizes: of the output of each block from `i` on,
-    in order, and of the model's output. A product J_{i,j} v for all j costs one pass through the rest of the network.
-    `states` belong to one sample.
+    Args:
+        stream: of L blocks.
+        i: depth of the state.
+        states: of one sample (``states.sample(n)``).
+        memory_limit: bytes (default 1 GiB) that the intermediate values of one chunk of products may take.
+
+    Returns:
+        The operator of shape (sum of sizes, numel of h_i) and the sizes: of the output of each block from ``i`` on, in
+        order, and of the model's output.
+
+    Raises:
+        InputError: states of more than one sample.
+
+    Cost:
+        One pass through the rest of the network per product J_{i,j} v, for all j together.
     """
     if states.num_samples != 1:
         raise InputError(f"a Jacobian belongs to one sample, got States of {states.num_samples}; pass states.sample(n)")
@@ -43,6 +55,6 @@ def tail_jacobian(
 
 
 def rows_of(sizes: Sequence[int]) -> list[slice]:
-    """Where each part lies among the rows of `tail_jacobian`."""
+    """The rows that each part has in ``tail_jacobian``."""
     ends = torch.tensor(list(sizes)).cumsum(0).tolist()
     return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]

@@ -1,4 +1,4 @@
-"""A stream and each of its blocks are checked before anybody uses them; what fails is refused by name."""
+"""A stream and each of its blocks are verified before use; what fails is refused by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 VERIFIED_KINDS: tuple[Kind, ...] = ("gated", "block")
 
 
-ROUNDING = 10  # products by a Jacobian that do not exceed so many eps show nothing else
+ROUNDING = 10  # products with a Jacobian of no more than this many eps are nothing but rounding
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -63,7 +63,7 @@ def _verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, A
     if (batch := stream.states(*args, **kwargs)).num_samples > 1:
         advice = (
             "samples influence each other, or an input does not carry the batch in its first dimension; find the "
-            "stream with one sample if that is meant"
+            "stream with one sample if that is intended"
         )
         _check_output(stream, batch.output, args, kwargs, advice)
     for block in track(stream.blocks, "verifying the blocks"):
@@ -75,7 +75,7 @@ def _verified(stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, A
 
 
 def _check_repeatable(stream: ResidualStream) -> None:
-    """States that are drawn anew in every pass are those of no sample; two passes may still agree by chance."""
+    """A model that draws random numbers has different states in every pass; two passes may still agree by chance."""
     drawn = [node for node in stream._trace.nodes if is_random(node)]
     drawn += [node for node in reach(stream._trace.leaves, lambda node: node.all_input_nodes) if is_random(node)]
     if drawn:
@@ -89,7 +89,7 @@ def _check_repeatable(stream: ResidualStream) -> None:
 
 
 def _stopped_transitions(stream: ResidualStream) -> tuple[str, ...]:
-    """A note on a `detach` between blocks, where each is a function of its state all the same.
+    """A note on a ``detach`` between blocks, where each block is still a function of its state.
 
     Within the module of the sum it belongs to the block, whose derivative is then zero: refused.
     """
@@ -103,7 +103,7 @@ def _stopped_transitions(stream: ResidualStream) -> tuple[str, ...]:
         if home and home[-1] and home == node_modules(stops[0]):
             raise ComputationError(
                 f"block {block.index} ({block.path}) ends in a detach, or runs under torch.no_grad(), so that its "
-                "derivative is zero; take that out of it, or to where the block is called"
+                "derivative is zero; remove it, or move it to where the block is called"
             )
         if block is not stream.blocks[-1]:
             notes.append(f"a detach follows block {block.index}: no gradient passes from the blocks after it")
@@ -115,7 +115,7 @@ _checking: ContextVar[bool] = ContextVar("resdyn_checking", default=True)
 
 @contextmanager
 def taken_as_current() -> Iterator[None]:
-    """Inside, streams are not compared with their models again: whoever enters has done so, and holds the model."""
+    """Within the context streams are not compared with their models again: the caller has done so."""
     before = _checking.set(False)
     try:
         yield
@@ -132,13 +132,14 @@ def is_checked() -> bool:
 def check_current(
     stream: ResidualStream, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor | None = None
 ) -> None:
-    """A stream holds what was no tensor when it was found; where that has changed since, the model is another.
+    """Raise ``ComputationError`` where the model no longer computes what its graph does.
 
-    The model is run on the first sample and compared with `output`, what the graph makes of it now.
+    A graph keeps what was not a tensor when it was exported; the model may have changed that since. The model is run on
+    the first sample and compared with ``output``, the graph's current result.
     """
     if not is_checked():
         return
-    advice = "something in the model that is no tensor has changed since the stream was found: find it again"
+    advice = "something in the model that is not a tensor has changed since the stream was found: find it again"
     one, named = stream.signature.one_sample(args, kwargs)
     output = stream._states(*one, **named).output if output is None else output
     _check_output(stream, output, one, named, advice)
@@ -166,7 +167,7 @@ def _check_output(
 
 
 def _why_other(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], returned: list[Tensor]) -> str:
-    """Why a graph may give other values than its model: by whether a second pass gives the same."""
+    """Why a graph may give other values than its model, judged by whether a second pass gives the same."""
     copied, named = copies((args, kwargs))
     with torch.no_grad(), plain_arithmetic(), preserve_state(model):
         again = tensors_of(model(*copied, **named))
@@ -240,7 +241,7 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
         except (RuntimeError, NotImplementedError, KeyError) as error:
             reason = str(error).strip().split("\n")[0].rstrip(".")
             if isinstance(error, KeyError):
-                reason = f"an operation in it knows no derivative of this kind ({reason})"
+                reason = f"an operation in it has no derivative of this kind ({reason})"
             raise ComputationError(
                 f"block {block.index} ({block.path}) cannot be differentiated: {reason}. It was refused; name other "
                 "blocks with stream_from_blocks, or replace the operation that has no derivative"
