@@ -170,7 +170,7 @@ def test_a_skip_that_is_not_the_layers_own_is_refused():
     [
         (nn.Conv2d(4, 4, 2, padding=1), "even one has no centre"),
         (nn.Conv2d(4, 4, 3), "moves the kernel's centre"),
-        (nn.Conv2d(4, 8, 3, padding=1, groups=2), "equally many channels"),
+        (nn.Conv2d(4, 8, 3, padding=1, groups=2), "as many channels out as in"),
         (nn.ConvTranspose2d(4, 4, 3, padding=1), "neither a convolution nor a linear"),
     ],
 )

@@ -29,7 +29,7 @@ def beyond_lines(A: Matrix, delta: float, factor: Matrix | None = None) -> tuple
     """(left, right): eigenvalues of A (n, n) beyond the nearest lines that no A + E with ||E|| <= delta has crossed.
 
     With a factor L, A is the core B Q of a larger matrix Q B with L L^T = B B^T, and the perturbation is one of Q B: by
-    (z I - Q B)^-1 = (I + Q (z I - B Q)^-1 B) / z its sigma_min is at least |z| / (1 + ||(z I - B Q)^-1 L||).
+    (z I - Q B)^-1 = (I + Q (z I - B Q)^-1 B) / z its sigma_min is at least ``|z| / (1 + ||(z I - B Q)^-1 L||)``.
 
     The eigenvalues of all A + E are the points z with sigma_min(A - z I) <= delta, and sigma_min changes by no more
     than z does: a line is clear where steps of sigma_min - delta lead along all of it (Trefethen and Embree 2005,

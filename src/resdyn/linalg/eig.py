@@ -201,7 +201,7 @@ def _krylov_ends(
 
 
 def _conditions(right: Pairs, left: Pairs) -> NDArray[np.float64]:
-    """1 / |y^T x| with y the vector of A^T whose eigenvalue is nearest, and at least what their gap implies.
+    """``1 / |y^T x|`` with y the vector of A^T whose eigenvalue is nearest, and at least what their gap implies.
 
     Both values are exact for matrices no further from A than their residuals, so they differ by at most the
     condition times that.

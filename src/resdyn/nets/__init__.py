@@ -1,7 +1,7 @@
 """The papers' networks, by name.
 
-Every network tells what it is fed: `input_size` (the shape of one input), and `mean` and `std` per channel
-(None: the statistics of the dataset).
+Every network declares its input: ``input_size`` (the shape of one input), and ``mean`` and ``std`` per channel (None:
+the statistics of the dataset).
 """
 
 from __future__ import annotations
@@ -32,9 +32,25 @@ __all__ = [
 
 
 def cifar_resnet(layers: int = 20, classes: int = 10, **options: Any) -> CifarResNet:
-    """The CIFAR ResNet with `layers` = 6n+2 weight layers (20, 32, 44, 56, ...).
+    """The CIFAR ResNet with ``layers = 6n + 2`` weight layers.
 
-    The nets that are called ResNet-18, 34 and 50 are of another kind, `ResNet`, also by the name `cifar_resnet50`.
+    The networks known as ResNet-18, 34 and 50 are of another kind, ``ResNet``, also available as
+    ``NETS["cifar_resnet18"]`` and so on.
+
+    Args:
+        layers: number of weight layers, 6n + 2 with n >= 1: 20 (default), 32, 44, 56, ...
+        classes: outputs (default 10).
+        **options: keyword arguments of ``CifarResNet``.
+
+    Returns:
+        The network, with random weights.
+
+    Raises:
+        ValueError: ``layers`` is not of that form.
+
+    Example:
+        >>> len(cifar_resnet(20).layer1)
+        3
     """
     if layers < 8 or (layers - 2) % 6:
         raise ValueError(f"got layers={layers}, expected 6n+2 with n >= 1: 20, 32, 44, 56, ...")

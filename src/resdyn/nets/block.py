@@ -1,4 +1,4 @@
-"""The one residual block that all networks here are made of: a branch, a shortcut and a gate."""
+"""The residual block that the networks here are built from: a branch, a shortcut and a gate."""
 
 from __future__ import annotations
 
@@ -14,15 +14,25 @@ LayerFactory = Callable[[], nn.Module]
 
 
 class ResidualBlock(nn.Module):
-    """h -> gate(shortcut(h) + branch(h)), or h -> gate(branch(h)) for the twin without a skip connection.
+    """The block ``h -> gate(shortcut(h) + branch(h))``, or ``h -> gate(branch(h))`` for its twin without a skip.
 
-    Shapes: `branch` and `shortcut` map (N, *shape_in) to (N, *shape_out); `gate` acts element by element.
-    Source: He et al. (2016), "Deep residual learning", equations 1 and 2; `gate` is the identity in the
-    pre-activation form of He et al. (2016), "Identity mappings", equations 1 to 4.
+    With ``drop`` > 0 (stochastic depth) a training step omits the branch with that probability, for the whole batch,
+    and evaluation scales it by ``1 - drop``.
 
-    With `drop` > 0 (stochastic depth) a training step leaves the branch out with that probability, for the whole
-    batch, and evaluation scales it by 1 - drop: Huang et al. (2016), "Deep networks with stochastic depth",
-    equations 2 and 5, with one survival probability for all blocks.
+    Args:
+        branch: maps ``(N, *shape_in)`` to ``(N, *shape_out)``.
+        shortcut: maps ``(N, *shape_in)`` to ``(N, *shape_out)``.
+        gate: acts elementwise on ``(N, *shape_out)``.
+        skip: False drops the shortcut (default True).
+        drop: probability in [0, 1) of omitting the branch in training (default 0); needs a skip.
+
+    Raises:
+        InputError: ``drop`` outside [0, 1), or without a skip.
+
+    Source:
+        He et al. (2016), "Deep residual learning", equations 1 and 2; ``gate`` is the identity in the pre-activation
+        form of He et al. (2016), "Identity mappings", equations 1 to 4. Huang et al. (2016), "Deep networks with
+        stochastic depth", equations 2 and 5, with one survival probability for all blocks.
     """
 
     def __init__(

@@ -7,11 +7,19 @@ from torch import Tensor, nn
 
 
 class CifarBlock(nn.Module):
-    """h -> ReLU(shortcut(h) + F(h)), F = Conv-BN-ReLU-Conv-BN.
+    """The block ``h -> ReLU(shortcut(h) + F(h))``, F = Conv-BN-ReLU-Conv-BN.
 
-    Where the shape changes the shortcut takes every second pixel and pads the new channels with zeros, half
-    of them before and half after. Without `skip`: ReLU(F(h)).
-    Source: He et al. (2016), "Deep residual learning", section 4.2, option A.
+    Where the shape changes the shortcut takes every second pixel and pads the new channels with zeros, half of them
+    before and half after.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        stride: of the first convolution; 1 requires ``inputs == outputs``.
+        skip: False gives ReLU(F(h)) (default True).
+
+    Source:
+        He et al. (2016), "Deep residual learning", section 4.2, option A.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, skip: bool = True) -> None:
@@ -34,16 +42,25 @@ class CifarBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet of 6n+2 layers: a convolution, three stages of n blocks with 16, 32, 64 channels, classifier.
+    """ResNet of 6n + 2 layers: a convolution, three stages of n blocks with 16, 32 and 64 channels, a classifier.
 
-    `skip=False` is the plain twin without shortcuts; `image_size` is what inputs are resized to.
+    Shapes: input (N, 3, 32, 32), normalised per channel with ``mean`` and ``std`` (images in [0, 1]); states (N, 16,
+    32, 32), (N, 32, 16, 16), (N, 64, 8, 8); output (N, classes).
 
-    Shapes: input (N, 3, 32, 32), normalised per channel with `mean` and `std` (images in [0, 1]); states
-    (N, 16, 32, 32), (N, 32, 16, 16), (N, 64, 8, 8); output (N, classes).
-    Source: He et al. (2016), "Deep residual learning", section 4.2.
+    Args:
+        blocks_per_stage: n.
+        classes: outputs (default 10).
+        skip: False gives the plain twin without shortcuts (default True).
+        width: channels of the first stage (default 16).
+        image_size: height and width to which inputs are resized (default 32).
+        in_channels: of the images (default 3).
 
-    >>> len(CifarResNet(blocks_per_stage=3).layer1)
-    3
+    Source:
+        He et al. (2016), "Deep residual learning", section 4.2.
+
+    Example:
+        >>> len(CifarResNet(blocks_per_stage=3).layer1)
+        3
     """
 
     mean = (0.485, 0.456, 0.406)

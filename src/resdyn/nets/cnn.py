@@ -33,18 +33,35 @@ def _block(
 
 
 class ResidualCNN(nn.Module):
-    """Convolution of stride 2, `depth` residual blocks of two 3x3 convolutions, mean over pixels, classifier.
+    """Convolutional residual network: convolution of stride 2, ``depth`` blocks, mean over pixels, classifier.
 
-    Post-activation: h_{i+1} = ReLU(h_i + F_i(h_i)), F = Conv-BN-ReLU-Conv-BN, and ReLU(BN(Conv(x))) before
-    the first block; pre-activation as in `ResidualMLP`. With `downsample=True` the first block of the last
-    half doubles the channels and halves the resolution (stride 2; shortcut: 1x1 convolution, batch norm).
-    `skip=False` removes every shortcut; `drop` is the probability of stochastic depth (see `ResidualBlock`).
+    Post-activation: h_{i+1} = ReLU(h_i + F_i(h_i)), F = Conv-BN-ReLU-Conv-BN with 3 x 3 convolutions, and
+    ReLU(BN(Conv(x))) before the first block; pre-activation as in ``ResidualMLP``.
 
-    Shapes: input (N, in_channels, image_size, image_size); states (N, width, image_size/2, image_size/2), in
-    the last half of a down-sampling network (N, 2 width, image_size/4, image_size/4); output (N, classes).
-    Source: Li and Papyan (2023), section 2.1: Type 2 is width 64 at 16x16 with depth 16, Type 3 the same with
-    `downsample`, Type 5 is Type 2 with depth 8. The paper does not say how 16x16 is reached from its images;
-    here they are resized to 32x32 and the first convolution has stride 2.
+    Shapes: input (N, in_channels, image_size, image_size); states (N, width, image_size/2, image_size/2), in the last
+    half of a down-sampling network (N, 2 width, image_size/4, image_size/4); output (N, classes).
+
+    Args:
+        in_channels: of the images (default 3).
+        width: channels (default 64).
+        depth: number of blocks (default 16).
+        classes: outputs (default 10).
+        image_size: height and width to which inputs are resized (default 32).
+        downsample: let the first block of the last half double the channels and halve the resolution (stride 2;
+            shortcut: 1 x 1 convolution, batch norm) (default False).
+        batch_norm: as in ``ResidualMLP`` (default True).
+        preactivation: as in ``ResidualMLP`` (default False).
+        skip: False removes every shortcut (default True).
+        drop: probability of stochastic depth (default 0; see ``ResidualBlock``).
+
+    Source:
+        Li and Papyan (2023), section 2.1: Type 2 is width 64 at 16 x 16 with depth 16, Type 3 the same with
+        ``downsample``, Type 5 is Type 2 with depth 8. The paper does not say how 16 x 16 is reached from its images;
+        here they are resized to 32 x 32 and the first convolution has stride 2.
+
+    Example:
+        >>> ResidualCNN(width=4, depth=2).input_size
+        (3, 32, 32)
     """
 
     mean: tuple[float, ...] | None = None

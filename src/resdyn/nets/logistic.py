@@ -17,24 +17,39 @@ GAIN = 4.0  # the inverse of the logistic function's slope at 0
 
 
 class LogisticResNet(nn.Module):
-    """x(0) = f(W_in u + b_in); y(t+1) = f(W(t) x(t) + b(t)), x(t+1) = x(t) + y(t+1); logits K x(T) + c.
+    """Logistic residual network: ``x(t+1) = x(t) + f(W(t) x(t) + b(t))`` with the logistic function f.
 
-    f is the logistic function, y(t) are the residuals. `shared` gives all T = `depth` layers one W and b (one module
-    that stands T times in `blocks`). `skip=False` gives the twin x(t+1) = y(t+1), a multi-layer perceptron.
+    x(0) = f(W_in u + b_in); the residuals are y(t+1) = f(W(t) x(t) + b(t)); logits are K x(T) + c, T = ``depth``.
 
-    `start` says how the weights of the layers begin: `independent`, as torch draws them; `equal`, all T as copies of
-    one draw; `zero`, W = b = 0, where every layer adds 1/2 (the read-out tells neurons apart, so they do learn).
-    A perceptron of that many logistic layers would learn from none of these, since every layer quarters what it is
-    told; its W start orthogonal times 4, the inverse of f's slope, and its b at -W 1 / 2, so that the mean activity 1/2
-    stays where it is.
+    A perceptron of that many logistic layers would not learn from any of the three starts, since every layer quarters
+    its signal; its W start orthogonal times 4, the inverse of f's slope, and its b at -W 1 / 2, so that the mean
+    activity 1/2 is preserved.
 
-    Shapes: input (N, *in_features), flattened; states (N, width); output (N, classes).
-    Source: section 4, with 1064 neurons and 15 layers as in section 6. The paper does not say how 784 pixels become
-    1064 neurons, nor how weights start; both choices are ours. How free weights start decides whether neighbouring
-    layers ever have like residuals, and so whether its rule of adaptive depth can remove any (see the paper's folder).
+    Shapes: input ``(N, *in_features)``, flattened; states (N, width); output (N, classes).
 
-    >>> LogisticResNet(in_features=(1, 8, 8), width=16, depth=5, shared=True).unrolled(50).depth
-    50
+    Args:
+        in_features: shape of one input, or its number of values (default (1, 28, 28)).
+        width: neurons (default 1064).
+        depth: layers T (default 15).
+        classes: outputs (default 10).
+        shared: give all layers one W and b, one module that occurs T times in ``blocks`` (default False).
+        skip: False gives the twin x(t+1) = y(t+1), a multi-layer perceptron (default True).
+        start: initial weights of the layers. "independent" (default): as torch draws them; "equal": all T are copies of
+            one draw; "zero": W = b = 0, where every layer adds 1/2 (the read-out distinguishes neurons, so they do
+            learn).
+
+    Raises:
+        InputError: an unknown start, one of the last two without a skip, or a width or depth below 1.
+
+    Source:
+        Lagzi (2021), section 4, with 1064 neurons and 15 layers as in section 6. The paper does not say how 784 pixels
+        become 1064 neurons, nor how weights start; both choices are ours. How free weights start decides whether
+        neighbouring layers ever have similar residuals, and so whether its rule of adaptive depth can remove any (see
+        the paper's folder).
+
+    Example:
+        >>> LogisticResNet(in_features=(1, 8, 8), width=16, depth=5, shared=True).unrolled(50).depth
+        50
     """
 
     mean: tuple[float, ...] | None = None
@@ -80,7 +95,18 @@ class LogisticResNet(nn.Module):
         return self.classifier(self.blocks(self.input_map(x.flatten(1))))
 
     def walk(self, x: Tensor, depth: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """(x(t), y(t)) for t = 1 .. depth from a state x = x(0) of shape (N, width); one layer is kept at a time."""
+        """The states x(t) and residuals y(t) for t = 1 .. depth; one layer is kept at a time.
+
+        Args:
+            x: x(0), (N, width).
+            depth: number of layers (default: the network's own).
+
+        Yields:
+            Pairs (x(t), y(t)), each (N, width).
+
+        Raises:
+            InputError: a depth as refused by ``unrolled``.
+        """
         for block in self.unrolled(self.depth if depth is None else depth).blocks:
             y = torch.sigmoid(layer_map(block)(x))
             x = y if block.shortcut is None else x + y
@@ -89,7 +115,14 @@ class LogisticResNet(nn.Module):
     def unrolled(self, depth: int) -> LogisticResNet:
         """The network of another depth with the same (not copied) weights.
 
-        Shared weights allow any depth, free ones at most their own: the first layers. Errors: InputError otherwise.
+        Args:
+            depth: any number of layers for shared weights; for free ones at most their own: the first layers.
+
+        Returns:
+            A network that shares its parameters with this one.
+
+        Raises:
+            InputError: a depth below 1, or beyond that of free weights.
         """
         if depth < 1 or (depth > self.depth and not self.shared):
             raise InputError(
@@ -103,10 +136,10 @@ class LogisticResNet(nn.Module):
 
 
 def layer_map(block: nn.Module) -> nn.Linear:
-    """The linear map z = W x + b of one layer of a `LogisticResNet`."""
+    """The linear map ``z = W x + b`` of one layer of a ``LogisticResNet``."""
     branch: nn.Sequential = block.branch  # type: ignore[assignment]
-    found: nn.Linear = branch[0]  # type: ignore[assignment]
-    return found
+    linear: nn.Linear = branch[0]  # type: ignore[assignment]
+    return linear
 
 
 def _layer(width: int, *, skip: bool) -> ResidualBlock:

@@ -11,20 +11,31 @@ from resdyn.nets.block import ResidualBlock, residual_branch
 
 
 class ResidualMLP(nn.Module):
-    """Input map, `depth` residual blocks of two linear layers of `width` units, linear classifier.
+    """Fully-connected residual network: input map, blocks ``h_{i+1} = ReLU(h_i + F_i(h_i))``, linear classifier.
 
-    Post-activation: h_0 = ReLU(BN(W x)), h_{i+1} = ReLU(h_i + F_i(h_i)), F = Linear-BN-ReLU-Linear-BN.
-    Pre-activation: h_0 = W x, h_{i+1} = h_i + F_i(h_i), F = BN-ReLU-Linear-BN-ReLU-Linear, and BN-ReLU
-    before the classifier.  `skip=False` gives the twin h_{i+1} = ReLU(F_i(h_i)) (or F_i(h_i)).
-    `drop` is the probability of stochastic depth (see `ResidualBlock`).
-    Linear layers have a bias only where no batch norm follows to remove it.
+    Post-activation: h_0 = ReLU(BN(W x)), h_{i+1} = ReLU(h_i + F_i(h_i)), F = Linear-BN-ReLU-Linear-BN. Pre-activation:
+    h_0 = W x, h_{i+1} = h_i + F_i(h_i), F = BN-ReLU-Linear-BN-ReLU-Linear, and BN-ReLU before the classifier. Linear
+    layers have a bias only where no batch norm follows to remove it.
 
-    Shapes: input (N, *in_features), flattened; states (N, width); output (N, classes).
-    Source: Li and Papyan (2023), section 2.1: Type 1 is width 512, depth 16; Type 4 has depth 8. The paper
-    does not say how the input enters; the input map here follows its section 1.1.
+    Shapes: input ``(N, *in_features)``, flattened; states (N, width); output (N, classes).
 
-    >>> ResidualMLP(in_features=(1, 8, 8), width=16, depth=2).input_size
-    (1, 8, 8)
+    Args:
+        in_features: shape of one input, or its number of values (default (1, 8, 8), the digits).
+        width: units per layer (default 64).
+        depth: number of blocks (default 8).
+        classes: outputs (default 10).
+        batch_norm: whether layers are followed (preceded, if pre-activated) by batch norm (default True).
+        preactivation: see above (default False).
+        skip: False gives the twin h_{i+1} = ReLU(F_i(h_i)) (or F_i(h_i)) (default True).
+        drop: probability of stochastic depth (default 0; see ``ResidualBlock``).
+
+    Source:
+        Li and Papyan (2023), section 2.1: Type 1 is width 512, depth 16; Type 4 has depth 8. The paper does not say how
+        the input enters; the input map here follows its section 1.1.
+
+    Example:
+        >>> ResidualMLP(in_features=(1, 8, 8), width=16, depth=2).input_size
+        (1, 8, 8)
     """
 
     mean: tuple[float, ...] | None = None

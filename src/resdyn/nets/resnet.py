@@ -1,4 +1,4 @@
-"""ResNet-18, 34 and 50 for 32 x 32 images: the networks of ImageNet with a stem that keeps the resolution."""
+"""ResNet-18, 34 and 50 for 32 x 32 images: the ImageNet networks with a stem that keeps the resolution."""
 
 from __future__ import annotations
 
@@ -36,7 +36,16 @@ class _Block(nn.Module, ABC):
 
 
 class BasicBlock(_Block):
-    """F = Conv3x3-BN-ReLU-Conv3x3-BN, stride in the first. Source: He et al. (2016), figure 5, left."""
+    """The block with F = Conv3x3-BN-ReLU-Conv3x3-BN and the stride in the first convolution.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        stride: of the block.
+
+    Source:
+        He et al. (2016), figure 5, left.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__(inputs, outputs, stride)
@@ -50,9 +59,16 @@ class BasicBlock(_Block):
 
 
 class Bottleneck(_Block):
-    """F = Conv1x1-BN-ReLU-Conv3x3-BN-ReLU-Conv1x1-BN with a quarter of the output's channels inside.
+    """The block with F = Conv1x1-BN-ReLU-Conv3x3-BN-ReLU-Conv1x1-BN and a quarter of the output's channels inside.
 
-    The stride is in the 3x3 convolution, as in torchvision; He et al. (2016), figure 5, right, have it in the first.
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        stride: of the block.
+
+    Source:
+        He et al. (2016), figure 5, right, where the stride is in the first convolution; here it is in the 3 x 3 one, as
+        in torchvision.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -71,16 +87,31 @@ class Bottleneck(_Block):
 
 
 class ResNet(nn.Module):
-    """3x3 convolution, max-pool of stride 2, four stages of `blocks` residual blocks, mean over pixels, classifier.
+    """ResNet ``h_{i+1} = ReLU(shortcut(h_i) + F_i(h_i))``: 3 x 3 convolution, max-pool, four stages, mean, classifier.
 
-    Stage s = 0..3 has width * 2^s channels (four times that with `bottleneck`) at image_size / 2^(s + 1) pixels a
-    side; its first block has stride 2 for s > 0. Shapes: input (N, 3, image_size, image_size); states of ResNet-18
-    and 34 (N, 64, 16, 16), (N, 128, 8, 8), (N, 256, 4, 4), (N, 512, 2, 2); output (N, classes). Parameters are named
-    as torchvision's. Source: He et al. (2016), "Deep residual learning", table 1; the stem is the one that the
-    element counts of the stiffness paper (tables 10 and 11) imply.
+    The max-pool has stride 2. Stage s = 0..3 has width * 2^s channels (four times that with ``bottleneck``) at
+    image_size / 2^(s + 1) pixels per side; its first block has stride 2 for s > 0. Parameters have torchvision's names.
 
-    >>> [len(stage) for stage in ResNet(blocks=(1, 2, 1, 1), width=4).stages]
-    [1, 2, 1, 1]
+    Shapes: input (N, 3, image_size, image_size); states of ResNet-18 and 34 (N, 64, 16, 16), (N, 128, 8, 8),
+    (N, 256, 4, 4), (N, 512, 2, 2); output (N, classes).
+
+    Args:
+        blocks: residual blocks of each of the four stages (default (2, 2, 2, 2), ResNet-18).
+        width: channels of the first stage (default 64).
+        classes: outputs (default 10).
+        bottleneck: use ``Bottleneck`` instead of ``BasicBlock`` (default False).
+        image_size: height and width to which inputs are resized (default 32).
+
+    Raises:
+        InputError: not four stages, or a stage or width below 1.
+
+    Source:
+        He et al. (2016), "Deep residual learning", table 1; the stem is the one implied by the element counts of the
+        stiffness paper (tables 10 and 11).
+
+    Example:
+        >>> [len(stage) for stage in ResNet(blocks=(1, 2, 1, 1), width=4).stages]
+        [1, 2, 1, 1]
     """
 
     mean: tuple[float, ...] | None = None
@@ -113,6 +144,7 @@ class ResNet(nn.Module):
 
     @property
     def stages(self) -> tuple[nn.Sequential, ...]:
+        """The four stages, in order."""
         return self.layer1, self.layer2, self.layer3, self.layer4
 
     def forward(self, x: Tensor) -> Tensor:

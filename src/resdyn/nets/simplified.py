@@ -1,4 +1,4 @@
-"""The simplified plain and residual networks of Yu and Tomasi: one convolution a block, no batch norm."""
+"""The simplified plain and residual networks of Yu and Tomasi: one convolution per block, no batch norm."""
 
 from __future__ import annotations
 
@@ -19,24 +19,38 @@ KERNEL = 3
 
 
 class SimplifiedNet(nn.Module):
-    """Convolution and ReLU, 3N blocks of one 3x3 convolution, mean over pixels, classifier; L = 3N + 2 layers.
+    """Simplified network ``h_{i+1} = ReLU(skip(h_i) + K_i h_i + b_i)`` of L = 3N + 2 layers, with or without skips.
 
-    h_{i+1} = ReLU(skip(h_i) + K_i h_i + b_i) (ResNet) or ReLU(K_i h_i + b_i) with `skip=False` (PlnNet). The first
-    block of the second and third group doubles the channels and halves the image; there the skip is the convolution's
-    own unit kernel (`UnitSkip`), so that both networks are the same functions of different parameters.
+    Convolution and ReLU, 3N blocks of one 3 x 3 convolution, mean over pixels, classifier. The first block of the
+    second and third group doubles the channels and halves the image; there the skip is the convolution's own unit
+    kernel (``UnitSkip``), so that both networks are the same functions of different parameters.
 
-    `init`: "kaiming", standard deviation sqrt(2 / S), S = C U V (the default of plain networks); "hardt_ma", 1 / S (of
-    residual ones); "transferred", T(r) of a Hardt-Ma draw r: with one seed the plain network equals the residual one.
-    Biases are zero; the classifier keeps torch's default, since the paper says nothing of it.
+    Shapes: input (N, in_channels, s, s), s = ``image_size``; states (N, w, s, s), (N, 2w, s/2, s/2), (N, 4w, s/4, s/4),
+    w = ``width``; output (N, classes).
 
-    `kernels`: "full"; "dominant", T' of appendix D.3, only the diagonal of every kernel, where channels double of
-    both its halves, each with a unit skip; "half", the same with the lower half of those kernels free (no skip there).
+    Args:
+        layers: L = 3N + 2 with N >= 1: 20 (default), 32, 44, ...
+        classes: outputs (default 10).
+        skip: True (default) for the residual network (ResNet), False for the plain one, ReLU(K_i h_i + b_i) (PlnNet).
+        init: "kaiming" (default of plain networks): standard deviation sqrt(2 / S), S = C U V; "hardt_ma" (default of
+            residual ones): 1 / S. Biases are zero; the classifier keeps torch's default, since the paper does not
+            mention it.
+        kernels: "full" (default); "dominant", T' of appendix D.3: only the diagonal of every kernel, where channels
+            double of both its halves, each with a unit skip; "half": the same with the lower half of those kernels free
+            (no skip there).
+        width: channels of the first group (default 16).
+        image_size: height and width to which inputs are resized (default 32).
+        in_channels: of the images (default 3).
 
-    Shapes: input (N, in_channels, s, s), s = `image_size`; states (N, w, s, s), (N, 2w, s/2, s/2), (N, 4w, s/4, s/4),
-    w = `width`; output (N, classes). Source: Yu and Tomasi, sections 2 and 4.2, appendices A and D.3.
+    Raises:
+        InputError: ``layers`` of another form, an unknown ``init`` or ``kernels``, or reduced kernels without skips.
 
-    >>> len(SimplifiedNet(20).blocks)
-    18
+    Source:
+        Yu and Tomasi, sections 2 and 4.2, appendices A and D.3.
+
+    Example:
+        >>> len(SimplifiedNet(20).blocks)
+        18
     """
 
     mean: tuple[float, ...] | None = None
@@ -68,7 +82,14 @@ class SimplifiedNet(nn.Module):
         return self.classifier(self.features(x))
 
     def features(self, x: Tensor) -> Tensor:
-        """The final activation a^(L): (N, 4w), the means of the last feature maps."""
+        """The final activation a^(L), the means of the last feature maps.
+
+        Args:
+            x: (N, in_channels, s, s).
+
+        Returns:
+            (N, 4w).
+        """
         return self.blocks(self.input_map(x)).mean(dim=(2, 3))
 
     @property
@@ -78,7 +99,12 @@ class SimplifiedNet(nn.Module):
 
 
 class SplitKernel(nn.Module):
-    """Two convolutions of the same input, their outputs one after the other: the halves of a rectangular kernel."""
+    """Two convolutions of the same input with their outputs concatenated: the halves of a rectangular kernel.
+
+    Args:
+        upper: gives the first channels.
+        lower: gives the others.
+    """
 
     def __init__(self, upper: nn.Conv2d, lower: nn.Conv2d) -> None:
         super().__init__()
@@ -91,8 +117,14 @@ class SplitKernel(nn.Module):
 def initialise(net: nn.Module, init: Init) -> None:
     """Draw the weights of all convolutions from N(0, 2 / S) or N(0, 1 / S^2), and zero their biases.
 
-    S = C U V with C the input channels of the whole kernel, also where only its diagonal is kept. Source: Yu and
-    Tomasi, equations 3 and 4 (He et al. 2015; Hardt and Ma 2017).
+    S = C U V with C the input channels of the whole kernel, also where only its diagonal is kept.
+
+    Args:
+        net: any network; its convolutions must have biases.
+        init: "kaiming" (variance 2 / S) or "hardt_ma" (variance 1 / S^2).
+
+    Source:
+        Yu and Tomasi, equations 3 and 4 (He et al. 2015; Hardt and Ma 2017).
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

@@ -20,7 +20,7 @@ class Arguments:
 
     @classmethod
     def of(cls, inputs: Tensor | Mapping[str, Tensor]) -> Arguments:
-        """Raises ``InputError`` unless a mapping holds tensors of the same number of samples."""
+        """Raises `InputError` unless a mapping holds tensors of equally many samples."""
         if isinstance(inputs, Tensor):
             return cls((inputs,), {})
         numbers = {value.shape[:1] if isinstance(value, Tensor) else None for value in inputs.values()}
@@ -28,7 +28,7 @@ class Arguments:
             got = {name: tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for name, x in inputs.items()}
             raise InputError(
                 f"got inputs {got}, expected tensors by the names of the model's arguments, each with the same number "
-                "of samples in its first dimension; anything else the model takes belongs in its configuration"
+                "of samples in its first dimension; whatever else the model takes belongs into its configuration"
             )
         return cls((), dict(inputs))
 
