@@ -159,7 +159,7 @@ def test_every_matrix_is_covered_or_named_as_left_out():
     assert found.weights == covered
     assert found.left_out == {
         "embedding.weight": "read by embedding",
-        "unused.weight": "not read on the way from these inputs",
+        "unused.weight": "not read on the path from these inputs",
         "fixed": "it is not a parameter",
     }
 

@@ -76,7 +76,7 @@ def test_a_block_that_is_no_module_of_its_own_stays():
 
     for candidate in droppables(Inline().eval(), torch.randn(1, 4)):
         assert candidate.module is None
-        assert candidate.reason == "no module of the model is this block alone"
+        assert candidate.reason == "no module of the model is exactly this block"
 
 
 def test_a_shared_block_can_go_from_one_of_its_places():
@@ -92,7 +92,7 @@ def test_a_silent_block_ranks_first_and_costs_nothing(weights):
     found = droppable_blocks(stream, stream.states(data.inputs([0])))
     first = rank_blocks(stream, found, data)[0]
     assert (first.index, first.step, first.logits, first.accuracy) == (2, 0, 0, 0)
-    rungs = remove_greedily(stream, found, data, most=2)
+    rungs = remove_greedily(stream, found, data, limit=2)
     assert rungs[0].dropped == (2,)
     assert len(rungs[1].dropped) == 2
     assert list(before) == list(loaded.model.state_dict())
@@ -149,7 +149,7 @@ def test_what_cannot_be_is_refused(weights, tmp_path):
         prune(loaded, data, choose_by=297)
     with pytest.raises(InputError, match="tells 10 classes apart, digits has 2"):
         prune(loaded, data.of_classes(["0", "1"]), choose_by=20)
-    with pytest.raises(InputError, match="holds no pruned model"):
+    with pytest.raises(InputError, match="does not hold a pruned model"):
         load_pruned(tmp_path)
     with pytest.raises(InputError, match=r"no module 'blocks\.9'"):
         drop(loaded.model, ["blocks.9"])
@@ -195,7 +195,7 @@ def test_a_folder_does_not_run_the_code_that_it_names(tmp_path):
     assert marker.exists()
     for wrong in ({"dropped": "blocks.0"}, {"dropped": [1]}, {"model": 3}):
         (tmp_path / "pruned.json").write_text(json.dumps(content | wrong))
-        with pytest.raises(InputError, match="holds no pruned model"):
+        with pytest.raises(InputError, match="does not hold a pruned model"):
             load_pruned(tmp_path)
 
 
@@ -203,5 +203,17 @@ def test_weights_of_the_user_are_not_overwritten(tmp_path, capsys):
     (tmp_path / "weights.safetensors").write_text("mine")
     words = ["prune", "resdyn:mlp,width=8,depth=2", "--data", "digits", "--out", str(tmp_path)]
     assert run_command(words) == 2
-    assert "is there already, and not from here" in capsys.readouterr().err
+    assert "exists already and was not written by resdyn" in capsys.readouterr().err
     assert (tmp_path / "weights.safetensors").read_text() == "mine"
+
+
+def test_the_former_names_warn_and_give_the_new_ones():
+    from resdyn.interventions import pruning
+
+    with pytest.warns(DeprecationWarning, match="PruningStep"):
+        assert pruning.Rung is pruning.PruningStep
+    with pytest.warns(DeprecationWarning, match="RemovalCandidate"):
+        assert pruning.Droppable is pruning.RemovalCandidate
+    stream = find_stream(ResidualMLP(6, width=5, depth=3).eval(), torch.randn(1, 6))
+    with pytest.warns(DeprecationWarning, match="limit"), pytest.raises(AttributeError):
+        remove_greedily(stream, (), None, most=2)

@@ -181,11 +181,11 @@ def test_layers_without_a_unit_skip_are_refused_with_the_reason(layer, reason):
 
 
 def test_what_cannot_be_done_says_what_to_give():
-    with pytest.raises(InputError, match="say which layers get one"):
+    with pytest.raises(InputError, match="pass the layers that get one"):
         to_residual(Dense(3, 3), torch.randn(1, 3))
     with pytest.raises(InputError, match="pass an example input"):
         to_plain(Own())
-    with pytest.raises(InputError, match="'w', which the state has not"):
+    with pytest.raises(InputError, match="'w', which is not in the state dict"):
         to_plain_state({"weight": torch.eye(2)}, ["w"])
     with pytest.raises(InputError, match="twice as many outputs"):
         unit_skip(3, 5, (2, 2), repeat=True)

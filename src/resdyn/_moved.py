@@ -39,6 +39,7 @@ class _Forwarding(MetaPathFinder, Loader):
             stacklevel=2,
         )
         module.__doc__ = new.__doc__
+        module.__dict__["__getattr__"] = lambda name: getattr(new, name)  # names that the new module forwards itself
         module.__dict__.update({name: value for name, value in vars(new).items() if not name.startswith("__")})
 
 

@@ -1,4 +1,4 @@
-"""Labelled images by name or by path, windows of text, and what is done to them before a model sees them."""
+"""Labelled images by name or by path, windows of text, and the preprocessing before a model sees them."""
 
 from resdyn.data.catalog import DATASETS, load_data
 from resdyn.data.images import Batch, ImageData

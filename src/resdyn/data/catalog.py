@@ -23,7 +23,15 @@ _JPEG_START = b"\xff\xd8\xff"
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """A dataset of the hub: where it lies, and mean and standard deviation of its training images."""
+    """A dataset of the hub.
+
+    Attributes:
+        hub_id: its id on the Hugging Face hub.
+        mean: per channel, of its training images in [0, 1].
+        std: per channel, likewise.
+        config: name of its configuration on the hub; None for the default.
+        lossless: whether the original images are lossless.
+    """
 
     hub_id: str
     mean: tuple[float, ...]
@@ -49,19 +57,33 @@ def load_data(
     root: str | Path | None = None,
     classes: Sequence[str] | None = None,
 ) -> ImageData:
-    """Load labelled images: `digits`, a name in `DATASETS`, or a folder of images by class.
+    """Load labelled images: ``digits``, a name in ``DATASETS``, or a folder of images by class.
 
-    A named dataset is looked for under `root` (default: the environment variable RESDYN_DATA) as
-    `<root>/<name>`, parquet files in the Hugging Face layout or a folder of images by class, and else asked
-    of the hub. A folder has one sub-folder a class, or `train`, `test`, ... with such sub-folders; without
-    these its split is called `all`. Where there is no `test`, `validation` (`val`) is taken. `digits` are
-    the 1797 8x8 digits of scikit-learn, of which a fixed stratified choice of 297 are `test` and 1500
-    `train`. Images are numbers in [0, 1]: of 8 bits divided by 255, grey of 16 bits by 65535; grey of 32
-    bits and of floating point must be in [0, 1] already; colour of 16 bits is read to 8; transparency is dropped.
-    `classes` keeps some classes, by name, and relabels them 0.. in the order given.
+    A named dataset is looked up under ``root`` as ``<root>/<name>``, parquet files in the Hugging Face layout or a
+    folder of images by class, and otherwise requested from the hub. ``digits`` are the 1797 8 x 8 digits of
+    scikit-learn, of which a fixed stratified choice of 297 are ``test`` and 1500 ``train``.
 
-    Errors: InputError for an unknown name, split or class, for empty or unreadable data; MissingExtraError
-    without the `datasets` package.
+    Images are numbers in [0, 1]: of 8 bits divided by 255, grey of 16 bits by 65535; grey of 32 bits and of floating
+    point must be in [0, 1] already; colour of 16 bits is read to 8; transparency is dropped.
+
+    Args:
+        name_or_path: a name, or a folder with one sub-folder per class, or with ``train``, ``test``, ... and such
+            sub-folders in these; without splits its one split is called ``all``.
+        split: "test" (default), "train", ...; where there is no ``test``, ``validation`` (``val``) is used.
+        root: folder of datasets by name; default: the environment variable RESDYN_DATA.
+        classes: names of the classes to keep, relabelled 0.. in this order; None (default) keeps all.
+
+    Returns:
+        The images of the split, decoded on demand.
+
+    Raises:
+        InputError: an unknown name, split or class, or empty or unreadable data.
+        MissingExtraError: a parquet folder or the hub without the ``datasets`` package.
+
+    Example:
+        >>> data = load_data("digits")
+        >>> len(data), data.image(0).shape
+        (297, torch.Size([1, 8, 8]))
     """
     name, split = str(checks.path("data", name_or_path)), checks.text("split", split)
     root = None if root is None else checks.path("root", root)
@@ -79,7 +101,7 @@ def _load(name: str, split: str, root: str | Path | None) -> ImageData:
     known = ["digits", *DATASETS]
     raise InputError(
         f"got data '{name}', expected one of {', '.join(known)}, or a folder with one sub-folder of images "
-        f"a class.{did_you_mean(name, known)}"
+        f"per class.{did_you_mean(name, known)}"
     )
 
 
@@ -89,28 +111,28 @@ def _named(name: str, split: str, root: str | Path | None) -> ImageData:
         raise InputError(f"got the data root '{root}', expected a folder that holds datasets by name")
     folder = Path(root) / name if root is not None else None
     if folder is not None and any(folder.rglob("*.parquet")):
-        found = from_parquet(folder, name, split)
+        table = from_parquet(folder, name, split)
     elif folder is not None and is_image_folder(folder):
         return load_folder(folder, split, name=name, mean=card.mean, std=card.std)
     else:
-        found = from_hub(card.hub_id, card.config, name, split)
+        table = from_hub(card.hub_id, card.config, name, split)
     return ImageData(
         name=name,
-        split=found.split,
-        class_names=found.class_names,
-        labels=found.labels,
-        sample_index=torch.arange(len(found.labels)),
-        source=found.source,
+        split=table.split,
+        class_names=table.class_names,
+        labels=table.labels,
+        sample_index=torch.arange(len(table.labels)),
+        source=table.source,
         mean=card.mean,
         std=card.std,
-        notes=_lossy_note(name, found.source) if card.lossless else (),
+        notes=_lossy_note(name, table.source) if card.lossless else (),
     )
 
 
 def _lossy_note(name: str, source: EncodedSource) -> tuple[str, ...]:
     """A lossless dataset whose stored bytes are JPEG has been re-encoded, and its images are damaged."""
-    looked_at = np.linspace(0, len(source) - 1, min(len(source), 16)).astype(int)
-    if not any(source.encoded(int(i)).startswith(_JPEG_START) for i in looked_at):
+    sampled = np.linspace(0, len(source) - 1, min(len(source), 16)).astype(int)
+    if not any(source.encoded(int(i)).startswith(_JPEG_START) for i in sampled):
         return ()
     return (
         f"these {name} images were re-encoded as JPEG (the original is lossless): "

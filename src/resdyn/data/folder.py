@@ -33,7 +33,7 @@ def load_folder(
     base, found_split = _split_folder(folder, split)
     class_names = tuple(sorted(p.name for p in _folders(base) if _images(p)))
     if not class_names:
-        raise InputError(f"got no images in {base}, expected sub-folders, one a class, with files such as .png or .jpg")
+        raise InputError(f"got no images in {base}, expected one sub-folder per class, with files such as .png or .jpg")
     files = [(path, label) for label, c in enumerate(class_names) for path in _images(base / c)]
     return ImageData(
         name=name or folder.resolve().name,
@@ -48,7 +48,7 @@ def load_folder(
 
 
 def is_image_folder(folder: Path) -> bool:
-    """Whether images lie at most two folders deep: <class>/ or <split>/<class>/."""
+    """Whether there are images at most two folders deep: <class>/ or <split>/<class>/."""
     if not folder.is_dir():
         return False
     files = (p for pattern in ("*/*", "*/*/*") for p in folder.glob(pattern))
@@ -72,8 +72,8 @@ def _folders(folder: Path) -> Iterable[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
-    for path in found:
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
+    for path in paths:
         if not path.is_file():
             raise InputError(f"'{path}' is not a regular file; remove it, or give a folder of regular files")
-    return found
+    return paths

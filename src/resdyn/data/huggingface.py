@@ -1,4 +1,4 @@
-"""Image datasets through the Hugging Face `datasets` library, from disk or from the hub."""
+"""Image datasets through the Hugging Face ``datasets`` library, from disk or from the hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPLITS = {"train": ("train",), "test": ("test", "validation", "val"), "validatio
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a table of images holds."""
+    """The content of a table of images."""
 
     split: str
     class_names: tuple[str, ...]
@@ -29,7 +29,7 @@ class Labelled:
 
 
 def from_parquet(folder: Path, name: str, split: str) -> Labelled:
-    """One split of a local folder in the hub's layout: **/<split>-*.parquet."""
+    """One split of a local folder in the hub's layout: ``**/<split>-*.parquet``."""
     for candidate in SPLITS.get(split, (split,)):
         files = sorted(
             str(p)
@@ -40,8 +40,8 @@ def from_parquet(folder: Path, name: str, split: str) -> Labelled:
         if files:
             table = _load(name, "parquet", data_files={candidate: files}, split=candidate)
             return _labelled(table, name, candidate)
-    found = sorted({p.name.split("-")[0].removesuffix(".parquet") for p in folder.rglob("*.parquet")})
-    raise InputError(f"got split '{split}' of {folder}, expected one of: {', '.join(found)}")
+    splits = sorted({p.name.split("-")[0].removesuffix(".parquet") for p in folder.rglob("*.parquet")})
+    raise InputError(f"got split '{split}' of {folder}, expected one of: {', '.join(splits)}")
 
 
 def from_hub(hub_id: str, config: str | None, name: str, split: str) -> Labelled:
@@ -73,7 +73,7 @@ def _cannot_load(name: str, error: Exception) -> InputError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return InputError(
         f"cannot load '{name}': {reason}. Check the network, or put the dataset under <root>/{name} (parquet "
-        "files, or a folder of images by class) and give that root by RESDYN_DATA or --data-root"
+        "files, or a folder of images by class) and pass that root as RESDYN_DATA or --data-root"
     )
 
 

@@ -17,7 +17,13 @@ from resdyn.errors import InputError, did_you_mean
 
 
 class Batch(NamedTuple):
-    """Positions in the data (N,), model inputs (N, *input_size), labels (N,)."""
+    """Some images as model inputs.
+
+    Attributes:
+        positions: (N,) int64, places in the data.
+        inputs: ``(N, *input_size)``, float32.
+        labels: (N,) int64.
+    """
 
     positions: Tensor
     inputs: Tensor
@@ -26,13 +32,20 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images, labels and everything that provenance needs; `inputs` are what the model is fed.
+    """Labelled images of one split, and everything that provenance needs.
 
-    labels: int64 (N,), 0..len(class_names)-1. sample_index: int64 (N,), the place of each image in the whole
-    split, which subsets keep. mean, std: of the dataset's training images per channel, used where the model
-    asks for no normalisation of its own. notes: what a reader of any number from these data must know.
-    preprocessing: what makes inputs of images; None is the dataset's normalisation at the images' own size.
-    relabelled: the classes are some of the dataset's, numbered anew (`of_classes`).
+    Attributes:
+        name: of the dataset.
+        split: "train", "test", "all", ...
+        class_names: one per class.
+        labels: (N,) int64, 0..len(class_names)-1.
+        sample_index: (N,) int64, the place of each image in the entire split; subsets keep it.
+        source: images by position.
+        mean: of the dataset's training images per channel, used where the model asks for no normalisation of its own.
+        std: likewise.
+        notes: what a reader of any number from these data must know.
+        preprocessing: from images to model inputs; None is the dataset's normalisation at the images' own size.
+        relabelled: whether the classes are a renumbered subset of the dataset's (``of_classes``).
     """
 
     name: str
@@ -55,13 +68,35 @@ class ImageData:
         return len(self.labels)
 
     def image(self, position: int) -> Tensor:
-        """One image as stored: float32 in [0, 1], (C, H, W); IndexError beyond the last."""
+        """One image as stored.
+
+        Args:
+            position: 0..N-1.
+
+        Returns:
+            (C, H, W), float32 in [0, 1].
+
+        Raises:
+            IndexError: a position out of range.
+            InputError: an image that cannot be decoded.
+        """
         if not 0 <= position < len(self):
             raise IndexError(f"got image {position}, expected 0..{len(self) - 1}")
         return _unit_range(self.source.read(position))
 
     def inputs(self, positions: Sequence[int] | Tensor) -> Tensor:
-        """Model inputs (len(positions), *input_size), float32: fitted and normalised (`prepared`)."""
+        """Model inputs: images resized and normalised (see ``prepared``).
+
+        Args:
+            positions: places in the data, 0..N-1.
+
+        Returns:
+            ``(len(positions), *input_size)``, float32.
+
+        Raises:
+            InputError: a position out of range, images that cannot be decoded, or of different shapes where no input
+                size is set.
+        """
         positions = self._positions(positions)
         if isinstance(self.source, TensorSource):
             return self._prepare(_unit_range(self.source.images[positions]))
@@ -71,18 +106,42 @@ class ImageData:
         return self._stack([self._prepare(image[None]) for image in images])
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """All images once, in order; the last batch may be smaller."""
+        """All images once, in order.
+
+        Args:
+            batch_size: images per batch; the last may be smaller.
+
+        Yields:
+            Batches of positions, inputs and labels.
+        """
         for positions in torch.arange(len(self)).split(checks.whole("batch_size", batch_size, 1)):
             yield Batch(positions, self.inputs(positions), self.labels[positions])
 
     def prepared(self, preprocessing: Preprocessing) -> ImageData:
-        """The same images for a model: its input size, and its normalisation or else the dataset's."""
+        """The same images for a model: its input size, and its normalisation or otherwise the dataset's.
+
+        Args:
+            preprocessing: of the model.
+
+        Returns:
+            Data whose ``inputs`` are what the model takes.
+        """
         if preprocessing.mean is None or preprocessing.std is None:
             preprocessing = dataclasses.replace(preprocessing, mean=self.mean, std=self.std)
         return dataclasses.replace(self, preprocessing=preprocessing)
 
     def subset(self, positions: Sequence[int] | Tensor) -> ImageData:
-        """Some of the images, in the order given; their `sample_index` and the classes stay."""
+        """Some of the images, in the order given; their ``sample_index`` and the classes are kept.
+
+        Args:
+            positions: places in the data, 0..N-1.
+
+        Returns:
+            Data of len(positions) images.
+
+        Raises:
+            InputError: a position out of range, or none.
+        """
         positions = self._positions(positions)
         return dataclasses.replace(
             self,
@@ -92,18 +151,35 @@ class ImageData:
         )
 
     def of_classes(self, classes: Sequence[str]) -> ImageData:
-        """Only the images of some classes, relabelled 0..len(classes)-1 in the order given."""
-        wanted = [self._class_number(name) for name in checks.words("classes", classes)]
-        if len(set(wanted)) != len(wanted) or not wanted:
+        """Only the images of some classes, relabelled 0..len(classes)-1 in the order given.
+
+        Args:
+            classes: names, each once.
+
+        Returns:
+            Data with these classes alone.
+
+        Raises:
+            InputError: an unknown class, none, or one given twice.
+        """
+        kept_classes = [self._class_number(name) for name in checks.words("classes", classes)]
+        if len(set(kept_classes)) != len(kept_classes) or not kept_classes:
             raise InputError(f"got classes {list(classes)}, expected at least one, each once")
         relabel = torch.full((len(self.class_names),), -1)
-        relabel[wanted] = torch.arange(len(wanted))
+        relabel[kept_classes] = torch.arange(len(kept_classes))
         kept = self.subset((relabel[self.labels] >= 0).nonzero().flatten())
-        names = tuple(self.class_names[c] for c in wanted)
+        names = tuple(self.class_names[c] for c in kept_classes)
         return dataclasses.replace(kept, labels=relabel[kept.labels], class_names=names, relabelled=True)
 
     def in_memory(self) -> ImageData:
-        """The same data with every model input computed once and kept; costs N * input values * 4 bytes."""
+        """The same data with every model input computed once and kept.
+
+        Returns:
+            Data of the same inputs.
+
+        Cost:
+            N x values per input x 4 bytes of memory.
+        """
         inputs = torch.cat([batch.inputs for batch in self.batches(1024)])
         return dataclasses.replace(self, source=TensorSource(inputs), preprocessing=Preprocessing())
 

@@ -1,4 +1,4 @@
-"""From an image file to numbers that mean what the file says: black is 0 and white is 1, whatever the format."""
+"""From image files to numbers in the file's own scale: black is 0 and white is 1, whatever the format."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor
 from resdyn.errors import InputError
 
 _GREY_MODES = {"1", "L", "LA", "La"}
-_SIXTEEN_BITS = {"I;16", "I;16B", "I;16L", "I;16N"}
-_WHOLE_RANGE_FORMATS = {"PNG", "PPM"}  # their grey of more than 8 bits comes as mode I of 0..65535
+_SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
+_SIXTEEN_BIT_FORMATS = {"PNG", "PPM"}  # their grey of more than 8 bits is read as mode I of 0..65535
 
 
 def pixels(picture: Image.Image) -> Tensor:
-    """Channels first: uint8 in 0..255, or for grey of more than 8 bits float32 in [0, 1].
+    """An image with channels first: uint8 in 0..255, or for grey of more than 8 bits float32 in [0, 1].
 
-    Grey of 16 bits is divided by 65535, the most that the format can hold. Grey of 32 bits and of floating point has no
-    white of its own: it stays where all of it is in [0, 1], and is refused elsewhere. Palettes, CMYK and other colours
-    become RGB of 8 bits; what is transparent keeps the colour that is stored, as torchvision's loader reads it.
+    Grey of 16 bits is divided by 65535, the largest value of the format. Grey of 32 bits and of floating point has no
+    defined white: it is kept where all values are in [0, 1], and refused otherwise. Palettes, CMYK and other colours
+    become RGB of 8 bits; transparent pixels keep their stored colour, as in torchvision's loader.
     """
-    if picture.mode in _SIXTEEN_BITS or (picture.mode == "I" and picture.format in _WHOLE_RANGE_FORMATS):
+    if picture.mode in _SIXTEEN_BIT_MODES or (picture.mode == "I" and picture.format in _SIXTEEN_BIT_FORMATS):
         return torch.from_numpy((np.asarray(picture).astype(np.float64) / 65535).astype(np.float32)[None])
     if picture.mode in ("I", "F"):
         return torch.from_numpy(_in_unit_range(np.asarray(picture))[None])

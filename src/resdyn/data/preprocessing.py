@@ -1,4 +1,4 @@
-"""From images in [0, 1] to what a model is fed."""
+"""From images in [0, 1] to model inputs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from resdyn.errors import InputError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """x -> (fit(x) - mean) / std per channel, where fit gives an image the channels and size of the input.
+    """The map ``x -> (fit(x) - mean) / std`` per channel, where fit gives an image the channels and size of the input.
 
-    `input_size` is (C, H, W): grey images are repeated over channels, colours averaged to grey, the shorter
-    side is resized to fit (bilinear, antialiased) and the middle is cut out, without the margin that some
-    evaluations cut off first. A plain (n,) flattens the images, which must have n values. None leaves images
-    as they are. `mean` and `std` of None leave values in [0, 1].
+    Attributes:
+        input_size: (C, H, W): grey images are repeated over channels, colours averaged to grey, the shorter side is
+            resized to fit (bilinear, antialiased) and the centre is cropped, without the margin that some evaluations
+            crop first. A plain (n,) flattens the images, which must have n values. None (default) leaves images
+            unchanged.
+        mean: per channel, or one for all; None (default) leaves values in [0, 1].
+        std: likewise.
 
-    >>> Preprocessing((3, 4, 4), mean=(0.5,), std=(0.5,))(torch.ones(2, 1, 8, 8)).shape
-    torch.Size([2, 3, 4, 4])
+    Example:
+        >>> Preprocessing((3, 4, 4), mean=(0.5,), std=(0.5,))(torch.ones(2, 1, 8, 8)).shape
+        torch.Size([2, 3, 4, 4])
     """
 
     input_size: tuple[int, ...] | None = None
@@ -30,7 +34,17 @@ class Preprocessing:
     std: tuple[float, ...] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W), floating point in [0, 1], to model inputs (N, *input_size)."""
+        """Map images to model inputs.
+
+        Args:
+            images: (N, C, H, W), floating point in [0, 1].
+
+        Returns:
+            ``(N, *input_size)``.
+
+        Raises:
+            InputError: a number of channels or of values that does not fit.
+        """
         size = self.input_size
         if size is not None and len(size) == 3:
             images = _fit(_with_channels(images, size[0]), size[1], size[2])
@@ -63,7 +77,7 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
 
 
 def _fit(images: Tensor, height: int, width: int) -> Tensor:
-    """Resize so that the frame is just filled, then cut out the middle."""
+    """Resize so that the image just covers the frame, then crop the centre."""
     if images.shape[2:] == (height, width):
         return images
     scale = max(height / images.shape[2], width / images.shape[3])

@@ -1,4 +1,4 @@
-"""Where single images come from: a tensor in memory, or encoded bytes that are decoded when asked for."""
+"""Sources of single images: a tensor in memory, or encoded bytes that are decoded on demand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ImageSource(Protocol):
 
 
 class TensorSource:
-    """Images that lie in memory as one tensor (N, ...)."""
+    """Images in memory as one tensor (N, ...)."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -37,9 +37,9 @@ class TensorSource:
 
 
 class EncodedSource:
-    """Images as PNG, JPEG, ... bytes, decoded on demand and remembered up to `CACHE_BYTES` of pixels.
+    """Images as PNG, JPEG, ... bytes, decoded on demand and cached up to ``CACHE_BYTES`` of pixels.
 
-    `encoded(i)` gives the bytes of image i, `describe(i)` its name for error messages.
+    ``encoded(i)`` gives the bytes of image i, ``describe(i)`` its name for error messages.
     """
 
     def __init__(self, length: int, encoded: Callable[[int], bytes], describe: Callable[[int], str]) -> None:
@@ -64,5 +64,5 @@ class EncodedSource:
             with Image.open(io.BytesIO(self.encoded(index))) as picture:
                 return pixels(picture)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            why = "it is no image file" if isinstance(error, UnidentifiedImageError) else str(error)
+            why = "it is not an image file" if isinstance(error, UnidentifiedImageError) else str(error)
             raise InputError(f"cannot decode {self._describe(index)}: {why}. Remove or replace this image") from error

@@ -16,10 +16,16 @@ from resdyn.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class TokenData:
-    """Windows of one text: `tokens` int64 (N, T), and the token that follows each, `following` int64 (N,).
+    """Windows of one text, and the token that follows each.
 
-    At the last position a language model answers which token follows: then `following` are its labels, and loss and
-    accuracy mean what they mean in training. notes: what a reader of any number from these data must know.
+    At its last position a language model predicts the following token: with ``following`` as labels, loss and accuracy
+    mean what they mean in training.
+
+    Attributes:
+        name: of the text.
+        tokens: (N, T) int64.
+        following: (N,) int64.
+        notes: what a reader of any number from these data must know.
     """
 
     name: str
@@ -32,12 +38,19 @@ class TokenData:
 
 
 def load_text(path: str | Path, encode: Callable[[str], Sequence[int]], length: int = 64, name: str = "") -> TokenData:
-    """Windows of `length` tokens that follow each other without overlap, of a text file in UTF-8.
+    """Consecutive windows of ``length`` tokens, without overlap, of a text file in UTF-8.
 
-    encode: text -> token ids, such as `tokenizer.encode` of transformers (without special tokens). The last tokens
-    that fill no window with a token after it are left out.
+    Args:
+        path: a regular file.
+        encode: text -> token ids, such as ``tokenizer.encode`` of transformers (without special tokens).
+        length: tokens per window (default 64).
+        name: of the data; default: the file's name.
 
-    Errors: InputError for a file that cannot be read or is not UTF-8, and for a text of fewer than `length` + 1 tokens.
+    Returns:
+        The windows; the last tokens, which do not fill a window with a token after it, are omitted.
+
+    Raises:
+        InputError: a file that cannot be read or is not UTF-8, or a text of fewer than ``length`` + 1 tokens.
     """
     path = checks.path("path", path)
     length = checks.whole("length", length, 1)
@@ -49,7 +62,24 @@ def load_text(path: str | Path, encode: Callable[[str], Sequence[int]], length: 
 
 
 def windows(tokens: Tensor, length: int, name: str = "tokens") -> TokenData:
-    """Token ids in a row (n,) as windows of `length` that follow each other."""
+    """Consecutive windows of a row of token ids.
+
+    Args:
+        tokens: (n,) integers.
+        length: tokens per window.
+        name: of the data (default "tokens").
+
+    Returns:
+        (n - 1) // length windows, with the token that follows each.
+
+    Raises:
+        InputError: another tensor, or fewer than ``length`` + 1 tokens.
+
+    Example:
+        >>> windows(torch.arange(5), 2).tokens, windows(torch.arange(5), 2).following
+        (tensor([[0, 1],
+                [2, 3]]), tensor([2, 4]))
+    """
     if not isinstance(tokens, Tensor) or tokens.dim() != 1 or tokens.is_floating_point() or tokens.dtype == torch.bool:
         raise checks.wrong("tokens", tokens, "a tensor of token ids in one row (n,)")
     count = (len(tokens) - 1) // checks.whole("length", length, 1)

@@ -1,4 +1,4 @@
-"""What a change of the network or of its input does: noise on weights, steps to the boundary, pruning, plain twins."""
+"""Effects of changing the network or its input: noise on weights, paths to the boundary, pruning, plain twins."""
 
 from resdyn.interventions.boundary import boundary_points
 from resdyn.interventions.noise import NoiseResponse, noise_response

@@ -1,4 +1,4 @@
-"""Points where a classifier changes its mind, to be measured like any other inputs."""
+"""Points where a classifier changes its prediction, to be measured like any other inputs."""
 
 from __future__ import annotations
 
@@ -14,28 +14,42 @@ from resdyn.stream.graph import main_output
 from resdyn.stream.inputs import check_model
 from resdyn.stream.preserve import preserved
 
-STEPS = 60  # halvings: more than float32 can tell apart
+STEPS = 60  # halvings: beyond the resolution of float32
 
 
 def boundary_points(model: nn.Module, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each segment from `start` to `end` leaves the class that the model predicts at its start, by bisection.
+    """Where each segment from ``start`` to ``end`` leaves the class predicted at its start, by bisection.
 
-    The model, in eval mode, maps inputs (N, ...) to logits or probabilities (N, C), alone or beside other outputs (see
-    `main_output`); `start` and `end` (N, ...) are inputs which it puts into different classes. Returns points (N, ...)
-    just beyond the boundary, and their margins (N,), the largest output less the second, which would be 0 on it. A
-    segment may cross more than one boundary; one crossing is found. Costs 63 forward passes of N inputs. Raises
-    InputError where both ends are of one class.
+    A segment may cross more than one boundary; one crossing is found.
 
-    >>> line = nn.Linear(1, 2, bias=False).eval()
-    >>> line.weight.data = torch.tensor([[0.0], [1.0]])
-    >>> boundary_points(line, torch.tensor([[-3.0]]), torch.tensor([[1.0]]))[0].abs().item() < 1e-6
-    True
+    Args:
+        model: in eval mode; maps inputs (N, ...) to logits or probabilities (N, C), alone or beside other outputs (of
+            several tensors the one named ``logits``, otherwise the first that is not a single number).
+        start: (N, ...), inputs.
+        end: (N, ...), inputs that the model puts into other classes.
+
+    Returns:
+        Points (N, ...) just beyond the boundary, and their margins (N,): the largest output minus the second, which
+        would be 0 on the boundary.
+
+    Raises:
+        InputError: both ends of a segment in one class, tensors of different shapes or not finite, or an output that is
+            not (N, C).
+
+    Cost:
+        63 forward passes of N inputs.
+
+    Example:
+        >>> line = nn.Linear(1, 2, bias=False).eval()
+        >>> line.weight.data = torch.tensor([[0.0], [1.0]])
+        >>> boundary_points(line, torch.tensor([[-3.0]]), torch.tensor([[1.0]]))[0].abs().item() < 1e-6
+        True
     """
     model = check_model(model)
     for name, points in (("start", start), ("end", end)):
         checks.floats(name, points)
     if start.shape != end.shape or start.dim() < 2 or len(start) == 0:
-        raise InputError(f"got start {tuple(start.shape)} and end {tuple(end.shape)}, expected (N, ...) of both")
+        raise InputError(f"got start {tuple(start.shape)} and end {tuple(end.shape)}, expected (N, ...) for both")
     call = preserved(model)
     own = _logits(call, start).argmax(1)
     same = (own == _logits(call, end).argmax(1)).nonzero().flatten().tolist()

@@ -1,8 +1,8 @@
 """The weights that a forward pass uses as matrices, whatever computes them, and noise on them while it runs.
 
 A weight may be a parameter, or computed from parameters in each pass: by a parametrisation, by a hook, by a mask, in
-the layer's own forward. So it is looked for where it is used, in the products of the pass: their operands that depend
-on parameters and not on the input. Nothing is written into the model.
+the layer's own forward. It is therefore identified where it is used, in the products of the pass: their operands that
+depend on parameters and not on the input. Nothing is written to the model.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ SHAPE_ONLY = {"zeros_like", "ones_like", "empty_like", "full_like", "new_zeros",
 
 @dataclass(frozen=True)
 class Origin:
-    """What the values in a storage come from: the model's input (`moving`), or named tensors of the model.
+    """What the values in a storage derive from: the model's input (``moving``), or named tensors of the model.
 
-    `rearranged`: the named tensors are only moved about in it. `shape`, `stride`, `offset`: as it was made.
+    ``rearranged``: the named tensors are only moved within it. ``shape``, ``stride``, ``offset``: as it was created.
     """
 
     moving: bool
@@ -75,7 +75,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Weight:
-    """A matrix of the forward pass: `parameters`, the names of the one that it is, or of those it is computed from."""
+    """A matrix of the forward pass.
+
+    Attributes:
+        parameters: the names of the parameter that it is, or of those that it is computed from.
+        computed: whether it is computed.
+        value: the matrix.
+    """
 
     parameters: tuple[str, ...]
     computed: bool
@@ -83,7 +89,7 @@ class Weight:
 
     @property
     def name(self) -> str:
-        """The attribute that it is, such as `layer.weight`, also where a parametrisation or a hook computes it."""
+        """The attribute that it is, such as ``layer.weight``, even if a parametrisation or a hook computes it."""
         if not self.computed:
             return self.parameters[0]
         paths = [_attribute(name) for name in self.parameters]
@@ -98,11 +104,11 @@ class Weight:
 
 
 class WeightsInUse(TorchDispatchMode):
-    """Follows one forward pass, notes the weights that enter its products, and adds noise to those that it is given.
+    """Follows one forward pass, records the weights that enter its products, and adds noise to given ones.
 
-    After the pass `weights` holds them by key, and `uses`, by name, the other operations in which values of the model
-    of two dimensions or more met the input. `noise`, by key, has the weight's shape. A parameter gets its noise where
-    it is read, whatever reads it; a computed weight where a product does, save for its zeros (a mask).
+    After the pass ``weights`` holds them by key, and ``uses``, by name, the other operations in which values of the
+    model of two dimensions or more met the input. ``noise``, by key, has the weight's shape. A parameter gets its noise
+    where it is read, whatever reads it; a computed weight where a product does, except for its zeros (a mask).
     """
 
     def __init__(self, model: nn.Module, inputs: Any, noise: Mapping[Any, Tensor] | None = None) -> None:
@@ -115,7 +121,7 @@ class WeightsInUse(TorchDispatchMode):
         self._parameters = [(names, value) for names, value in tied(model) if isinstance(value, nn.Parameter)]
         for names, value in tied(model):
             before = self._origin(value)
-            known = names if before is None else {*names, *before.names}  # of one storage, at other places
+            known = names if before is None else {*names, *before.names}  # of one storage, at other offsets
             self._remember(value, Origin(False, frozenset(known), rearranged=True))
         for value in tensors_with_storage(inputs):
             self._remember(value, Origin(moving=True))
@@ -138,16 +144,16 @@ class WeightsInUse(TorchDispatchMode):
         return result
 
     def _note(self, operation: str, operands: list[Tensor]) -> None:
-        """Which values of the model meet the input in this operation, and how."""
+        """Record which values of the model meet the input in this operation, and how."""
         addend = operands[0] if operation in ADDENDS else None
         for operand in operands:
             origin = self._origin(operand)
             if origin is None or origin.moving or operand is addend or operand.dim() < _least_rank(operation):
                 continue
             product = operation in PRODUCTS and (operand.is_floating_point() or operand.is_complex())
-            found = dict(self._weights_of(operand, origin)) if product else {}
-            self.weights.update(found)
-            if not found:
+            weights = dict(self._weights_of(operand, origin)) if product else {}
+            self.weights.update(weights)
+            if not weights:
                 for name in self._names_in(operand, origin):
                     self.uses.setdefault(name, {})[operation] = None
 
@@ -161,13 +167,13 @@ class WeightsInUse(TorchDispatchMode):
             yield _key(origin), Weight(tuple(names[0] for names, _ in own), True, value)
 
     def _names_in(self, operand: Tensor, origin: Origin) -> frozenset[str]:
-        """Of several parameters in one piece of memory, those that an operand reads."""
+        """Which of several parameters in one piece of memory an operand reads."""
         here = [(names, value) for names, value in self._parameters if _address(value) == _address(operand)]
         apart = {name for names, value in here if not _overlap(value, operand) for name in names}
         return origin.names - apart
 
     def _with_noise(self, operand: Tensor, product: bool) -> Tensor:
-        """The operand as it is read from its storage with noise, else itself."""
+        """The operand as it is read from its storage with noise, otherwise itself."""
         origin = self._origin(operand) if has_storage(operand) else None
         if origin is None or origin.moving:
             return operand
@@ -181,13 +187,13 @@ class WeightsInUse(TorchDispatchMode):
             for names, value in parts:
                 _at(self._noisy[address], value).add_(self._noise[names])
             if own is not None:
-                whole = self._noisy[address].as_strided(origin.shape, origin.stride, origin.offset)
-                whole.add_(torch.where(whole == 0, 0, own))
+                weight = self._noisy[address].as_strided(origin.shape, origin.stride, origin.offset)
+                weight.add_(torch.where(weight == 0, 0, own))
         read = _at(self._noisy[address], operand)
         return read.conj() if operand.is_conj() else read
 
     def _follow(self, func: Any, operation: str, operands: list[Tensor], known: list[Origin], result: Any) -> None:
-        """Remember what the results come from."""
+        """Record what the results derive from."""
         moving = any(origin.moving for origin in known)
         names = frozenset[str]() if moving else frozenset().union(*(origin.names for origin in known))
         rearranged = operation in REARRANGING and all(origin.rearranged for origin in known)
@@ -195,18 +201,18 @@ class WeightsInUse(TorchDispatchMode):
         for value in tensors_with_storage(result):
             if writes:
                 self._noisy.pop(_address(value), None)
-            if writes or _address(value) not in read:  # else it is one of the operands under another shape
+            if writes or _address(value) not in read:  # otherwise it is an operand in another shape
                 self._remember(value if value._base is None else value._base, Origin(moving, names, rearranged))
 
     def _origin(self, value: Tensor) -> Origin | None:
-        found = self._origins.get(_address(value))
-        return None if found is None else found[1]
+        entry = self._origins.get(_address(value))
+        return None if entry is None else entry[1]
 
     def _remember(self, value: Tensor, origin: Origin) -> None:
         if has_storage(value):
             shape, stride, offset = tuple(value.shape), value.stride(), int(value.storage_offset())
             placed = replace(origin, shape=shape, stride=stride, offset=offset)
-            # A weak reference keeps the address from being used again, not the values.
+            # A weak reference prevents reuse of the address without keeping the values.
             self._origins[_address(value)] = (StorageWeakRef(value.untyped_storage()), placed)
 
 
@@ -238,18 +244,18 @@ def _common_start(words: list[str]) -> str:
 
 
 def _attribute(name: str) -> str:
-    """`a.weight` for `a.parametrizations.weight.original0`, for `a.weight_orig` under a mask, and for itself."""
-    module, found, rest = name.partition("parametrizations.")
-    return module + rest.split(".")[0] if found else name.removesuffix("_orig")
+    """``a.weight`` for ``a.parametrizations.weight.original0``, for ``a.weight_orig`` under a mask, and for itself."""
+    module, separator, rest = name.partition("parametrizations.")
+    return module + rest.split(".")[0] if separator else name.removesuffix("_orig")
 
 
 def _least_rank(operation: str) -> int:
-    """Of a matrix: biases beside it have one dimension; what a vector is multiplied by is one too."""
+    """Least dimension of a matrix operand: biases have one dimension, but so has what a vector is multiplied by."""
     return 1 if operation in ("mv", "dot", "matmul") else 2
 
 
 def _key(origin: Origin) -> Any:
-    """Of a computed weight: the same in every pass."""
+    """The key of a computed weight, the same in every pass."""
     return origin.names, origin.shape
 
 

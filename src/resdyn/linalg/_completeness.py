@@ -142,8 +142,8 @@ class _Runs:
 
     Steps from a uniformly random unit vector g build the orthonormal polynomials q_i of D and g. A unit eigenvector x
     of D for its largest eigenvalue lambda has the coordinates q_i(lambda) <g, x> in the Lanczos basis, so
-    <g, x>^2 sum_i q_i(lambda)^2 <= 1, and the sum grows with lambda above all Ritz values. ``|<g, x>|`` is below t with a
-    probability given by the Beta distribution. So sum_i q_i(z)^2 > 1 / t^2 shows that lambda < z, except with that
+    <g, x>^2 sum_i q_i(lambda)^2 <= 1, and the sum grows with lambda above all Ritz values. ``|<g, x>|`` is below t with
+    a probability given by the Beta distribution. So sum_i q_i(z)^2 > 1 / t^2 shows that lambda < z, except with that
     probability, at whichever step it becomes true. The bound of Kuczynski and Wozniakowski, 1.648 sqrt(N) exp(-sqrt(d)
     (2 m - 1)) after m steps, is that of the worst spectrum; this one uses the spectrum that the steps have met.
     Independent runs share calls, each with a root of the failure probability, and all must agree.

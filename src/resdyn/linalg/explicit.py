@@ -40,7 +40,14 @@ class DenseOperator(LinearOperator):
         return DenseOperator(self.matrix[kept[0]][:, kept[1]])
 
     def to_dense(self, memory_limit: int = 2**28) -> Tensor:
-        """The matrix itself, not a copy; no products."""
+        """The matrix itself, not a copy; no products.
+
+        Args:
+            memory_limit: not needed here.
+
+        Returns:
+            (m, n).
+        """
         return self.matrix
 
     def _matmat(self, X: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ _IMAGE_SIZE, _TOKENS, _SAMPLES = 224, 16, 16000
 
 
 class TensorOutput(nn.Module):
-    """A transformers model that returns one tensor: its logits, or else its last hidden state."""
+    """A transformers model that returns one tensor: its logits, or otherwise its last hidden state."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -32,16 +32,16 @@ class TensorOutput(nn.Module):
 
 
 def load(name: str, weights: Path | None) -> tuple[TensorOutput, Preprocessing, Tensor | None]:
-    """The model that wrote the configuration, its preprocessing and, where it is not fed images, an example.
+    """The model that wrote the configuration, its preprocessing and, where it does not take images, an example.
 
-    Weights come from safetensors only, or from the file given (`read_tensors`), and code that comes with a
-    model is never run. The model is in float32, whatever it was saved in.
+    Weights come from safetensors only, or from the file given (``read_tensors``), and code that comes with a model is
+    never run. The model is in float32, whatever precision it was saved in.
     """
     transformers = require("transformers", extra="hf")
     if not Path(name).is_dir() and (name.startswith((".", "/")) or name.count("/") > 1):
         raise InputError(f"no folder at '{name}', expected hf:<folder> or hf:<id of the hub>")
     tensors = None if weights is None else read_tensors(weights)
-    with _quiet(transformers):
+    with _without_output(transformers):
         try:
             config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
             config.use_cache = False
@@ -49,14 +49,14 @@ def load(name: str, weights: Path | None) -> tuple[TensorOutput, Preprocessing, 
         except Exception as error:
             raise _cannot_load(name, error) from error
         _check_complete(weights or name, info)
-        check_kinds(model.state_dict(), tensors if tensors is not None else _whole_numbers(name), weights or name)
+        check_kinds(model.state_dict(), tensors if tensors is not None else _quantised(name), weights or name)
         return TensorOutput(model), *_inputs(transformers, name, config, model)
 
 
 def encoder(name: str) -> Callable[[str], list[int]]:
-    """Text -> token ids by the tokenizer that belongs to a model, without special tokens."""
+    """Text -> token ids by a model's own tokenizer, without special tokens."""
     transformers = require("transformers", extra="hf")
-    with _quiet(transformers):
+    with _without_output(transformers):
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except Exception as error:
@@ -72,7 +72,7 @@ def _cannot_load(name: str, error: Exception) -> InputError:
 
 
 def _model_class(transformers: Any, config: Any) -> Any:
-    """The class that saved the model, so that no head is missing or invented; else the bare model."""
+    """The class that saved the model, so that no head is missing or invented; otherwise the bare model."""
     for architecture in config.architectures or ():
         if hasattr(transformers, architecture):
             return getattr(transformers, architecture)
@@ -98,23 +98,23 @@ def _build(
 
 
 def _check_complete(origin: str | Path, info: dict[str, Any]) -> None:
-    """Only tensors that the model has no use for may be too many: a hub model often carries them."""
+    """Superfluous tensors are accepted, since hub models often carry them; missing or misshapen ones are not."""
     wrong = [f"{key} has {tuple(got)}, expected {tuple(want)}" for key, got, want in info["mismatched_keys"]]
     if wrong:
         raise does_not_fit(origin, listed(wrong))
     check_complete(origin, sorted(info["missing_keys"]), [])
 
 
-def _whole_numbers(name: str) -> dict[str, Tensor]:
-    """What the weights beside a configuration hold that is not real; the hub's quantised ones name their method."""
-    found: dict[str, Tensor] = {}
+def _quantised(name: str) -> dict[str, Tensor]:
+    """The tensors of a folder that are not real numbers; quantised weights of the hub declare their method."""
+    tensors: dict[str, Tensor] = {}
     for path in sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else ():
-        found |= {key: tensor for key, tensor in read_tensors(path).items() if not tensor.is_floating_point()}
-    return found
+        tensors |= {key: tensor for key, tensor in read_tensors(path).items() if not tensor.is_floating_point()}
+    return tensors
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def _without_output(transformers: Any) -> Iterator[None]:
     """No progress bars and no loading report: what is wrong is raised."""
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
@@ -129,7 +129,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 
 def _inputs(transformers: Any, name: str, config: Any, model: Any) -> tuple[Preprocessing, Tensor | None]:
-    """What the model's main input is: pixels (no example needed), sound or token ids."""
+    """The kind of the model's main input: pixels (no example needed), sound or token ids."""
     if model.main_input_name == "pixel_values":
         return _image_preprocessing(transformers, name, config), None
     if model.main_input_name == "input_values":
@@ -138,13 +138,13 @@ def _inputs(transformers: Any, name: str, config: Any, model: Any) -> tuple[Prep
 
 
 def _image_preprocessing(transformers: Any, name: str, config: Any) -> Preprocessing:
-    """Size and normalisation as in preprocessor_config.json; the dataset's normalisation without."""
-    stated = _preprocessor_config(transformers, name)
-    size = stated.get("crop_size") or stated.get("size") or getattr(config, "image_size", _IMAGE_SIZE)
+    """Size and normalisation from preprocessor_config.json; otherwise the dataset's normalisation."""
+    image_config = _preprocessor_config(transformers, name)
+    size = image_config.get("crop_size") or image_config.get("size") or getattr(config, "image_size", _IMAGE_SIZE)
     input_size = (getattr(config, "num_channels", 3), *_height_width(size))
-    if not stated.get("do_normalize", True):
+    if not image_config.get("do_normalize", True):
         return Preprocessing(input_size, mean=(0.0,), std=(1.0,))
-    mean, std = stated.get("image_mean"), stated.get("image_std")
+    mean, std = image_config.get("image_mean"), image_config.get("image_std")
     return Preprocessing(input_size, mean and tuple(mean), std and tuple(std))
 
 
@@ -154,7 +154,7 @@ def _preprocessor_config(transformers: Any, name: str) -> dict[str, Any]:
 
 
 def _height_width(size: Any) -> tuple[int, int]:
-    """Of a side, a pair, or the library's mapping with height and width or the shortest edge."""
+    """Height and width from a side, a pair, or the library's mapping with height and width or the shortest edge."""
     if isinstance(size, dict):
         size = [size.get(key, size.get("shortest_edge", _IMAGE_SIZE)) for key in ("height", "width")]
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

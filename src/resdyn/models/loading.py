@@ -30,11 +30,17 @@ _ORIGINS: dict[str, Callable[[ModelSpec, Path | None], origins.Origin]] = {
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model in eval mode and what is known about it.
+    """A model in eval mode, with its input and provenance.
 
-    example_input: one valid input (batch of 1) in the model's dtype, or None where a user's factory does not
-    tell it. preprocessing: makes inputs of images (`ImageData.prepared`). num_classes: C where the output is
-    (N, C), else None. weights_hash: `weights_hash(model)`. notes: what a reader of any number must know.
+    Attributes:
+        model: the network.
+        name: the specification that it was loaded by.
+        example_input: one valid input (batch of 1) in the model's dtype, or None where a user's factory does not
+            declare one.
+        preprocessing: from images to inputs (``ImageData.prepared``).
+        weights_hash: ``weights_hash(model)``.
+        num_classes: C where the output is (N, C), otherwise None.
+        notes: what a reader of any number must know.
     """
 
     model: nn.Module
@@ -47,19 +53,30 @@ class LoadedModel:
 
 
 def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
-    """Build the model that `spec` names, fill in `weights`, switch it to eval mode and check it.
+    """Build the model that ``spec`` names, load ``weights``, switch it to eval mode and check it.
 
-    spec: `file.py:factory` (that file is run, and `factory()` called: it returns a module, or a module and an
-    example input; attributes `input_size`, `mean`, `std` of the module are respected), `resdyn:<net>`,
-    `hf:<id or folder>`, `timm:<name>`, `torchvision:<name>`; all but `hf:` take options,
-    `resdyn:mlp,width=64,depth=8`. Without `weights`, `resdyn:` nets are random (seed 0, and a note says so),
-    a factory's model is as it returns it, the others fetch their trained weights. weights: a safetensors
-    file, or a torch file of tensors only; nothing is ever unpickled.
+    A model in training mode is switched to eval mode: batch norm would otherwise depend on the batch.
 
-    A model given in training mode is switched to eval mode: batch norm would otherwise depend on the batch.
+    Args:
+        spec: ``file.py:factory`` (that file is run, and ``factory()`` called: it returns a module, or a module and an
+            example input; attributes ``input_size``, ``mean``, ``std`` of the module are respected), ``resdyn:<net>``,
+            ``hf:<id or folder>``, ``timm:<name>`` or ``torchvision:<name>``; all but ``hf:`` take options, as in
+            ``resdyn:mlp,width=64,depth=8``.
+        weights: a safetensors file, or a torch file of tensors only; nothing is ever unpickled. Without it, ``resdyn:``
+            networks are random (seed 0, and a note says so), a factory's model is as it returns it, and the others
+            fetch their trained weights.
 
-    Errors: InputError for an unknown model or option, for weights that do not fit, are damaged or not finite,
-    and for a model that does not accept its own example input.
+    Returns:
+        The model with its preprocessing, example input and provenance.
+
+    Raises:
+        InputError: an unknown model or option, weights that do not fit, are damaged or not finite, or a model that does
+            not accept its own example input.
+        MissingExtraError: an ``hf:``, ``timm:`` or ``torchvision:`` model without its package.
+
+    Example:
+        >>> load_model("resdyn:mlp,width=8,depth=2").num_classes
+        10
     """
     parsed = parse_spec(checks.text("model", spec))
     path = None if weights is None else checks.path("weights", weights)
@@ -83,9 +100,17 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
 
 
 def text_encoder(loaded: LoadedModel) -> Callable[[str], Sequence[int]]:
-    """Text -> token ids of a model: its own method `encode`, or the tokenizer that lies beside an `hf:` model.
+    """The encoder text -> token ids of a model: its own method ``encode``, or the tokenizer of an ``hf:`` model.
 
-    Errors: InputError for a model that has neither.
+    Args:
+        loaded: by ``load_model``.
+
+    Returns:
+        A function from a text to a sequence of token ids, without special tokens.
+
+    Raises:
+        InputError: a model that has neither.
+        MissingExtraError: an ``hf:`` model without the ``transformers`` package.
     """
     own = getattr(loaded.model, "encode", None)
     if callable(own):
@@ -93,8 +118,8 @@ def text_encoder(loaded: LoadedModel) -> Callable[[str], Sequence[int]]:
     parsed = parse_spec(loaded.name)
     if parsed.scheme != "hf":
         raise InputError(
-            f"{loaded.name} does not tell how text becomes tokens; give the module a method encode(text) -> token ids, "
-            "or pass a tensor of token ids to resdyn.capture"
+            f"{loaded.name} does not declare how text becomes tokens; give the module a method encode(text) -> "
+            "token ids, or pass a tensor of token ids to resdyn.capture"
         )
     return huggingface.encoder(parsed.name)
 

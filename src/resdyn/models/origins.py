@@ -1,4 +1,4 @@
-"""Where models come from, one function each: a specification in, a module and its input out."""
+"""Model sources, one function each: from a specification to a module and its input."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from resdyn.nets import NETS
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """A module as it came, its preprocessing, and an example input where it tells one.
+    """A module as its source returned it, its preprocessing, and an example input where it declares one.
 
-    `filled` says that the weights file given is already in it.
+    ``filled`` says that the given weights file has already been loaded.
     """
 
     model: nn.Module
@@ -45,17 +45,17 @@ def from_resdyn(spec: ModelSpec, weights: Path | None) -> Origin:
     _check_options(NETS[spec.name], spec)
     model = _seeded(NETS[spec.name], spec)
     note = f"resdyn:{spec.name} was given no weights: it is random, not trained"
-    return Origin(model, _stated(model), notes=(note,) if weights is None else ())
+    return Origin(model, _declared(model), notes=(note,) if weights is None else ())
 
 
 def from_file(spec: ModelSpec, weights: Path | None) -> Origin:
-    """What a function in a Python file of the user returns."""
+    """The module that a function in a Python file of the user returns."""
     factory = getattr(_import_file(Path(spec.path)), spec.name, None)
     if not callable(factory):
         raise InputError(f"'{spec.path}' has no function '{spec.name}'")
     _check_options(factory, spec)
     try:
-        made = _seeded(factory, spec)
+        returned = _seeded(factory, spec)
     except SystemExit as error:
         raise InputError(
             f"{spec.name}() in '{spec.path}' ended the process (sys.exit({error.code!r})); expected a torch.nn.Module"
@@ -67,16 +67,16 @@ def from_file(spec: ModelSpec, weights: Path | None) -> Origin:
             f"{spec.name}() in '{spec.path}' raised {type(error).__name__}: {error}; expected a torch.nn.Module: "
             "call it in Python to see where"
         ) from error
-    model, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    model, example = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     if not isinstance(model, nn.Module) or not (example is None or isinstance(example, Tensor)):
         raise InputError(
-            f"{spec.name}() in '{spec.path}' returned {type(made).__name__}, expected a torch.nn.Module, "
+            f"{spec.name}() in '{spec.path}' returned {type(returned).__name__}, expected a torch.nn.Module, "
             "or a pair of a module and an example input"
         )
-    stated = _stated(model)
-    if example is not None and stated.input_size is None:
-        stated = Preprocessing(tuple(example.shape[1:]), stated.mean, stated.std)
-    return Origin(model, stated, example)
+    declared = _declared(model)
+    if example is not None and declared.input_size is None:
+        declared = Preprocessing(tuple(example.shape[1:]), declared.mean, declared.std)
+    return Origin(model, declared, example)
 
 
 def from_timm(spec: ModelSpec, weights: Path | None) -> Origin:
@@ -109,7 +109,7 @@ def from_huggingface(spec: ModelSpec, weights: Path | None) -> Origin:
 
 
 def _installed(package: str) -> ModuleType:
-    """Import a package that no extra brings: it would pull its own torch with it."""
+    """Import a package that no extra provides: it would bring its own torch."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -119,12 +119,12 @@ def _installed(package: str) -> ModuleType:
     except Exception as error:
         raise InputError(
             f"the package '{package}' cannot be imported: {error}. Install builds of torch and "
-            f"{package} that belong together"
+            f"{package} that match each other"
         ) from error
 
 
-def _stated(model: nn.Module) -> Preprocessing:
-    """What a module says about its input in the attributes `input_size`, `mean` and `std`."""
+def _declared(model: nn.Module) -> Preprocessing:
+    """What a module declares about its input in the attributes ``input_size``, ``mean`` and ``std``."""
     return Preprocessing(*(_as_tuple(getattr(model, key, None)) for key in ("input_size", "mean", "std")))
 
 
@@ -174,7 +174,7 @@ def _import_file(path: Path) -> ModuleType:
 
 @contextmanager
 def _tensors_only(spec: ModelSpec) -> Iterator[None]:
-    """Other libraries' downloads go through torch.load too: forbid it to unpickle, and explain failures."""
+    """Downloads of other libraries go through torch.load too: forbid unpickling, and explain failures."""
     key = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(key)
     os.environ[key] = "1"

@@ -1,4 +1,4 @@
-"""The words that name a model: `scheme:name,option=value,...` or `file.py:factory,option=value,...`."""
+"""Model specifications: ``scheme:name,option=value,...`` or ``file.py:factory,option=value,...``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """`scheme` is one of `SCHEMES` or `file`; for files `path` is the file and `name` the factory in it."""
+    """A parsed specification.
+
+    Attributes:
+        scheme: one of ``SCHEMES``, or "file".
+        name: of the model; for files, of the factory.
+        path: for files, the file.
+        options: keyword arguments of the factory.
+    """
 
     scheme: str
     name: str
@@ -25,10 +32,20 @@ class ModelSpec:
 
 
 def parse_spec(text: str) -> ModelSpec:
-    """Take a model specification apart; options are integers, floats, booleans, shapes (3x32x32) or words.
+    """Parse a model specification; options are integers, floats, booleans, shapes (3x32x32) or words.
 
-    >>> parse_spec("resdyn:mlp,width=64,in_features=1x8x8,skip=false").options
-    {'width': 64, 'in_features': (1, 8, 8), 'skip': False}
+    Args:
+        text: such as "resdyn:mlp,width=64".
+
+    Returns:
+        Its parts.
+
+    Raises:
+        InputError: an unknown scheme, or an option that is not ``name=value``.
+
+    Example:
+        >>> parse_spec("resdyn:mlp,width=64,in_features=1x8x8,skip=false").options
+        {'width': 64, 'in_features': (1, 8, 8), 'skip': False}
     """
     head, *options = text.split(",") if not text.startswith("hf:") else [text]
     place, _, name = head.rpartition(":")

@@ -20,7 +20,14 @@ _PREFIX = "module."
 
 
 def weights_hash(model: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every entry of the state dict, in order of name."""
+    """SHA-256 over name, dtype, shape and bytes of every entry of the state dict, in order of name.
+
+    Args:
+        model: any module.
+
+    Returns:
+        64 hexadecimal digits; independent of device and file format.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
@@ -29,16 +36,21 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Fill a model, strictly, from a safetensors file or a torch file that holds nothing but tensors.
+    """Load a state dict, strictly, from a safetensors file or a torch file that holds nothing but tensors.
 
-    Which kind it is, is told by the file's content. Torch files are read by `torch.load(weights_only=True)`;
-    `{"state_dict": ...}` around the tensors and `module.` before all names are taken off. Values are cast to
-    the dtype of the model. Missing may be: a tensor tied to one that is there, and batch norm's counter
-    `num_batches_tracked`.
+    The file's content decides which kind it is. Torch files are read by ``torch.load(weights_only=True)``; a wrapper
+    ``{"state_dict": ...}`` around the tensors and a prefix ``module.`` of all names are removed. Values are cast to the
+    dtype of the model. A tensor tied to one that is present may be missing, and so may batch norm's counter
+    ``num_batches_tracked``.
 
-    Errors: InputError for a missing, truncated or corrupt file, for a pickle (which is not opened), for
-    missing and unexpected tensors, wrong shapes, whole or complex numbers where the model has real ones, NaN and
-    infinity, each naming the tensors.
+    Args:
+        model: the network; its parameters and buffers are overwritten.
+        path: the file.
+
+    Raises:
+        InputError: a missing, truncated or corrupt file, a pickle (which is not opened), missing or unexpected tensors,
+            wrong shapes, integer or complex numbers where the model has real ones, NaN and infinity; each names the
+            tensors.
     """
     tensors = read_tensors(Path(path))
     expected = model.state_dict()
@@ -112,56 +124,56 @@ def _tensors_only(content: Any, path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _check_names(expected: dict[str, Tensor], found: dict[str, Tensor], path: str | Path) -> None:
+def _check_names(expected: dict[str, Tensor], loaded: dict[str, Tensor], path: str | Path) -> None:
     # tied tensors share memory: one of them fills the others
-    filled = {tensor.data_ptr() for name, tensor in expected.items() if name in found}
+    filled = {tensor.data_ptr() for name, tensor in expected.items() if name in loaded}
     missing = [
         name
         for name, tensor in expected.items()
-        if name not in found and tensor.data_ptr() not in filled and not name.endswith("num_batches_tracked")
+        if name not in loaded and tensor.data_ptr() not in filled and not name.endswith("num_batches_tracked")
     ]
-    unexpected = [n for n in found if n not in expected]
+    unexpected = [n for n in loaded if n not in expected]
     check_complete(path, missing, unexpected)
 
 
 def check_complete(origin: str | Path, missing: list[str], unexpected: list[str]) -> None:
-    """Refuse weights that lack tensors or have too many, naming them."""
+    """Refuse weights with missing or unexpected tensors, naming them."""
     both = (("missing", missing), ("unexpected", unexpected))
     parts = [f"{what} {listed(names)}" for what, names in both if names]
     if parts:
         raise does_not_fit(origin, "; ".join(parts))
 
 
-def _check_shapes(expected: dict[str, Tensor], found: dict[str, Tensor], path: str | Path) -> None:
+def _check_shapes(expected: dict[str, Tensor], loaded: dict[str, Tensor], path: str | Path) -> None:
     wrong = [
-        f"{name} has {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
+        f"{name} has {tuple(loaded[name].shape)}, expected {tuple(tensor.shape)}"
         for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
+        if name in loaded and loaded[name].shape != tensor.shape
     ]
     if wrong:
         raise does_not_fit(path, listed(wrong))
 
 
-def check_kinds(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
+def check_kinds(expected: Mapping[str, Tensor], loaded: Mapping[str, Tensor], path: str | Path) -> None:
     """Refuse tensors whose numbers would not mean the same in the model's dtype.
 
-    Whole numbers in place of real ones are quantised, or something else, and a complex number has a part that would be
-    lost. Real numbers may have any precision, and whole ones and truth values any width that holds them.
+    Integers in place of real numbers are quantised weights, or something else, and a complex number has a part that
+    would be lost. Real numbers may have any precision, and integers and booleans any width that holds them.
     """
     wrong = [
-        f"{name} is {found[name].dtype}, expected {tensor.dtype}"
+        f"{name} is {loaded[name].dtype}, expected {tensor.dtype}"
         for name, tensor in expected.items()
-        if name in found and not _means_the_same(found[name], tensor.dtype)
+        if name in loaded and not _means_the_same(loaded[name], tensor.dtype)
     ]
     if wrong:
         raise InputError(
-            f"'{path}' does not fit the model: {listed(wrong)}. Give weights in floating point: of a quantised "
-            "checkpoint the one that it was made from, or what its own library decodes"
+            f"'{path}' does not fit the model: {listed(wrong)}. Give weights in floating point: instead of a "
+            "quantised checkpoint the one that it was made from, or what its own library decodes"
         )
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """Floating point of 8 bits, which has hardly any operations, as float32."""
+    """Floating point of 8 bits, which supports hardly any operations, as float32."""
     return tensor.float() if tensor.itemsize == 1 else tensor
 
 
@@ -169,7 +181,7 @@ def _means_the_same(tensor: Tensor, dtype: torch.dtype) -> bool:
     if tensor.dtype == dtype:
         return True
     if tensor.is_floating_point() and dtype.is_floating_point:
-        return tensor.itemsize > 1  # numbers of 8 bits are multiples of a scale that is kept elsewhere
+        return tensor.itemsize > 1  # numbers of 8 bits are multiples of a scale stored elsewhere
     if dtype.is_floating_point or dtype.is_complex or tensor.is_complex():
         return bool(dtype.is_complex and tensor.is_complex())
     return torch.equal(tensor.to(dtype).to(tensor.dtype), tensor)
@@ -183,7 +195,7 @@ def does_not_fit(origin: str | Path, reason: str) -> InputError:
     )
 
 
-def listed(names: list[str], most: int = 3) -> str:
+def listed(names: list[str], limit: int = 3) -> str:
     """The first few names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,4 +1,4 @@
-"""The device and the precision of a model."""
+"""Where a model is, and in which precision."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def model_dtype(model: nn.Module) -> torch.dtype:
 
 
 def model_device(model: nn.Module) -> torch.device:
-    """The device of a model's parameters."""
+    """Where a model's parameters lie."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""A shrunken model on disk: weights as safetensors, and beside them which blocks of which model are gone."""
+"""Pruned models on disk: weights as safetensors, and beside them which blocks of which model were removed."""
 
 from __future__ import annotations
 
@@ -26,20 +26,37 @@ DESCRIPTION, WEIGHTS = "pruned.json", "weights.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class PrunedModel:
-    """The model in eval mode, and the description that was written with it."""
+    """A pruned model, as ``load_pruned`` returns it.
+
+    Attributes:
+        model: in eval mode.
+        description: the content of its pruned.json.
+    """
 
     model: nn.Module
     description: dict[str, Any]
 
 
 def check_own_folder(folder: Path, mark: str = DESCRIPTION) -> None:
-    """Refuse a folder with weights that were not written with `mark` beside them: they would be overwritten."""
+    """Refuse a folder with weights that have no ``mark`` beside them: they would be overwritten."""
     if (folder / WEIGHTS).exists() and not (folder / mark).exists():
-        raise InputError(f"'{folder / WEIGHTS}' is there already, and not from here; choose another folder by --out")
+        raise InputError(
+            f"'{folder / WEIGHTS}' exists already and was not written by resdyn; choose another folder with --out"
+        )
 
 
 def save_pruned(folder: Path, loaded: LoadedModel, modules: list[str], description: dict[str, Any]) -> None:
-    """Write a model from which `modules` have been dropped; files as wholes or not at all, the description last."""
+    """Write a model from which ``modules`` have been dropped, atomically, the description last.
+
+    Args:
+        folder: for ``weights.safetensors`` and ``pruned.json``; created if need be.
+        loaded: the model after ``drop``, with its specification and original hash.
+        modules: paths of the dropped modules.
+        description: more entries of pruned.json, which JSON can hold.
+
+    Raises:
+        InputError: a folder that cannot be written.
+    """
     content = {"format": FORMAT, "model": loaded.name, "original_weights_hash": loaded.weights_hash, "dropped": modules}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,13 +75,20 @@ def save_pruned(folder: Path, loaded: LoadedModel, modules: list[str], descripti
 def load_pruned(
     folder: str | Path, *, allow_code: bool = False, factory: Callable[[], nn.Module] | None = None
 ) -> PrunedModel:
-    """Build the model that `folder/pruned.json` names, take the dropped blocks out, fill in the weights.
+    """Build the model that ``folder/pruned.json`` names, remove the dropped blocks, load the weights.
 
-    Where that is a function in a Python file, the file is run only with `allow_code`: whoever wrote the folder says
-    which file. factory: makes the model instead, of the same structure and unpruned.
+    Args:
+        folder: written by ``save_pruned`` or ``resdyn prune``.
+        allow_code: run the Python file that the folder names, if it names one (default False): whoever wrote the folder
+            decides which file.
+        factory: builds the model instead, of the same structure and unpruned.
 
-    Errors: InputError where the folder holds no pruned model, names code that may not be run, or weights that do not
-    fit.
+    Returns:
+        The model in eval mode, and the description.
+
+    Raises:
+        InputError: a folder that does not hold a pruned model, that names code which may not be run, or weights that do
+            not fit.
     """
     path = checks.path("folder", folder) / DESCRIPTION
     try:
@@ -72,7 +96,7 @@ def load_pruned(
         spec = checks.text("model", description["model"])
         modules, known = checks.words("dropped", description["dropped"]), description["format"] == FORMAT
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"'{folder}' holds no pruned model ({error}); one is written by resdyn prune") from error
+        raise InputError(f"'{folder}' does not hold a pruned model ({error}); resdyn prune writes one") from error
     if not known:
         raise InputError(f"'{path}' is of the format {description['format']!r}, expected {FORMAT!r}")
     if factory is None and parse_spec(spec).scheme == "file" and not checks.flag("allow_code", allow_code):

@@ -1,7 +1,8 @@
-"""How much every block matters: what its removal does to the logits and to the answers."""
+"""The importance of every block: what its removal does to the logits and to the predictions."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from resdyn.data.images import ImageData
-from resdyn.interventions.pruning.surgery import Droppable, without
+from resdyn.interventions.pruning.surgery import RemovalCandidate, without
 from resdyn.stream import ResidualStream
 
 BATCH = 256
@@ -18,11 +19,16 @@ STEP_IMAGES = 64  # images over which the residual itself is measured
 
 @dataclass(frozen=True)
 class BlockEffect:
-    """What the removal of block `index` alone does.
+    """What the removal of one block alone does; means over images, NaN for a block that cannot be removed.
 
-    `step`: |h_{i+1} - h_i| / |h_i|, the residual that would be lost (NaN where the shape changes). `logits`:
-    |z' - z| / |z|; `accuracy`: change of the share of right answers, with `accuracy_error`, its standard error from the
-    differences image by image. Means over images; NaN for a block that cannot be removed.
+    Attributes:
+        index: of the block.
+        path: module that holds its branch.
+        step: ``|h_{i+1} - h_i| / |h_i|``, the residual that would be lost (NaN where the shape changes).
+        logits: ``|z' - z| / |z|``.
+        accuracy: change of the share of correct predictions.
+        accuracy_error: its standard error, from the differences per image.
+        droppable: the module to remove, or why there is none.
     """
 
     index: int
@@ -31,12 +37,19 @@ class BlockEffect:
     logits: float
     accuracy: float
     accuracy_error: float
-    droppable: Droppable
+    droppable: RemovalCandidate
 
 
 @dataclass(frozen=True)
-class Rung:
-    """`dropped` blocks in the order in which they went, and what is left of logits and answers (as `BlockEffect`)."""
+class PruningStep:
+    """The removal of one more block; means over images.
+
+    Attributes:
+        dropped: indices of all blocks removed so far, in order of removal.
+        logits: ``|z' - z| / |z|``.
+        accuracy: change of the share of correct predictions.
+        accuracy_error: its standard error, from the differences per image.
+    """
 
     dropped: tuple[int, ...]
     logits: float
@@ -44,54 +57,82 @@ class Rung:
     accuracy_error: float
 
 
-def rank_blocks(stream: ResidualStream, found: Sequence[Droppable], data: ImageData) -> list[BlockEffect]:
-    """Every block with the effect of its removal, the least change of the logits first, those that must stay last.
+def rank_blocks(stream: ResidualStream, candidates: Sequence[RemovalCandidate], data: ImageData) -> list[BlockEffect]:
+    """Every block with the effect of its removal, by ascending change of the logits, those that must stay last.
 
-    Cost: one pass over `data` for each block that can be removed.
+    Args:
+        stream: of the trained model.
+        candidates: from ``droppable_blocks``, one per block.
+        data: labelled images, prepared for the model.
+
+    Returns:
+        One effect per block.
+
+    Cost:
+        One pass over ``data`` for each block that can be removed, and one more.
     """
-    answers = logits(stream.model, data)
+    reference = logits(stream.model, data)
     steps = _steps(stream, data)
     effects = []
-    for block, candidate in zip(stream, found, strict=True):
+    for block, candidate in zip(stream, candidates, strict=True):
         change = (float("nan"),) * 3
         if candidate.module is not None:
             with without(stream.model, [candidate.module]):
-                change = compare_answers(logits(stream.model, data), answers, data.labels)
+                change = compare_answers(logits(stream.model, data), reference, data.labels)
         effects.append(BlockEffect(block.index, block.path, steps[block.index], *change, candidate))
     return sorted(effects, key=lambda e: (e.droppable.module is None, e.logits, e.index))
 
 
 def remove_greedily(
-    stream: ResidualStream, found: Sequence[Droppable], data: ImageData, most: int | None = None
-) -> list[Rung]:
-    """One block after the other goes, each time the one without which the logits change least in all.
+    stream: ResidualStream,
+    candidates: Sequence[RemovalCandidate],
+    data: ImageData,
+    limit: int | None = None,
+    *,
+    most: int | None = None,
+) -> list[PruningStep]:
+    """Remove one block after the other, each time the one whose removal changes the logits least in total.
 
-    `most`: how many at most. Cost: n (n + 1) / 2 passes over `data` for n blocks that can be removed.
+    Args:
+        stream: of the trained model; restored afterwards.
+        candidates: from ``droppable_blocks``, one per block.
+        data: labelled images, prepared for the model.
+        limit: largest number of removals; None (default) for all that can be removed.
+        most: the former name of ``limit``.
+
+    Returns:
+        One step per removal, each with all blocks removed so far.
+
+    Cost:
+        n (n + 1) / 2 passes over ``data`` for n blocks that can be removed.
     """
-    answers = logits(stream.model, data)
-    left = {candidate.index: candidate.module for candidate in found if candidate.module is not None}
-    gone: dict[int, str] = {}
-    rungs: list[Rung] = []
-    for _ in range(len(left) if most is None else min(most, len(left))):
-        tried = {}
+    if most is not None:
+        warnings.warn("most is now called limit", DeprecationWarning, stacklevel=2)
+        limit = most
+    reference = logits(stream.model, data)
+    left = {candidate.index: candidate.module for candidate in candidates if candidate.module is not None}
+    removed: dict[int, str] = {}
+    steps: list[PruningStep] = []
+    for _ in range(len(left) if limit is None else min(limit, len(left))):
+        changes = {}
         for index, module in left.items():
-            with without(stream.model, [*gone.values(), module]):
-                tried[index] = compare_answers(logits(stream.model, data), answers, data.labels)
-        best = min(tried, key=lambda index: (tried[index][0], index))
-        gone[best] = left.pop(best)
-        rungs.append(Rung(tuple(gone), *tried[best]))
-    return rungs
+            with without(stream.model, [*removed.values(), module]):
+                changes[index] = compare_answers(logits(stream.model, data), reference, data.labels)
+        best = min(changes, key=lambda index: (changes[index][0], index))
+        removed[best] = left.pop(best)
+        steps.append(PruningStep(tuple(removed), *changes[best]))
+    return steps
 
 
 def logits(model: nn.Module, data: ImageData) -> Tensor:
-    """(images, classes), in eval mode."""
+    """Logits (images, classes) of a model in eval mode."""
     weight = next(model.parameters())
     with torch.no_grad():
         return torch.cat([model(batch.inputs.to(weight)).cpu() for batch in data.batches(BATCH)])
 
 
 def compare_answers(new: Tensor, old: Tensor, labels: Tensor) -> tuple[float, float, float]:
-    """Mean relative change of the logits, change of the share of right answers, and its standard error."""
+    """Mean relative change of the logits, change of the share of correct predictions, and its standard error."""
     change = ((new - old).norm(dim=1) / old.norm(dim=1)).mean()
     difference = (new.argmax(1) == labels).double() - (old.argmax(1) == labels).double()
     return float(change), float(difference.mean()), float(difference.std() / len(difference) ** 0.5)

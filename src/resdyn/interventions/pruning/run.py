@@ -1,4 +1,4 @@
-"""From a trained model and labelled images to a shorter model and what it costs."""
+"""From a trained model and labelled images to a shorter model and its accuracy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resdyn.data.images import ImageData
 from resdyn.errors import InputError
 from resdyn.interventions.pruning.ranking import (
     BlockEffect,
-    Rung,
+    PruningStep,
     compare_answers,
     logits,
     rank_blocks,
@@ -26,9 +26,14 @@ from resdyn.stream import find_stream
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of right answers among `images`, with its binomial standard error sqrt(p (1 - p) / n).
+    """Share of correct predictions.
 
-    `low` and `high`: 95 % interval (Wilson's), which says something where all or none are right and the error is 0.
+    Attributes:
+        value: the share p.
+        error: its binomial standard error sqrt(p (1 - p) / n).
+        images: their number n.
+        low: lower end of Wilson's 95 % interval, which is informative where all or none are correct and the error is 0.
+        high: its upper end.
     """
 
     value: float
@@ -40,13 +45,24 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What was found: `effects` of single removals (ranked) and `rungs` of more and more of them, on the images that
-    blocks were chosen by; `dropped`, the proposal; and accuracies on other images, `change` between them with its
-    standard error from the differences image by image. `modules` are the paths to take out."""
+    """Which blocks can be removed, and the accuracy before and after.
+
+    Attributes:
+        blocks: their number in the stream.
+        effects: of single removals, ranked, on the images that blocks were chosen by.
+        rungs: steps of more and more removals, on the same images.
+        dropped: indices of the blocks that are proposed for removal.
+        modules: their module paths.
+        before: accuracy of the model on the other images.
+        after: accuracy without the dropped blocks on the other images.
+        change: ``after - before``.
+        change_error: its standard error, from the differences per image.
+        chosen_by: number of images that blocks were chosen by.
+    """
 
     blocks: int
     effects: list[BlockEffect]
-    rungs: list[Rung]
+    rungs: list[PruningStep]
     dropped: tuple[int, ...]
     modules: list[str]
     before: Accuracy
@@ -59,15 +75,29 @@ class Pruning:
 def prune(
     loaded: LoadedModel, data: ImageData, tolerance: float = 0.005, choose_by: int = 1000, seed: int = 0
 ) -> Pruning:
-    """Propose which blocks to drop so that accuracy falls by at most `tolerance` (a fraction), and measure the rest.
+    """Propose which blocks to drop so that accuracy falls by at most ``tolerance``, and measure the result.
 
-    The blocks of the stream (found by dataflow) that can be taken out go one by one, the one that changes the logits
-    least first; of these rungs the lowest is proposed whose accuracy, on `choose_by` randomly chosen images, is within
-    `tolerance`. That choice makes these images look better than others do, so accuracy before and after is told for
-    the images of `data` that had no part in it. The model is left as it was.
+    The blocks of the stream (found by dataflow) that can be removed are removed one by one, the one that changes the
+    logits least first. The longest of these steps is proposed whose accuracy, on ``choose_by`` randomly chosen images,
+    is within ``tolerance``. That choice makes these images look better than others do, so accuracy before and after is
+    reported for the images of ``data`` that had no part in it. The model is left unchanged.
 
-    Errors: InputError where there are too few images, labels that the model has no output for, or outputs that are no
-    table of logits; those of `find_stream`.
+    Args:
+        loaded: the trained model, by ``load_model``.
+        data: labelled images; resized and normalised for the model unless that has been done.
+        tolerance: largest acceptable loss of accuracy, a fraction in [0, 1] (default 0.005: half a percentage point).
+        choose_by: images that blocks are chosen by (default 1000); at least two others must remain.
+        seed: of the choice of these images.
+
+    Returns:
+        The effect of each removal, the proposal, and accuracy before and after.
+
+    Raises:
+        InputError: too few images, labels that the model has no output for, or an output that is not a table of logits;
+            and as in ``find_stream``.
+
+    Cost:
+        n (n + 3) / 2 + 1 passes over ``choose_by`` images for n blocks that can be removed, and 2 over the others.
     """
     tolerance = checks.number("tolerance", tolerance, "a fraction in [0, 1]", least=0, most=1)
     choose_by, seed = checks.whole("choose_by", choose_by, 2), checks.seed(seed)
@@ -97,6 +127,6 @@ def prune(
 
 
 def binomial(right: int, images: int) -> Accuracy:
-    """The share, with the standard error and the interval of a binomial one."""
+    """The share of correct predictions, with its standard error and interval."""
     share = right / images
     return Accuracy(share, math.sqrt(share * (1 - share) / images), images, *share_interval(right, images))

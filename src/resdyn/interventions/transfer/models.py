@@ -20,13 +20,26 @@ TRACE_ERRORS = (fx.proxy.TraceError, TypeError, AttributeError, RuntimeError, No
 
 
 def to_plain(model: nn.Module, *example: Tensor) -> nn.Module:
-    """The plain network p = T(r) that computes what a residual one does: no skips, 1 added to each layer's ID entries.
+    """The plain network p = T(r) that computes what a residual one does: ``p = r + rho``, without skips.
 
-    Every residual block of the stream (found by dataflow) must be gate(skip(h) + layer(h)) with one convolution or
-    linear layer and its unit skip; else a ComputationError names the blocks that are not, and why. `example`: inputs of
-    one forward call, batch first; not needed where the model tells its `input_size`. The result is a copy in eval mode,
-    and is checked: its outputs at the example equal the model's to rounding. Where the model's code adds the skip
-    itself, the copy is a `torch.fx.GraphModule` of that code without the sum. Source: Yu and Tomasi, equation 1.
+    Every residual block of the stream (found by dataflow) must be ``gate(skip(h) + layer(h))`` with one convolution or
+    linear layer and its unit skip; rho is the layer's unit kernel (``resdyn.nets.identity_kernel``).
+
+    Args:
+        model: residual, in any mode; not changed.
+        *example: inputs of one forward call, batch first; not needed where the model declares its ``input_size``.
+
+    Returns:
+        A copy in eval mode, checked: its outputs at the example equal the model's to rounding. Where the model's code
+        adds the skip itself, it is a ``torch.fx.GraphModule`` of that code without the sum.
+
+    Raises:
+        ComputationError: blocks of another form (named, with the reasons), code that cannot be rewritten, or a copy
+            that differs.
+        InputError: as in ``find_stream``; no example and no ``input_size``; an output that is not one tensor.
+
+    Source:
+        Yu and Tomasi, equation 1.
     """
     example = example or (_example(model),)
     twin = copy.deepcopy(model).eval()
@@ -38,12 +51,25 @@ def to_plain(model: nn.Module, *example: Tensor) -> nn.Module:
 
 
 def to_residual(model: nn.Module, *example: Tensor, layers: Sequence[str] | None = None) -> nn.Module:
-    """The residual network r = T^-1(p) that computes what a plain one does: unit skips, 1 taken from the ID entries.
+    """The residual network r = T^-1(p) that computes what a plain one does: ``r = p - rho``, with unit skips.
 
-    `layers`: module paths of the convolutions and linear layers that are to get a skip; by default those of blocks
-    without one (`resdyn.nets.ResidualBlock`, as in `SimplifiedNet`). A layer outside such a block is wrapped, so that
-    its parameters are named `<path>.layer.*`. The result is a copy, checked as in `to_plain`.
-    Raises InputError that names a layer without a unit skip (a kernel without centre, a padding that moves it).
+    Args:
+        model: plain, in any mode; not changed.
+        *example: inputs of one forward call, batch first; not needed where the model declares its ``input_size``.
+        layers: module paths of the convolutions and linear layers that get a skip; default: those of blocks without one
+            (``resdyn.nets.block.ResidualBlock``, as in ``SimplifiedNet``). A layer outside such a block is wrapped, so
+            that its parameters are named ``<path>.layer.*``.
+
+    Returns:
+        A copy in eval mode, checked as in ``to_plain``.
+
+    Raises:
+        InputError: a layer without a unit skip (a kernel without a centre, a padding that shifts it), named; no layers;
+            no example and no ``input_size``.
+        ComputationError: a copy that differs.
+
+    Source:
+        Yu and Tomasi, equation 1.
     """
     example = example or (_example(model),)
     twin = copy.deepcopy(model).eval()
@@ -54,7 +80,7 @@ def to_residual(model: nn.Module, *example: Tensor, layers: Sequence[str] | None
     chosen = list(parents) if layers is None else list(layers)
     if not chosen:
         raise InputError(
-            f"{type(model).__name__} has no blocks without skips; say which layers get one: layers=[module paths]"
+            f"{type(model).__name__} has no blocks without skips; pass the layers that get one: layers=[module paths]"
         )
     for path in chosen:
         layer = twin.get_submodule(path)
@@ -77,7 +103,7 @@ def _shift(layer: nn.Module, sign: int) -> None:
 
 
 def _without_skips(twin: nn.Module, layers: Sequence[UnitLayer]) -> nn.Module:
-    """Take the skips away: where a module of ours holds them, there; else from the traced code."""
+    """Remove the skips: from modules of ours that hold them, otherwise from the traced code."""
     traced = []
     for layer in layers:
         parent = twin.get_submodule(layer.path.rpartition(".")[0])
@@ -131,6 +157,6 @@ def _output(model: nn.Module, example: Sequence[Tensor]) -> Tensor:
 def _example(model: nn.Module) -> Tensor:
     size = getattr(model, "input_size", None)
     if size is None:
-        raise InputError(f"{type(model).__name__} does not tell its input_size; pass an example input, batch first")
+        raise InputError(f"{type(model).__name__} does not declare its input_size; pass an example input, batch first")
     weight = next(model.parameters())
     return torch.randn(2, *size, generator=torch.Generator().manual_seed(0), dtype=weight.dtype).to(weight.device)
