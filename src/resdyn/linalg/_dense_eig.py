@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resdyn.linalg._discs import ROUNDING, meeting_discs
-from resdyn.linalg._krylov_schur import Complex, leading, without_rounding
+from resdyn.linalg._ends import Complex, leading, without_rounding
 from resdyn.linalg._norms import column_norms, norm
 from resdyn.linalg._structure import of_matrix
 

@@ -14,7 +14,8 @@ from resdyn import _checks as checks
 from resdyn._numerics import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._compression import live_coordinates
-from resdyn.linalg._krylov_schur import Complex, arnoldi
+from resdyn.linalg._ends import Complex
+from resdyn.linalg._krylov_space import arnoldi
 from resdyn.linalg.operator import LinearOperator
 
 FloatArray = NDArray[np.float64]

@@ -18,7 +18,8 @@ from resdyn.linalg._compression import live_coordinates, near_one
 from resdyn.linalg._dense_eig import Values as _Values
 from resdyn.linalg._dense_eig import all_values, dense_ends, joined, pairs_of, picked
 from resdyn.linalg._eigen_result import EigenResult
-from resdyn.linalg._krylov_schur import Pairs, krylov_schur, leading, ordered
+from resdyn.linalg._ends import leading, ordered
+from resdyn.linalg._krylov_schur import Pairs, krylov_schur
 from resdyn.linalg._structure import components, diagonal_blocks
 from resdyn.linalg.operator import LinearOperator
 
