@@ -71,7 +71,7 @@ def test_lists_of_blocks_are_found_by_dataflow(model, expected):
     assert block_lists(model, torch.randn(1, *model.input_size)) == expected
 
 
-def test_blocks_that_are_in_no_list_are_refused():
+def test_blocks_that_stand_in_no_list_are_told():
     class Single(nn.Module):
         def __init__(self):
             super().__init__()
@@ -80,7 +80,7 @@ def test_blocks_that_are_in_no_list_are_refused():
         def forward(self, x):
             return x + self.only(x).tanh()
 
-    with pytest.raises(InputError, match="no residual block of Single is in a ModuleList"):
+    with pytest.raises(InputError, match="no residual block of Single stands in a ModuleList"):
         block_lists(Single().eval(), torch.randn(1, 4))
 
 

@@ -19,7 +19,6 @@ EXAMPLES = sorted(
 )
 DESCRIBED = (
     "resdyn.data",
-    "resdyn.integrations",
     "resdyn.interventions",
     "resdyn.interventions.pruning",
     "resdyn.interventions.transfer",
@@ -27,7 +26,6 @@ DESCRIBED = (
     "resdyn.models",
     "resdyn.nets",
     "resdyn.stream",
-    "resdyn.training",
 )
 MADE_BY_FUNCTIONS = ("ResidualBlock", "ResidualStream", "States", "TokenStates", "TokenStream")
 

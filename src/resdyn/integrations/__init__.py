@@ -1,8 +1,7 @@
-"""Thin adapters to other training loops; each needs its package only when it is called.
+"""Thin adapters to other people's training loops; each needs its package only when it is called.
 
-``lightning_monitor`` and ``huggingface_monitor`` make callbacks of a ``resdyn.Monitor``, ``lightning_adaptive_depth``
-and ``huggingface_adaptive_depth`` of a ``resdyn.training.AdaptiveDepth``. ``tensorboard_log`` is for the ``log`` of a
-``Monitor``.
+`lightning_monitor` and `huggingface_monitor` make callbacks of a `resdyn.Monitor`, `lightning_adaptive_depth` and
+`huggingface_adaptive_depth` of a `resdyn.training.AdaptiveDepth`. `tensorboard_log` is for the `log` of a `Monitor`.
 """
 
 from resdyn.integrations.huggingface import huggingface_adaptive_depth, huggingface_monitor

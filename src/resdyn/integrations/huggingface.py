@@ -16,25 +16,16 @@ from resdyn.training.depth import follow_depth_on_load
 
 
 def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -> Any:
-    """A ``TrainerCallback`` that applies ``rule`` at the end of every epoch.
+    """A `TrainerCallback` that applies `rule` at the end of every epoch; `inputs`: a batch as the model is called with.
 
-    Residuals are compared on ``inputs`` (at most ``rule.samples`` of them, without labels). The loss of an epoch is the
-    mean of those that the Trainer has logged since the previous one, so ``logging_strategy`` must be "steps" or
-    "epoch"; with "epoch" an epoch's loss is known, and acted upon, one epoch later. A number of layers in the model's
-    config (``num_hidden_layers`` and the like, ``depths``) follows, so that ``from_pretrained`` loads what
-    ``save_pretrained`` writes; a Trainer that resumes from a checkpoint shrinks its model first (the history starts
-    again). Optimizer and scheduler remain those of the Trainer.
+    Residuals are compared on `inputs` (at most `rule.samples` of them, without labels). The loss of an epoch is the
+    mean of those that the Trainer logged since the last one, so `logging_strategy` must be "steps" or "epoch"; with
+    "epoch" an epoch's loss is known, and acted upon, one epoch later. `callback.rows` is the course (see
+    `AdaptiveDepth`). A number of layers in the model's config (`num_hidden_layers` and the like, `depths`) follows, so
+    that what `save_pretrained` writes loads by `from_pretrained`; a Trainer that resumes from a checkpoint shrinks its
+    model first (the course starts anew). Optimizer and scheduler stay those of the Trainer.
 
-    Args:
-        rule: when to remove blocks.
-        inputs: a batch by the names of the model's arguments.
-
-    Returns:
-        The callback; ``callback.rows`` is the history (see ``AdaptiveDepth``).
-
-    Raises:
-        MissingExtraError: transformers is not installed.
-        InputError: from the Trainer, where no loss is ever logged.
+    Errors: MissingExtraError without transformers; InputError where no loss is ever logged.
     """
     base = require("transformers", "hf").TrainerCallback
 
@@ -69,7 +60,7 @@ def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -
             loss = sum(self.losses) / len(self.losses) if self.losses else None
             if loss is None and len(self.rows) > 2:
                 raise InputError(
-                    "the Trainer has logged no loss for two epochs, so it is unknown when it stops falling: set "
+                    "the Trainer has logged no loss for two epochs, so it cannot be told when it stops falling: set "
                     "logging_strategy='epoch' (or 'steps' with fewer steps than an epoch)"
                 )
             self.losses = []
@@ -81,33 +72,22 @@ def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -
 
 
 def huggingface_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = None) -> Any:
-    """A ``TrainerCallback`` that measures by ``monitor``: before training, every N epochs or steps, and at the end.
-
-    ``attach`` adds the callback to a Trainer and lets it log there::
+    """A `TrainerCallback` that measures by `monitor`: before training, every N epochs or steps, and at the end.
 
         trainer = Trainer(model, arguments, train_dataset=...)
         callback = huggingface_monitor(resdyn.Monitor(every=100, unit="step"), token_ids).attach(trainer)
         trainer.train()
 
-    New values are logged, as ``resdyn/<name>``, by ``trainer.log`` to ``state.log_history`` and to every reporter
-    (TensorBoard, W&B). A callback that was passed to the Trainer instead keeps its rows, and writes to
-    ``state.log_history`` alone. The state is part of the Trainer's checkpoints (``trainer_state.json``), and a resumed
-    run continues with it. Where several processes train, the first one measures and the others wait. One monitor per
-    Trainer.
+    inputs, labels: the batch that is measured (see `Monitor.init`), such as token ids, pixel values, or tensors by
+    the names of the model's arguments, as a data collator makes them. `attach` adds the callback to a Trainer and
+    lets it log there: new values go, as `resdyn/<name>`, by `trainer.log` into `state.log_history` and to whatever
+    reports (TensorBoard, W&B). A callback that was passed to the Trainer instead keeps its rows, and writes to
+    `state.log_history` alone. `callback.rows` is the course, with the last `loss` that the Trainer had logged
+    before, and for steps the `epoch`. The state goes into the Trainer's checkpoints (`trainer_state.json`), and a
+    resumed run goes on with it. Where several processes train, the first one measures and the others wait. One
+    monitor a Trainer.
 
-    Args:
-        monitor: what to measure and when.
-        inputs: the batch that is measured (see ``Monitor.init``), such as token ids, pixel values, or tensors by the
-            names of the model's arguments, as a data collator makes them.
-        labels: of the batch, if any.
-
-    Returns:
-        The callback; ``callback.rows`` is the history, with the last ``loss`` that the Trainer had logged before, and
-        for steps the ``epoch``.
-
-    Raises:
-        MissingExtraError: transformers is not installed.
-        InputError: from the first measurement, as in ``Monitor.init``.
+    Errors: MissingExtraError without transformers; whatever the first measurement raises.
     """
     package = require("transformers", "hf")
     bases = (package.TrainerCallback, require("transformers.trainer_callback", "hf").ExportableState)
@@ -133,7 +113,7 @@ def huggingface_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = N
             return {"args": {}, "attributes": {}, "course": watching.state}
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module, **_: Any) -> None:
-            saved = state.stateful_callbacks.setdefault(key, self.state())  # absent in a run without a monitor
+            saved = state.stateful_callbacks.setdefault(key, self.state())  # there is none of a run without a monitor
             if state.is_world_process_zero:
                 watching.state = saved["course"] if state.global_step else None
                 at = round(state.epoch) if unit == "epoch" else state.global_step
@@ -160,7 +140,7 @@ def huggingface_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = N
             if values and trainers:
                 wanted = control.should_log
                 trainers[0].log(values)
-                control.should_log = wanted  # logging resets it, and the Trainer's own loss would not be logged
+                control.should_log = wanted  # logging takes it back, and the Trainer's own loss would not be logged
             elif values:
                 state.log_history.append(values | {"epoch": state.epoch, "step": state.global_step})
 
@@ -168,7 +148,7 @@ def huggingface_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = N
 
 
 def _follow_in_config(model: nn.Module, before: dict[str, int], now: dict[str, int]) -> None:
-    """Update the numbers of layers in a config that are those of the lists of blocks."""
+    """Numbers of layers in a config that are those of the lists of blocks follow them."""
     config: Any = getattr(getattr(model, "module", model), "config", None)
     if config is None or before == now:
         return

@@ -19,51 +19,31 @@ COMPROMISED = ("2.6.2", "2.6.3")  # releases on PyPI that ran foreign code
 def lightning_adaptive_depth(
     rule: AdaptiveDepth, inputs: tuple[Tensor, ...], *, monitor: str = "train_loss", attribute: str | None = None
 ) -> Any:
-    """A Lightning ``Callback`` that applies ``rule`` at the end of every training epoch.
+    """A Lightning `Callback` that applies `rule` at the end of every training epoch; `inputs`: a batch for the network.
 
-    Residuals are compared on ``inputs``, at most ``rule.samples`` of them. The rows are part of Lightning's
-    checkpoints; a run that resumes from one of a shrunken network shrinks its own before the weights are loaded, hence
-    before Lightning makes the optimizer. One optimizer only.
+    `attribute` names the network within the LightningModule (`"model"` for `self.model`; None: the LightningModule
+    itself, called with `inputs`). `monitor` is the logged training loss: `self.log("train_loss", loss, on_epoch=True)`.
+    Residuals are compared on `inputs`, at most `rule.samples` of them. `callback.rows` is the course (see
+    `AdaptiveDepth`), which goes into Lightning's checkpoints; a run that resumes from one of a shrunken network shrinks
+    its own before the weights are loaded, hence before Lightning makes the optimizer. One optimizer only.
 
-    Args:
-        rule: when to remove blocks.
-        inputs: a batch for the network.
-        monitor: name of the logged training loss (default "train_loss"):
-            ``self.log("train_loss", loss, on_epoch=True)``.
-        attribute: the network within the LightningModule ("model" for ``self.model``); None (default): the
-            LightningModule itself, called with ``inputs``.
-
-    Returns:
-        The callback; ``callback.rows`` is the history (see ``AdaptiveDepth``).
-
-    Raises:
-        MissingExtraError: Lightning is not installed.
-        InputError: a compromised release of Lightning; from the Trainer, a monitor that was not logged, or several
-            optimizers.
+    Errors: MissingExtraError without Lightning; InputError for a release of Lightning that was compromised, for a
+    monitor that was not logged, for several optimizers.
     """
     return _callback(_lightning_callback(), rule, inputs, monitor, attribute)
 
 
 def lightning_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = None, attribute: str | None = None) -> Any:
-    """A Lightning ``Callback`` that measures by ``monitor``: before training, every N epochs or steps, and at the end.
+    """A Lightning `Callback` that measures by `monitor`: before training, every N epochs or steps, and at the end.
 
-    A step is one of the optimizer. New values are logged to all loggers of the Trainer as ``resdyn/<name>``, against
-    its global step. State and rows are part of Lightning's checkpoints, and a resumed run continues with them. Where
-    several processes train, the first one measures and the others wait.
+    inputs, labels: the batch that is measured (see `Monitor.init`); a step is one of the optimizer. `attribute` names
+    the network within the LightningModule, as for `lightning_adaptive_depth`. `callback.rows` is the course; what the
+    training logged (`trainer.callback_metrics`) and the epoch stand in its rows too. New values go to all loggers of
+    the Trainer as `resdyn/<name>`, against its global step. State and rows go into Lightning's checkpoints, and a
+    resumed run goes on with them. Where several processes train, the first one measures and the others wait.
 
-    Args:
-        monitor: what to measure and when.
-        inputs: the batch that is measured (see ``Monitor.init``).
-        labels: of the batch, if any.
-        attribute: the network within the LightningModule, as for ``lightning_adaptive_depth``.
-
-    Returns:
-        The callback; ``callback.rows`` is the history, including what the training logged
-        (``trainer.callback_metrics``) and the epoch.
-
-    Raises:
-        MissingExtraError: Lightning is not installed.
-        InputError: a compromised release of Lightning; from the first measurement, as in ``Monitor.init``.
+    Errors: MissingExtraError without Lightning; InputError for a release of Lightning that was compromised; whatever
+    the first measurement raises.
     """
     return _monitor_callback(_lightning_callback(), Watching(monitor, inputs, labels), attribute)
 
@@ -73,8 +53,8 @@ def _lightning_callback() -> type:
     version = importlib.metadata.version("lightning")
     if version in COMPROMISED:
         raise InputError(f"got lightning {version}, a compromised release: install another one")
-    callback: type = package.pytorch.Callback
-    return callback
+    found: type = package.pytorch.Callback
+    return found
 
 
 def _callback(base: type, rule: AdaptiveDepth, inputs: tuple[Tensor, ...], monitor: str, attribute: str | None) -> Any:
@@ -91,7 +71,7 @@ def _callback(base: type, rule: AdaptiveDepth, inputs: tuple[Tensor, ...], monit
 
         def on_fit_start(self, trainer: Any, pl_module: nn.Module) -> None:
             network = _network(pl_module, attribute)
-            if self.state is None:  # otherwise resumed, and the network was shrunk when its weights were loaded
+            if self.state is None:  # else resumed, and the network has become shorter when its weights were loaded
                 self.state = rule.begin(network, *self._inputs(network))
 
         def on_train_epoch_end(self, trainer: Any, pl_module: nn.Module) -> None:
@@ -99,7 +79,7 @@ def _callback(base: type, rule: AdaptiveDepth, inputs: tuple[Tensor, ...], monit
                 raise InputError(f"got {len(trainer.optimizers)} optimizers, expected one")
             if monitor not in trainer.callback_metrics:
                 raise InputError(
-                    f"the training logged no '{monitor}', so it is unknown when the loss stops falling: log it by "
+                    f"the training logged no '{monitor}', so it cannot be told when the loss stops falling: log it by "
                     f"self.log('{monitor}', loss, on_epoch=True), or name another one by monitor="
                 )
             network = _network(pl_module, attribute)

@@ -1,4 +1,4 @@
-"""What the monitors of every loop share: when they begin, and what a new row has to log."""
+"""What the monitors of every loop have in common: when they begin, what a new row has to log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "resdyn/"
 
 @dataclass
 class Watching:
-    """A monitor, its batch and its state (None before training); ``begin`` and ``update`` return new values to log."""
+    """A monitor, its batch and its state, None before training. `begin` and `update` return what is new to log."""
 
     monitor: Monitor
     inputs: Any
@@ -24,17 +24,17 @@ class Watching:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The history so far."""
+        """The course so far."""
         return [] if self.state is None else self.monitor.result(self.state)
 
     def begin(self, model: nn.Module, at: int) -> dict[str, float]:
-        """Measure before training, or continue with the state that was loaded."""
+        """Measure before training, or go on with the state that was loaded."""
         resumed = self.state is not None
         self.state = self.monitor.init(model, self.inputs, self.labels, at=at, state=self.state)
         return {} if resumed else self._last()
 
     def due(self, at: int, last: bool) -> bool:
-        """Whether it is time to ``update``."""
+        """Whether to `update`."""
         return self.state is not None and self.monitor.due(self.state, at, last)
 
     def update(self, model: nn.Module, at: int, last: bool, scalars: Mapping[str, Any]) -> dict[str, float]:
@@ -49,19 +49,14 @@ class Watching:
 
 
 def prefixed(values: Mapping[str, float], prefix: str = PREFIX) -> dict[str, float]:
-    """Values with a common prefix, one heading of a dashboard."""
+    """Values under one heading of a dashboard."""
     return {f"{prefix}{name}": value for name, value in values.items()}
 
 
 def tensorboard_log(writer: Any, prefix: str = PREFIX) -> Callable[[Mapping[str, float], int], None]:
-    """A function for ``Monitor(log=...)``: every value of a new row as a scalar, against the epochs or steps done.
+    """For `Monitor(log=...)`: every value of a new row as a scalar of `writer`, against the epochs or steps done.
 
-    Args:
-        writer: a ``torch.utils.tensorboard.SummaryWriter``, or any object with its ``add_scalar(tag, value, step)``.
-        prefix: of every tag (default "resdyn/").
-
-    Returns:
-        A function of (values, epochs or steps done).
+    writer: a `torch.utils.tensorboard.SummaryWriter`, or whatever has its `add_scalar(tag, value, step)`.
     """
 
     def log(values: Mapping[str, float], at: int) -> None:

@@ -1,4 +1,4 @@
-"""Training that can be watched, interrupted and resumed."""
+"""Training that can be watched, killed and resumed."""
 
 from resdyn.training.adaptive import AdaptiveDepth
 from resdyn.training.callbacks import Callback, EpochEnd

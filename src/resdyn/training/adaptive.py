@@ -1,4 +1,4 @@
-"""Adaptive depth: a network loses its last layers during training, as long as these add nothing new."""
+"""Adaptive depth: a network loses its last layers while it trains, as long as these add nothing new."""
 
 from __future__ import annotations
 
@@ -18,30 +18,19 @@ SAMPLES_SEED = 0
 
 
 class AdaptiveDepth:
-    """Removes the last block while the residuals of the last two satisfy ``mean |r_n - r_(n-1)| < threshold``.
+    """After each epoch, where the residuals of the last two blocks differ by less than `threshold`, the last goes.
 
-    The mean is over neurons and fixed training images, r = output - input. At most one block per list and epoch is
-    removed, never the only one, and never one without which the model no longer runs. Removal ends permanently once the
-    training loss has not fallen for ``patience`` epochs by more than ``min_improvement`` of its best. A shared block
-    that occurs in a list many times loses one of its places. In a network of several stages each list is considered
-    separately. The model that trains is changed in place, and so is its optimizer.
+    The difference is mean |r_n - r_(n-1)| over neurons and `samples` fixed training images, r = output - input. At most
+    one block a list and epoch is removed, never the only one, and never one without which the model no longer runs.
+    It stops for good once the training loss has not fallen for `patience` epochs by more than `min_improvement` of its
+    best. A shared block that stands in a list many times loses one of its places. In a network of several stages each
+    list is looked at by itself.
 
-    As a callback of ``resdyn.training.train`` the result is one row per epoch: ``epoch`` (done so far, 0 before the
-    first), ``loss``, ``depths`` and ``gaps`` by list, before a removal, and ``removed``, the lists that lost a block.
-    For other loops see ``resdyn.integrations``.
-
-    Args:
-        threshold: positive (default 0.01), in the units of the states.
-        patience: epochs without improvement after which removal ends (default 3).
-        min_improvement: of the loss, relative to its best, in [0, 1) (default 1e-3).
-        blocks: module paths of the lists of blocks; None (default) finds them by dataflow.
-        samples: training images on which residuals are compared (default 256).
-
-    Raises:
-        InputError: a setting out of range.
-
-    Source:
-        Lagzi (2021), section 7, threshold 0.01; there the loss decides when to stop, patience and the samples are ours.
+    `blocks`: paths of the lists; None finds them by dataflow. The model that trains is changed in place, and so is its
+    optimizer. As a callback of `resdyn.training.train` the result is one row an epoch: `epoch` (done so far, 0 before
+    the first), `loss`, `depths` and `gaps` by list, before a removal, and `removed`, the lists that lost a block.
+    For other loops: `resdyn.integrations`. Source: Lagzi (2021), section 7, threshold 0.01; there the loss decides
+    when to stop, patience and the samples are ours.
     """
 
     def __init__(
@@ -61,69 +50,27 @@ class AdaptiveDepth:
         self._inputs: tuple[Any, ...] = ()
 
     def init(self, model: nn.Module, data: ImageData, *, state: CallbackState | None = None) -> CallbackState:
-        """The state before the first epoch, or that of a resumed run; chooses the images to compare residuals on.
-
-        Args:
-            model: before training.
-            data: the training images.
-            state: of the run that is resumed, otherwise None.
-
-        Returns:
-            The state, a value that JSON can hold.
-        """
+        """The state before the first epoch, or that of a resumed run; images to compare residuals on are chosen."""
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(SAMPLES_SEED))
         weight = next(model.parameters())
         self._inputs = (data.inputs(order[: self.samples]).to(weight),)
         return self.begin(model, *self._inputs) if state is None else state
 
     def update(self, state: CallbackState, end: EpochEnd) -> CallbackState:
-        """The state after one more epoch, in which blocks may have been removed.
-
-        Args:
-            state: before it.
-            end: of the epoch.
-
-        Returns:
-            The new state.
-        """
+        """The state after one more epoch, in which blocks may have been removed."""
         return self.observe(state, end.model, end.optimizer, self._inputs, end.loss)
 
     def reshape(self, state: CallbackState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Shrink a model of full depth to the depth of ``state``.
-
-        Args:
-            state: of the run that is resumed.
-            model: changed in place.
-            optimizer: loses the parameters of removed blocks.
-        """
+        """Shrink a model of full depth to the depth of `state`."""
         shrink(model, state["depths"], optimizer)
 
     def result(self, state: CallbackState) -> list[dict[str, Any]]:
-        """The rows of a run.
-
-        Args:
-            state: after the last epoch.
-
-        Returns:
-            One row per epoch.
-        """
+        """One row an epoch."""
         rows: list[dict[str, Any]] = state["rows"]
         return rows
 
     def begin(self, model: nn.Module, *inputs: Any, **named: Any) -> CallbackState:
-        """The state of a model before training, for other loops.
-
-        Args:
-            model: before training.
-            *inputs: an example of what it is called with.
-            **named: further inputs by name.
-
-        Returns:
-            The state, with a row for epoch 0.
-
-        Raises:
-            InputError: a model without lists of blocks; as in ``find_stream``.
-        """
+        """The state of a model that has not been trained; `inputs` are an example of what it is called with."""
         example = [x[:1] if isinstance(x, torch.Tensor) and x.dim() else x for x in inputs]
         first = {k: x[:1] if isinstance(x, torch.Tensor) and x.dim() else x for k, x in named.items()}
         paths = block_lists(model, *example, **first) if self.blocks is None else check_lists(model, self.blocks)
@@ -141,19 +88,7 @@ class AdaptiveDepth:
         loss: float | None,
         **named: Any,
     ) -> CallbackState:
-        """The state after an epoch, for other loops; changes model and optimizer.
-
-        Args:
-            state: before it.
-            model: in training; may lose blocks.
-            optimizer: loses their parameters.
-            inputs: on which residuals are compared.
-            loss: mean training loss of the epoch; None if unknown.
-            **named: further inputs by name.
-
-        Returns:
-            The new state, with one more row.
-        """
+        """The state after an epoch of mean training loss `loss`; changes model and optimizer. None: loss unknown."""
         best, stale = self._progress(state, loss)
         before = state["depths"]
         gaps = residual_gaps(model, before, inputs, **named)
@@ -173,7 +108,7 @@ class AdaptiveDepth:
         }
 
     def _progress(self, state: CallbackState, loss: float | None) -> tuple[float | None, int]:
-        """The best loss so far, and the epochs since; once patience is exhausted, both are final."""
+        """The best loss so far, and for how many epochs it has not been beaten; once over, adaptation stays over."""
         best, stale = state["best"], state["stale"]
         if loss is None or stale >= self.patience:
             return best, stale

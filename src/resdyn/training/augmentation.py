@@ -1,4 +1,4 @@
-"""Augmented training images: shifted and mirrored at random."""
+"""Images as a network sees them while it trains: shifted and mirrored at random."""
 
 from __future__ import annotations
 
@@ -10,18 +10,9 @@ SHIFT = 4
 
 
 def augmented(inputs: Tensor) -> Tensor:
-    """Each image shifted by up to ``SHIFT`` pixels, padded with zeros, and mirrored with probability 1/2.
+    """Each image (N, C, H, W) shifted by up to `SHIFT` pixels, zeros coming in, and mirrored with probability 1/2.
 
-    Draws from torch's global generator.
-
-    Args:
-        inputs: (N, C, H, W).
-
-    Returns:
-        (N, C, H, W).
-
-    Source:
-        He et al. (2016), "Deep residual learning", section 4.2.
+    Draws from torch's global generator. Source: He et al. (2016), "Deep residual learning", section 4.2.
     """
     count, _, height, width = inputs.shape
     padded = F.pad(inputs, (SHIFT,) * 4)

@@ -1,4 +1,4 @@
-"""The protocol of a callback that watches a training run: three functions and a state that is a value."""
+"""What may watch a training run: three functions and a state that is a value."""
 
 from __future__ import annotations
 
@@ -15,16 +15,11 @@ CallbackState = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class EpochEnd:
-    """What a callback receives after an epoch.
+    """What a callback is told after epoch `epoch` (from 0): the model, in eval mode, and the epoch's figures.
 
-    Attributes:
-        epoch: from 0.
-        epochs: of the entire run.
-        model: in eval mode.
-        loss: mean cross entropy over the epoch's images, each before the step that it took part in.
-        accuracy: the fraction of them that was correct then.
-        learning_rate: of the epoch.
-        optimizer: the one that trains the model, for a callback that removes parameters.
+    loss: mean cross entropy over the epoch's images, each before the step that it took part in; accuracy: the
+    fraction of them that was right then; learning_rate: of the epoch; epochs: of the whole run; optimizer: the one
+    that trains the model, for a callback that takes parameters away.
     """
 
     epoch: int
@@ -43,39 +38,15 @@ class Callback(Protocol):
     """
 
     def init(self, model: nn.Module, data: ImageData, *, state: CallbackState | None = None) -> CallbackState:
-        """The state before the first epoch.
-
-        Args:
-            model: untrained, in eval mode.
-            data: the training images.
-            state: of a run that is resumed, to be returned; otherwise None.
-
-        Returns:
-            The state.
-        """
+        """The state before the first epoch, or `state` of a run that is resumed; model untrained, in eval mode."""
         ...
 
     def update(self, state: CallbackState, end: EpochEnd) -> CallbackState:
-        """The state after one more epoch.
-
-        Args:
-            state: before it.
-            end: of the epoch.
-
-        Returns:
-            The new state.
-        """
+        """The state after one more epoch."""
         ...
 
     def result(self, state: CallbackState) -> Any:
-        """What the run returns for this callback.
-
-        Args:
-            state: after the last epoch.
-
-        Returns:
-            Any value.
-        """
+        """What the run is to return for this callback."""
         ...
 
 
@@ -84,5 +55,5 @@ class Reshaping(Protocol):
     """A callback that changes which parts a model has, and can do so again when a run is resumed."""
 
     def reshape(self, state: CallbackState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Give a model as it was before the run the parts that it had in ``state``."""
+        """Give a model as it was before the run the parts that it had in `state`."""
         ...

@@ -24,7 +24,7 @@ class OtherRunError(InputError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """``settings`` identify the run, ``progress`` is plain JSON, ``tensors`` are named tensors."""
+    """`settings` say which run this is, `progress` is plain JSON, `tensors` are named tensors."""
 
     settings: dict[str, Any]
     progress: dict[str, Any]
@@ -43,18 +43,17 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, settings: dict[str, Any]) -> Checkpoint:
     """Read a checkpoint of the run with these settings.
 
-    Raises:
-        InputError: a file that is damaged or not a checkpoint.
-        OtherRunError: one that belongs to other settings, naming them.
+    Errors: InputError if the file is damaged or is no checkpoint, OtherRunError (an InputError) if it belongs to
+    other settings, naming them.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"checkpoint '{path}' is damaged ({error}): delete it to train from the start") from error
+        raise InputError(f"checkpoint '{path}' is damaged ({error}): delete it to train anew") from error
     if metadata.get("format") != _FORMAT:
-        raise InputError(f"'{path}' is not a checkpoint of a training run: give another path, or delete it")
+        raise InputError(f"'{path}' is no checkpoint of a training run: give another path, or delete it")
     header = json.loads(metadata["json"])
     _check_settings(path, header["settings"], json.loads(json.dumps(settings)))
     return Checkpoint(settings=header["settings"], progress=header["progress"], tensors=tensors)
@@ -69,12 +68,12 @@ def _check_settings(path: Path, found: dict[str, Any], expected: dict[str, Any])
     if different:
         raise OtherRunError(
             f"checkpoint '{path}' belongs to another run ({'; '.join(different)}): give another path, or "
-            "delete it to train from the start"
+            "delete it to train anew"
         )
 
 
 def split_states(states: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-    """Callback states as their JSON parts, in order, and their tensors under ``callback.<i>.<name>``."""
+    """Callback states as their JSON parts, in order, and their tensors under `callback.<i>.<name>`."""
     plain = [{k: v for k, v in state.items() if not isinstance(v, torch.Tensor)} for state in states]
     tensors = {
         f"callback.{i}.{key}": value

@@ -1,4 +1,4 @@
-"""Lists of blocks in a network, the gap between the residuals of their last two, and removing the last one."""
+"""Lists of blocks in a network, the gap between the residuals of their last two, and taking the last one off."""
 
 from __future__ import annotations
 
@@ -17,32 +17,30 @@ LISTS = (nn.ModuleList, nn.Sequential)
 
 
 def block_lists(model: nn.Module, *example: Any, **named: Any) -> tuple[str, ...]:
-    """Paths of the ``ModuleList`` and ``Sequential`` modules whose elements are the model's residual blocks, in order.
+    """Paths of the `ModuleList`s and `Sequential`s whose elements are the model's residual blocks, in order.
 
-    By dataflow (``find_stream``): of the lists that contain a block's branch, the innermost with it as one element.
-
-    Raises:
-        InputError: no block is in a list; as in ``find_stream``.
+    By dataflow (`find_stream`): of the lists that a block's branch lies in, the innermost with it as one element.
+    Errors: those of `find_stream`; InputError where no block stands in a list.
     """
     with eval_mode(model):
         paths = [_list_of(model, block.path) for block in find_stream(model, *example, **named)]
-    lists = tuple(dict.fromkeys(path for path in paths if path is not None))
-    if not lists:
+    found = tuple(dict.fromkeys(path for path in paths if path is not None))
+    if not found:
         raise InputError(
-            f"no residual block of {type(model).__name__} is in a ModuleList or Sequential, so none can be removed"
+            f"no residual block of {type(model).__name__} stands in a ModuleList or Sequential, so none can go"
         )
-    return lists
+    return found
 
 
 def check_lists(model: nn.Module, paths: Sequence[str]) -> tuple[str, ...]:
-    """The same paths, if each names a list of at least one module; ``InputError`` otherwise."""
+    """The same paths, if each names a list of at least one module. Errors: InputError otherwise."""
     for path in paths:
         try:
-            blocks = model.get_submodule(path)
+            found = model.get_submodule(path)
         except AttributeError as error:
             raise InputError(f"got the list of blocks '{path}', but the model has no such module") from error
-        if not isinstance(blocks, LISTS) or not len(blocks):
-            raise InputError(f"got '{path}', a {type(blocks).__name__}, expected a ModuleList or Sequential of blocks")
+        if not isinstance(found, LISTS) or not len(found):
+            raise InputError(f"got '{path}', a {type(found).__name__}, expected a ModuleList or Sequential of blocks")
     return tuple(paths)
 
 
@@ -52,31 +50,27 @@ def depths(model: nn.Module, paths: Iterable[str]) -> dict[str, int]:
 
 
 def residual_gaps(model: nn.Module, paths: Iterable[str], inputs: tuple[Any, ...], **named: Any) -> dict[str, float]:
-    """``mean |r_n - r_(n-1)|`` over samples and neurons for the last two blocks of each list, r = output - input.
+    """mean |r_n - r_(n-1)| over samples and neurons for the last two blocks of each list, r = output - input.
 
-    A list whose last two blocks do not both keep the shape of their state, or that has only one, has no such gap and is
-    omitted: its last block could not be removed by this rule. The model is evaluated once, in eval mode, on ``inputs``.
-
-    Source:
-        Lagzi (2021), section 7, whose l1 norm is "for each neuron on average".
+    A list whose last two blocks do not both keep the shape of their state, or that has only one, has no such gap and
+    is left out: its last block could not be removed by this rule. The model is evaluated once, in eval mode, on
+    `inputs`. Source: Lagzi (2021), section 7, whose l1 norm is "for each neuron on average".
     """
     residuals = _residuals(model, paths, inputs, named)
     gaps = {}
-    for path, pair in residuals.items():
-        before, last = pair if len(pair) == 2 else (None, None)
+    for path, found in residuals.items():
+        before, last = found if len(found) == 2 else (None, None)
         if before is not None and last is not None and before.shape == last.shape:
             gaps[path] = float((last - before).abs().mean())
     return gaps
 
 
 def remove_last(model: nn.Module, path: str, optimizer: Any | None = None) -> nn.Module:
-    """Remove the last block of a list, and its parameters from the optimizer; returns the block.
+    """Take the last block off a list, and its parameters out of the optimizer; returns the block.
 
-    Names of all that remains, groups of parameters (also empty ones, which a scheduler counts) and their learning rates
-    are unchanged. Parameters that the model still uses elsewhere (shared weights) are kept.
-
-    Raises:
-        InputError: a list of one.
+    Names of all that stays, groups of parameters (also empty ones, which a scheduler counts) and their learning rates
+    stay as they were. Parameters that the model still uses elsewhere (shared weights) are kept. Errors: InputError
+    for a list of one.
     """
     modules = _modules(model, path)
     if len(modules) < 2:
@@ -89,7 +83,7 @@ def remove_last(model: nn.Module, path: str, optimizer: Any | None = None) -> nn
 
 
 def shrink(model: nn.Module, wanted: Mapping[str, int], optimizer: Any | None = None) -> None:
-    """Remove last blocks until each list holds as many as ``wanted`` says; ``InputError`` where it holds fewer."""
+    """Remove last blocks until each list holds as many as `wanted` says. Errors: InputError where it holds fewer."""
     for path, depth in wanted.items():
         have = len(_modules(model, path))
         if not 1 <= depth <= have:
@@ -99,20 +93,20 @@ def shrink(model: nn.Module, wanted: Mapping[str, int], optimizer: Any | None = 
 
 
 def depths_in(model: nn.Module, tensors: Mapping[str, Any]) -> dict[str, int]:
-    """Depths of the lists of which ``tensors``, a state dict, holds less than the model: last elements are absent."""
-    shorter = {}
+    """Depths of the lists of which `tensors`, a state dict, holds less than the model: the last elements are absent."""
+    found = {}
     for path, module in model.named_modules():
         if not isinstance(module, LISTS):
             continue
         present = [_holds(tensors, f"{path}.{key}." if path else f"{key}.", m) for key, m in module._modules.items()]
         depth = sum(present)
         if 0 < depth < len(present) and all(present[:depth]):
-            shorter[path] = depth
-    return shorter
+            found[path] = depth
+    return found
 
 
 def follow_depth_on_load(model: nn.Module) -> None:
-    """Make ``model.load_state_dict`` shrink the model first where the state dict comes from a shrunken one."""
+    """Make `model.load_state_dict` shrink the model first where what it is given comes from a shrunken one."""
     model.register_load_state_dict_pre_hook(_shrink_to)
 
 
@@ -122,7 +116,7 @@ def _shrink_to(model: nn.Module, tensors: Mapping[str, Any], prefix: str, *_: An
 
 
 def _holds(tensors: Mapping[str, Any], prefix: str, module: nn.Module) -> bool:
-    """Whether a state dict holds something of an element; one without state is always present."""
+    """Whether a state dict has something of an element; one without state is always there."""
     return not module.state_dict() or any(name.startswith(prefix) for name in tensors)
 
 
@@ -137,34 +131,34 @@ def _list_of(model: nn.Module, block: str) -> str | None:
 
 
 def _modules(model: nn.Module, path: str) -> dict[str, nn.Module]:
-    modules: dict[str, Any] = model.get_submodule(path)._modules
-    return modules
+    found: dict[str, Any] = model.get_submodule(path)._modules
+    return found
 
 
 def _residuals(
     model: nn.Module, paths: Iterable[str], inputs: tuple[Any, ...], named: dict[str, Any]
 ) -> dict[str, list[Tensor | None]]:
-    """For each list the residuals of the last two blocks, None for one that changes the shape."""
-    pairs: dict[str, list[Tensor | None]] = {path: [] for path in paths}
+    """Of each list the residuals of the last two blocks, None for one that changes the shape."""
+    found: dict[str, list[Tensor | None]] = {path: [] for path in paths}
 
     def keep(path: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             before, after = _first_tensor([args, list(kwargs.values())]), _first_tensor(output)
             same = before is not None and after is not None and before.shape == after.shape
-            pairs[path] = [*pairs[path][-1:], (after - before).detach() if same else None]  # type: ignore[operator]
+            found[path] = [*found[path][-1:], (after - before).detach() if same else None]  # type: ignore[operator]
 
         return hook
 
     with ExitStack() as stack, eval_mode(model), torch.no_grad():
-        for path in pairs:
-            for block in dict.fromkeys(_modules(model, path).values()):  # one that occurs often is called often
+        for path in found:
+            for block in dict.fromkeys(_modules(model, path).values()):  # one that stands there often is called often
                 handle = block.register_forward_hook(keep(path), with_kwargs=True)
                 stack.callback(handle.remove)
         model(*inputs, **named)
-    unseen = [path for path, residuals in pairs.items() if not residuals]
+    unseen = [path for path, residuals in found.items() if not residuals]
     if unseen:
         raise ComputationError(f"the model does not run the blocks of {', '.join(unseen)} on its way to the output")
-    return pairs
+    return found
 
 
 def _first_tensor(value: Any) -> Tensor | None:
@@ -172,11 +166,11 @@ def _first_tensor(value: Any) -> Tensor | None:
     return next((leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
 
 
-def _forget(optimizer: Any, removed: dict[int, Tensor]) -> None:
+def _forget(optimizer: Any, gone: dict[int, Tensor]) -> None:
     for group in optimizer.param_groups:
-        kept = [n for n, parameter in enumerate(group["params"]) if id(parameter) not in removed]
+        kept = [n for n, parameter in enumerate(group["params"]) if id(parameter) not in gone]
         for entry in ("params", "param_names"):
             if entry in group:
                 group[entry] = [group[entry][n] for n in kept]
-    for parameter in removed.values():
+    for parameter in gone.values():
         optimizer.state.pop(parameter, None)

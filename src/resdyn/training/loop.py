@@ -1,4 +1,4 @@
-"""Plain training that can be interrupted and resumed anywhere."""
+"""Plain training that can be killed and resumed anywhere."""
 
 from __future__ import annotations
 
@@ -38,12 +38,10 @@ Penalty = Callable[[nn.Module, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class History:
-    """The history of a run.
+    """The course of a run.
 
-    Attributes:
-        records: one per epoch (epoch, loss, accuracy, learning_rate; see ``EpochEnd``).
-        results: of each callback, in order.
-        seconds: that this call took, hence without the epochs of an earlier call.
+    records: one an epoch (epoch, loss, accuracy, learning_rate; see `EpochEnd`). results: of each callback,
+    in order. seconds: that this call took, hence without what an earlier call did of the run.
     """
 
     records: list[dict[str, float]]
@@ -53,7 +51,7 @@ class History:
 
 @dataclass
 class _Run:
-    """Everything that changes during a run."""
+    """Everything that changes while a run goes on."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -71,27 +69,16 @@ def train(
     checkpoint_every: int = 1,
     penalty: Penalty | None = None,
 ) -> History:
-    """Train ``model`` in place on ``data`` by ``recipe``; it is left in eval mode.
+    """Train `model` in place on `data` by `recipe`; it is left in eval mode.
 
-    On one machine with one number of threads a resumed run equals an uninterrupted one bit for bit: all randomness in
-    epoch t (order, augmentation, dropout) is a function of (seed, t). Every epoch sees every image once, except for a
-    last batch of a single image, which batch norm could not process.
+    With `checkpoint`, a safetensors file written every `checkpoint_every` epochs and at the end, the same
+    call goes on where an earlier one stopped. On one machine with one number of threads a resumed run equals
+    an undisturbed one bit for bit: all that is random in epoch t (order, augmentation, dropout) is a function of
+    (seed, t). `penalty(model, inputs)` is added to the cross entropy of every batch; its repr says which run this is.
+    Images are fed as `data.inputs`; use `ImageData.prepared` first. Every epoch sees every image once, but
+    for a last batch of a single image, which batch norm could not take.
 
-    Args:
-        model: changed in place; its device and dtype are those of the run.
-        data: images whose ``inputs`` fit the model; use ``ImageData.prepared`` first.
-        recipe: optimizer, schedule, seed.
-        callbacks: called after every epoch.
-        checkpoint: a safetensors file; the same call resumes where an earlier one stopped. None (default): no file.
-        checkpoint_every: epochs between its updates (default 1); it is also written at the end.
-        penalty: ``penalty(model, inputs)`` is added to the cross entropy of every batch; its repr identifies the run.
-
-    Returns:
-        Records per epoch, results of the callbacks, and the time.
-
-    Raises:
-        ComputationError: a loss that is not finite.
-        InputError: a checkpoint of another run, or fewer than two images.
+    Errors: ComputationError when the loss stops being finite; InputError for a checkpoint of another run.
     """
     start = time.monotonic()
     path = Path(checkpoint) if checkpoint is not None else None
@@ -108,7 +95,7 @@ def train(
         for epoch in range(done, recipe.epochs):
             torch.manual_seed(_epoch_seed(recipe, epoch))
             end = _epoch(run, data, recipe, epoch)
-            run.states = [_updated(c, s, end) for c, s in zip(callbacks, run.states, strict=True)]
+            run.states = [_told(c, s, end) for c, s in zip(callbacks, run.states, strict=True)]
             if path is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == recipe.epochs):
                 save_checkpoint(path, _snapshot(run, settings))
             advance("training", 1)
@@ -118,16 +105,7 @@ def train(
 
 
 def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
-    """Fraction of images whose largest output is their label.
-
-    Args:
-        model: switched to eval mode.
-        data: images whose ``inputs`` fit the model.
-        batch_size: images per pass (default 512).
-
-    Returns:
-        Between 0 and 1.
-    """
+    """Fraction of images whose largest output is their label; the model in eval mode."""
     model.eval()
     weight = _weight(model)
     with torch.no_grad():
@@ -149,7 +127,7 @@ def _begin(
     return _Run(model, _optimizer(model, recipe), states)
 
 
-def _updated(callback: Callback | Monitor, state: CallbackState, end: EpochEnd) -> CallbackState:
+def _told(callback: Callback | Monitor, state: CallbackState, end: EpochEnd) -> CallbackState:
     """The callback's state after an epoch."""
     if not isinstance(callback, Monitor):
         return callback.update(state, end)
@@ -195,7 +173,7 @@ def _epoch_seed(recipe: Recipe, epoch: int) -> int:
 
 
 def _own_random_state(model: nn.Module) -> AbstractContextManager[None]:
-    """Leave the caller's random state unchanged."""
+    """Leave the caller's random numbers as they were."""
     device = _weight(model).device
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
@@ -237,7 +215,7 @@ def _cached(data: ImageData) -> ImageData:
 def _settings(
     model: nn.Module, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback | Monitor]
 ) -> dict[str, Any]:
-    """What must be equal for a run to be resumed."""
+    """What must be the same for a run to be resumed."""
     first = data.inputs([0])
     return {
         **dataclasses.asdict(recipe),
@@ -273,7 +251,7 @@ def _restore(run: _Run, saved: Checkpoint, callbacks: Sequence[Callback | Monito
 
 
 def _optimizer_state(run: _Run) -> dict[str, Tensor]:
-    """What the optimizer keeps for every parameter, as ``<entry>.<parameter>``: momenta, counts of steps."""
+    """What the optimizer keeps of every parameter, as `<entry>.<parameter>`: momenta, counts of steps."""
     return {
         f"{entry}.{name}": value
         for name, parameter in run.model.named_parameters()

@@ -1,4 +1,4 @@
-"""The settings of a training run, apart from model and data."""
+"""What a training run is, apart from model and data."""
 
 from __future__ import annotations
 
@@ -15,33 +15,19 @@ PRECISIONS = ("highest", "high", "medium")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Descent on mean cross entropy plus ``(weight_decay / 2) |w|^2`` over all parameters.
+    """Descent on mean cross entropy plus (weight_decay / 2) |w|^2 over all parameters.
 
-    Attributes:
-        epochs: passes over the data (default 100).
-        augment: shift every image by up to 4 pixels and mirror it at random (He et al., 2016) (default False).
-        lr: initial learning rate (default 0.1).
-        weight_decay: non-negative (default 1e-2).
-        batch_size: images per step, at least 2 (default 128).
-        momentum: of "sgd", in [0, 1) (default 0).
-        schedule: learning rate of epoch t = 0 .. epochs-1. "cosine" (default): ``lr (1 + cos(pi t / epochs)) / 2``
-            (Loshchilov and Hutter, 2017, equation 5, one cycle); "constant": lr; "step": lr, divided by 10 after three
-            fifths of the epochs and again after four fifths (Yu and Tomasi: 120 and 160 of 200).
-        seed: of the order of the images (default 0); the initial weights belong to the model.
-        optimizer: "sgd" (default) or "adam" (Kingma and Ba, 2015, with its own constants; no ``momentum``).
-        matmul_precision: of products of float32 matrices during training, as in ``torch.set_float32_matmul_precision``
-            (default "highest"): "medium" multiplies in bfloat16 where the processor can, several times as fast, and
-            still accumulates in float32.
+    `optimizer` is `sgd` (with `momentum`) or `adam` (Kingma and Ba, 2015, with its own constants; no `momentum`).
+    `matmul_precision` is that of products of float32 matrices while training, `torch.set_float32_matmul_precision`:
+    `medium` multiplies in bfloat16 where the processor can, several times as fast, and still adds up in float32.
+    The learning rate of epoch t = 0 .. epochs-1 is lr (1 + cos(pi t / epochs)) / 2 with the schedule
+    `cosine` (Loshchilov and Hutter, 2017, equation 5, one cycle), lr with `constant`, and with `step` lr, divided by
+    10 after three fifths of the epochs and once more after four fifths (Yu and Tomasi: 120 and 160 of 200). With
+    `augment` every image is shifted by up to 4 pixels and mirrored at random (He et al., 2016). `seed` orders the
+    images; the initial weights belong to the model. Source: Li and Papyan (2023), equation 1 and section 2.3.
 
-    Raises:
-        InputError: a setting out of range.
-
-    Source:
-        Li and Papyan (2023), equation 1 and section 2.3.
-
-    Example:
-        >>> Recipe(epochs=4, lr=0.1).learning_rate(2)
-        0.05
+    >>> Recipe(epochs=4, lr=0.1).learning_rate(2)
+    0.05
     """
 
     epochs: int = 100
@@ -76,14 +62,7 @@ class Recipe:
             raise InputError(f"got matmul_precision '{self.matmul_precision}', expected one of {', '.join(PRECISIONS)}")
 
     def learning_rate(self, epoch: int) -> float:
-        """The learning rate of an epoch.
-
-        Args:
-            epoch: counted from 0.
-
-        Returns:
-            The rate.
-        """
+        """The learning rate of an epoch, counted from 0."""
         if self.schedule == "constant":
             return self.lr
         if self.schedule == "step":
