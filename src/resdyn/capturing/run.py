@@ -35,7 +35,7 @@ from resdyn.errors import InputError
 from resdyn.models import LoadedModel
 from resdyn.probes import Cushion, Features, Probe, Robustness, Trajectory, fit_probes, resolve_probes
 from resdyn.probes.trajectory import logits_of
-from resdyn.progress import shown
+from resdyn.progress import show_progress
 from resdyn.store.lock import locked
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.exclusive import one_at_a_time
@@ -107,7 +107,7 @@ def capture(
         inputs = _inputs(model, module, data)
         asked = _probes(probes, data, stream.position if position is None and stream is not None else position)
         _check_precision(module, asked)
-        with shown(quiet):
+        with show_progress(not quiet):
             stream = _stream(module, inputs, stream, position, granularity)
         with taken_as_current():
             logits = _number_of_logits(stream, inputs)

@@ -14,8 +14,10 @@ from resdyn import _checks as checks
 from resdyn.data.preprocessing import Preprocessing
 from resdyn.errors import InputError
 from resdyn.models import huggingface, origins
+from resdyn.models.placement import place
 from resdyn.models.spec import ModelSpec, parse_spec
 from resdyn.models.weights import check_finite, load_weights, weights_hash
+from resdyn.stream.placement import like_weights, model_device, model_dtype
 from resdyn.stream.preserve import preserve_state
 from resdyn.stream.refusals import plain_model
 
@@ -46,7 +48,13 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
+def load_model(
+    spec: str,
+    weights: str | Path | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> LoadedModel:
     """Build the model that `spec` names, fill in `weights`, switch it to eval mode and check it.
 
     spec: `file.py:factory` (that file is run, and `factory()` called: it returns a module, or a module and an
@@ -55,6 +63,9 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
     `resdyn:mlp,width=64,depth=8`. Without `weights`, `resdyn:` nets are random (seed 0, and a note says so),
     a factory's model is as it returns it, the others fetch their trained weights. weights: a safetensors
     file, or a torch file of tensors only; nothing is ever unpickled.
+
+    device, dtype: where the model is moved ("auto", "cpu", "cuda", "cuda:1", "mps") and the precision that it is
+    cast to ("float32", "float64", ...), None for what it comes with; the weights' hash is that of the cast weights.
 
     A model given in training mode is switched to eval mode: batch norm would otherwise depend on the batch.
 
@@ -68,9 +79,12 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
     if path is not None and not origin.filled:
         load_weights(model, path)
     check_finite(model.state_dict().items(), spec)
+    place(model, device, dtype)
     example = origin.example_input
     if example is None:
-        example = _example(origin.preprocessing, _dtype(model))
+        example = _example(origin.preprocessing, model_dtype(model))
+    if example is not None:
+        example = _fed(example, model, dtype is not None)
     return LoadedModel(
         model=model,
         name=spec,
@@ -107,8 +121,9 @@ def _example(preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor | None:
     return torch.sin(torch.arange(math.prod(size)) * 0.7).reshape(1, *size).to(dtype)
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+def _fed(example: Tensor, model: nn.Module, cast: bool) -> Tensor:
+    """The example where the model is; in its precision if the model was cast."""
+    return like_weights(example, model) if cast else example.to(model_device(model))
 
 
 def _num_classes(model: nn.Module, example: Tensor, spec: str) -> int | None:

@@ -36,6 +36,7 @@ def train_digits(
     recipe: Recipe = DIGITS_RECIPE,
     callbacks: Sequence[Callback | Monitor] = (),
     checkpoint: str | Path | None = None,
+    device: str | torch.device = "cpu",
 ) -> TrainedDigits:
     """Train a post-activation `ResidualMLP` on the 1500 training digits of scikit-learn.
 
@@ -47,6 +48,7 @@ def train_digits(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = ResidualMLP(in_features=(1, 8, 8), width=width, depth=depth)
+    model.to(device)
     digits, test = load_data("digits", "train"), load_data("digits", "test")
     with _one_thread():
         history = train(model, digits, recipe, callbacks, checkpoint, checkpoint_every=25)
