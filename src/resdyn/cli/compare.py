@@ -58,7 +58,9 @@ def _print(titles: list[str], rows: list[dict[str, Any]], notes: list[str], page
     headings = [*titles, "difference"] if pair else titles
     table = table_of("metric", "where", *headings, right=headings)
     for row in rows:
-        cells = ["-" if value is None else with_error(value["value"], value["standard_error"]) for value in row["values"]]
+        cells = [
+            "-" if value is None else with_error(value["value"], value["standard_error"]) for value in row["values"]
+        ]
         if pair:
             difference = row["difference"]
             cells.append("-" if difference is None else with_error(difference, row["difference_error"]))

@@ -84,7 +84,11 @@ def prune(
     if choose_by is not None:
         num_selection_images = renamed("choose_by", "num_selection_images", choose_by)
     max_accuracy_loss = checks.number(
-        "max_accuracy_loss", max_accuracy_loss, "a fraction in [0, 1]: 0.005 is half a percentage point", least=0, most=1
+        "max_accuracy_loss",
+        max_accuracy_loss,
+        "a fraction in [0, 1]: 0.005 is half a percentage point",
+        least=0,
+        most=1,
     )
     selected, seed = checks.whole("num_selection_images", num_selection_images, 2), checks.seed(seed)
     if not 1 < selected < len(data) - 1:
