@@ -21,6 +21,7 @@ except SystemExit as leaving:
     heavy = [name for name in {heavy} if name in sys.modules]
     print("code", leaving.code or 0, "heavy", *heavy, file=sys.stderr)
 """
+CAPTURE = ["capture", "x", "--data", "digits", "--out", "y"]
 COMMANDS = {
     "version": (["--version"], 0, "0."),
     "help": (["--help"], 0, "analyze"),
@@ -36,7 +37,7 @@ COMMANDS = {
         2,
         '"gated", "branch", "block"',
     ),
-    "bad number": (["capture", "x", "--data", "digits", "--out", "y", "--samples", "2.5"], 2, "whole number"),
+    "bad number": ([*CAPTURE, "--samples", "2.5"], 2, "whole number"),
     "bad device": (["inspect", "x", "--device", "gpu"], 2, "expected auto, cpu, cuda, cuda:INDEX or mps"),
     "bad dtype": (["inspect", "x", "--dtype", "float31"], 2, '"float64"'),
     "missing option": (["capture", "x", "--out", "y"], 2, "--data"),
