@@ -64,9 +64,7 @@ def prune(
 
     if tolerance is not None:
         max_accuracy_loss = tolerance / 100
-        say(
-            f"note: --tolerance is in percentage points and will be removed; use --max-accuracy-loss {tolerance / 100:g}"
-        )
+        say(f"note: --tolerance (in points) will be removed; use --max-accuracy-loss {max_accuracy_loss:g}")
     if choose_by is not None:
         num_selection_images = choose_by
         say(f"note: --choose-by will be removed; use --num-selection-images {choose_by}")

@@ -22,6 +22,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
 from resdyn._numerics import plain_arithmetic
+from resdyn._torch import pytree
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream.failures import export_failure, failing_hook
 from resdyn.stream.preserve import preserve_state
@@ -81,7 +82,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     drop_idle_stops(module.graph, inputs)
     detach_from_patterns(module.graph)
     rewrite(module.graph, {*parameters, *constants})
-    example = tuple(torch.utils._pytree.tree_leaves((args, kwargs)))
+    example = tuple(pytree.tree_leaves((args, kwargs)))
     if len(example) != len(inputs):
         raise ComputationError(
             f"the exported model takes {len(inputs)} inputs, the example holds {len(example)}; "
@@ -163,7 +164,7 @@ def quiet() -> Iterator[None]:
 
 def tensors_of(output: Any) -> list[Tensor]:
     """All tensors that a model returned, also in dataclasses, in order."""
-    leaves = torch.utils._pytree.tree_leaves(output)
+    leaves = pytree.tree_leaves(output)
     parts = [
         tensors_of([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resdyn._torch import pytree
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream import find_stream
 from resdyn.stream.isolation import eval_mode
@@ -162,7 +163,7 @@ def _residuals(
 
 
 def _first_tensor(value: Any) -> Tensor | None:
-    leaves = torch.utils._pytree.tree_leaves(value)
+    leaves = pytree.tree_leaves(value)
     return next((leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
 
 

@@ -72,9 +72,9 @@ def prune(
 
     The blocks of the stream (found by dataflow) that can be taken out go one by one, the one that changes the logits
     least first; of these rungs the lowest is proposed whose accuracy, on `num_selection_images` randomly chosen images,
-    is within `max_accuracy_loss`. That choice makes these images look better than others do, so accuracy before and after is
-    reported for the images of `data` that had no part in it. The model is left as it was. `tolerance` and `choose_by`
-    are the former names of `max_accuracy_loss` and `num_selection_images`, in the same units.
+    is within `max_accuracy_loss`. That choice makes these images look better than others do, so accuracy before and
+    after is reported for the images of `data` that had no part in it. The model is left as it was. `tolerance` and
+    `choose_by` are the former names of `max_accuracy_loss` and `num_selection_images`, in the same units.
 
     Errors: InputError where there are too few images, labels that the model has no output for, or outputs that are no
     table of logits; those of `find_stream`.
