@@ -16,7 +16,7 @@ import zarr
 from resdyn import store as stores
 from resdyn.errors import StoreError
 from resdyn.store.lock import locked
-from resdyn.store.store import _chunks
+from resdyn.store.store import MAX_CHUNK_BYTES, _chunks
 
 SETTINGS = {"probes": {"singular": {"k": 3}}, "seed": 0, "class_names": ["<b>", "ü"]}
 
@@ -124,7 +124,7 @@ def test_large_variables_are_cut_into_chunks_of_bounded_size():
     variable = stores.Variable(("sample", "block", "rank", "coord"), (4, 50, 30, 10**6), "float32")
     chunks = _chunks(variable, 2)
     assert chunks[0] == 2
-    assert np.prod(chunks) * 4 <= stores.MAX_CHUNK_BYTES
+    assert np.prod(chunks) * 4 <= MAX_CHUNK_BYTES
 
 
 def test_resuming_with_the_same_settings_is_allowed(tmp_path):
@@ -223,7 +223,6 @@ import os, pathlib, signal, sys
 sys.path.insert(0, {tests!r})
 import test_store as t
 from resdyn.store.lock import locked
-from resdyn.store.store import _chunks
 from resdyn import store as stores
 
 def run(path):
