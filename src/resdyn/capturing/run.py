@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from resdyn import _checks as checks
 from resdyn import store as stores
 from resdyn._numerics import plain_arithmetic
-from resdyn._version import __version__
+from resdyn._provenance import machine, versions
 from resdyn.capturing.executor import check_workers, run_tasks
 from resdyn.capturing.plan import Plan
 from resdyn.capturing.selection import (
@@ -227,23 +225,11 @@ def _chunk_size(chunk_size: int | None, probes: Sequence[Probe]) -> int:
 def _provenance(
     plan: Plan, command: str | None, notes: Sequence[str], training: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    device = model_device(plan.stream.model)
     of_model = plan.model.notes if isinstance(plan.model, LoadedModel) else ()
     return {
         "model": plan.model_name,
-        "versions": {
-            "resdyn": __version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "xarray": xr.__version__,
-        },
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        },
+        "versions": versions("xarray"),
+        "machine": machine(model_device(plan.stream.model)),
         "command": shlex.join(sys.argv) if command is None else command,
         "output_reading": plan.stream.readout.reading,
         "notes": [*of_model, *plan.stream.notes, *plan.stream.readout.notes, *plan.data.notes, *plan.notes, *notes],

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
+from resdyn._hash import tensor_bytes
 from resdyn._numerics import plain_arithmetic
 from resdyn._torch import pytree
 from resdyn.errors import ComputationError, InputError
@@ -223,9 +224,8 @@ def graph_fingerprint(graph: DataGraph) -> str:
             value = graph.leaf(node)
             digest.update(node.name.encode())
             if isinstance(value, Tensor):
-                flat = value.detach().cpu().contiguous()
-                digest.update(f"{flat.dtype}{tuple(flat.shape)}".encode())
-                digest.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
+                digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+                digest.update(tensor_bytes(value))
             else:
                 digest.update(repr(value).encode())
     for value in graph.example:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resdyn._hash import tensor_bytes
 from resdyn.data.images import ImageData
 from resdyn.errors import ComputationError, InputError
 from resdyn.monitor.monitor import Monitor
@@ -224,7 +225,7 @@ def _settings(
         "images": len(data),
         "classes": list(data.class_names),
         "input_shape": list(first.shape[1:]),
-        "data_hash": hashlib.sha256(data.labels.numpy().tobytes() + first.numpy().tobytes()).hexdigest(),
+        "data_hash": hashlib.sha256(tensor_bytes(data.labels) + tensor_bytes(first)).hexdigest(),
         "model": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
         "callbacks": [type(c).__name__ for c in callbacks],
     }
