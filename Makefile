@@ -14,7 +14,7 @@ NEWER := .venv-newer
 NEWER_TORCH := torch==2.14.1 torchvision==0.29.1
 NEWER_TESTS := tests/test_torch_names.py tests/test_linearize.py tests/test_stop_gradients.py tests/test_operator.py \
 	tests/test_subspace.py tests/test_zoo.py
-NEWER_ONLY := not test_zoo or (implies and (ResNet or GPT or ViT or BERT))
+NEWER_ONLY := not test_zoo or (implies and (ResNet or Swinv2 or GPT2 or Llama or Mixtral or T5))
 
 .PHONY: setup demo test newer lint types bench zoo clean
 

@@ -83,11 +83,11 @@ def stream_of(
 def finish(dataset: xr.Dataset, paths: dict[str, Path], as_json: bool, **extra: object) -> None:
     """Compute the metrics and print them, for people or for programs."""
     with stage("computing the metrics"):
-        found = results(dataset, paths)
+        summary = results(dataset, paths)
     if as_json:
-        print_json(found | extra)
+        print_json(summary | extra)
     else:
-        print_summary(found["metrics"], paths, extra)
+        print_summary(summary["metrics"], paths, extra)
 
 
 def _data(loaded: LoadedModel, asked: Measurement) -> ImageData | TokenData:

@@ -60,7 +60,7 @@ def reserved_for_json() -> Iterator[None]:
 
 
 def end_output() -> None:
-    """What the process prints while it ends, such as the exit handlers of a model's code, is no part of the output."""
+    """What the process prints while it ends, such as the exit handlers of a model's code, is not part of the output."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

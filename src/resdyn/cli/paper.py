@@ -35,7 +35,7 @@ def paper(
     name
         A paper; without one all are listed.
     experiment
-        An experiment of the paper to run; without one every claim is shown beside what was found.
+        An experiment of the paper to run; without one every claim is shown beside our result.
     scale
         tiny: seconds, a check; small: two cores, up to half an hour; paper: the paper's own size, for a GPU.
     page
