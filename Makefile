@@ -1,5 +1,6 @@
 # make demo   install, train a small residual network on handwritten digits, write out/demo/report.html
 # make test   install what the tests need, check style and types, run the tests, WORKERS at a time
+# make newer  the stream, the linear algebra and the zoo on the newest PyTorch, where pip can get it within five minutes
 # make zoo    find the streams of many families of models (timm's and torchvision's where installed), write docs/zoo.md
 # make setup  install into .venv alone
 
@@ -9,8 +10,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml constraints.txt
+NEWER := .venv-newer
+NEWER_TORCH := torch==2.14.1 torchvision==0.29.1
+NEWER_TESTS := tests/test_torch_names.py tests/test_linearize.py tests/test_stop_gradients.py tests/test_operator.py \
+	tests/test_subspace.py tests/test_zoo.py
+NEWER_ONLY := not test_zoo or (implies and (ResNet or Swinv2 or GPT2 or Llama or Mixtral or T5))
 
-.PHONY: setup demo test lint types bench zoo clean
+.PHONY: setup demo test newer lint types bench zoo clean
 
 setup: $(VENV)/.core
 
@@ -32,6 +38,20 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev lint types
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
+newer:
+	@if $(MAKE) --silent $(NEWER)/.ready; then \
+		HF_HUB_OFFLINE=1 $(NEWER)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(NEWER_TESTS) -k "$(NEWER_ONLY)"; \
+	else \
+		echo "$(NEWER_TORCH) cannot be installed here: the newest PyTorch is not tested"; \
+	fi
+
+$(NEWER)/.ready: $(SOURCES)
+	$(PYTHON) -m venv $(NEWER)
+	grep -vE '^torch(vision)?[=<>]' constraints.txt > $(NEWER)/constraints.txt
+	timeout 300 $(NEWER)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(NEWER)/constraints.txt $(NEWER_TORCH) --editable '.[hf]' pytest pytest-xdist hypothesis
+	touch $@
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +66,4 @@ zoo: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python docs/zoo.py
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(NEWER) out

@@ -294,9 +294,10 @@ def test_points_of_a_boundary_are_finite_floating_point(net):
 def test_pruning_takes_exact_types():
     digits = resdyn.load_data("digits")
     model = resdyn.load_model("resdyn:mlp,width=8,depth=2")
-    for wrong in ({"tolerance": np.nan}, {"tolerance": "0"}, {"choose_by": 2.5}, {"choose_by": True}, {"seed": 0.5}):
+    loss, images = "max_accuracy_loss", "num_selection_images"
+    for wrong in ({loss: np.nan}, {loss: "0"}, {images: 2.5}, {images: True}, {"seed": 0.5}):
         with pytest.raises(InputError, match=f"got {next(iter(wrong))}="):
-            prune(model, digits, **({"choose_by": 50} | wrong))
+            prune(model, digits, **({images: 50} | wrong))
 
 
 def test_a_page_is_no_folder(net, data, tmp_path):

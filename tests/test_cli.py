@@ -212,10 +212,14 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     assert out == ""
 
 
-def test_an_interruption_while_torch_is_loaded_is_one_line(tmp_path):
-    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
-    starting = resdyn(["--help"], tmp_path)
-    assert starting.communicate(timeout=60) == ("", "resdyn: interrupted\n")
+@pytest.mark.parametrize("module", ["cyclopts", "torch"])
+def test_an_interruption_while_modules_are_loaded_is_one_line(tmp_path, module):
+    (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt")
+    starting = resdyn(["inspect", "resdyn:mlp"], tmp_path)
+    out, err = starting.communicate(timeout=60)
+    assert out == ""
+    assert err.startswith("resdyn: interrupted")
+    assert err.count("\n") == 1
     assert starting.returncode == 130
 
 
@@ -278,7 +282,7 @@ class Without:
     def find_spec(self, name, path=None, target=None):
         return None if name.split(".")[0] in EXTRAS else self.finder.find_spec(name, path, target)
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
-from resdyn.cli.main import run
+from resdyn.cli.app import run
 code = run(["demo", "--epochs", "2", "--samples", "2", "--out", sys.argv[1]])
 assert not EXTRAS & set(sys.modules), EXTRAS & set(sys.modules)
 assert run(["capture", "resdyn:mlp", "--data", "mnist", "--data-root", sys.argv[1], "--out", "x.zarr"]) == 2

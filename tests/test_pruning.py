@@ -100,7 +100,7 @@ def test_a_silent_block_ranks_first_and_costs_nothing(weights):
 
 def test_the_proposal_is_measured_on_images_that_did_not_choose_it(weights):
     loaded, data = load_model(SPEC, weights), load_data("digits", "test")
-    found = prune(loaded, data, tolerance=0.02, choose_by=100)
+    found = prune(loaded, data, max_accuracy_loss=0.02, num_selection_images=100)
     assert 2 in found.dropped
     assert found.before.images == found.after.images == 197
     assert found.change == pytest.approx(found.after.value - found.before.value)
@@ -121,10 +121,10 @@ def test_the_command_writes_a_model_that_loads_again(weights, tmp_path, capsys):
         "digits",
         "--out",
         str(out),
-        "--choose-by",
+        "--num-selection-images",
         "100",
-        "--tolerance",
-        "2",
+        "--max-accuracy-loss",
+        "0.02",
         "--json",
     ]
     assert run_command(words) == 0
@@ -146,9 +146,9 @@ def test_the_command_writes_a_model_that_loads_again(weights, tmp_path, capsys):
 def test_what_cannot_be_is_refused(weights, tmp_path):
     loaded, data = load_model(SPEC, weights), load_data("digits", "test")
     with pytest.raises(InputError, match="at least two images on either side"):
-        prune(loaded, data, choose_by=297)
-    with pytest.raises(InputError, match="tells 10 classes apart, digits has 2"):
-        prune(loaded, data.of_classes(["0", "1"]), choose_by=20)
+        prune(loaded, data, num_selection_images=297)
+    with pytest.raises(InputError, match="has 10 classes, digits has 2"):
+        prune(loaded, data.of_classes(["0", "1"]), num_selection_images=20)
     with pytest.raises(InputError, match="does not hold a pruned model"):
         load_pruned(tmp_path)
     with pytest.raises(InputError, match=r"no module 'blocks\.9'"):
@@ -156,6 +156,26 @@ def test_what_cannot_be_is_refused(weights, tmp_path):
     (tmp_path / "pruned.json").write_text('{"format": "other", "model": "m", "dropped": []}')
     with pytest.raises(InputError, match="of the format 'other'"):
         load_pruned(tmp_path)
+
+
+def test_the_former_names_still_work_in_their_former_units(weights, tmp_path, capsys):
+    loaded, data = load_model(SPEC, weights), load_data("digits", "test")
+    new = prune(loaded, data, max_accuracy_loss=0.02, num_selection_images=100)
+    with pytest.warns(DeprecationWarning, match=r"tolerance is now max_accuracy_loss|choose_by is now num_selection"):
+        old = prune(loaded, data, tolerance=0.02, choose_by=100)
+    assert old == new
+    words = ["prune", SPEC, "--weights", str(weights), "--data", "digits", "--json"]
+    assert run_command([*words, "--choose-by", "100", "--tolerance", "2", "--out", str(tmp_path / "old")]) == 0
+    told = capsys.readouterr()
+    assert "use --max-accuracy-loss 0.02" in told.err
+    assert json.loads(told.out)["dropped_blocks"] == list(new.dropped)
+    assert json.loads(told.out)["max_accuracy_loss"] == 0.02
+
+
+def test_an_accuracy_loss_in_percentage_points_is_refused():
+    loaded, data = load_model(SPEC), load_data("digits", "test")
+    with pytest.raises(InputError, match=r"0\.005 is half a percentage point"):
+        prune(loaded, data, max_accuracy_loss=2)
 
 
 def test_a_binomial_error():

@@ -16,6 +16,7 @@ import zarr
 from resdyn import store as stores
 from resdyn.errors import StoreError
 from resdyn.store.lock import locked
+from resdyn.store.store import MAX_CHUNK_BYTES, _chunks
 
 SETTINGS = {"probes": {"singular": {"k": 3}}, "seed": 0, "class_names": ["<b>", "ü"]}
 
@@ -110,7 +111,7 @@ def test_a_task_writes_files_of_its_own_only(tmp_path):
 
 def test_a_task_reads_its_own_flag_and_neither_the_record_nor_the_other_flags(tmp_path, monkeypatch):
     written(tmp_path / "s", [1])
-    monkeypatch.setattr(stores, "Opened", None)
+    monkeypatch.setattr("resdyn.store.store.Opened", None)
     (tmp_path / "s" / "_done" / "c" / "1").rename(tmp_path / "away")
     (tmp_path / "s" / "_done" / "c" / "1").mkdir()  # whoever reads this flag fails
     region = layout().regions[2]
@@ -121,9 +122,9 @@ def test_a_task_reads_its_own_flag_and_neither_the_record_nor_the_other_flags(tm
 
 def test_large_variables_are_cut_into_chunks_of_bounded_size():
     variable = stores.Variable(("sample", "block", "rank", "coord"), (4, 50, 30, 10**6), "float32")
-    chunks = stores._chunks(variable, 2)
+    chunks = _chunks(variable, 2)
     assert chunks[0] == 2
-    assert np.prod(chunks) * 4 <= stores.MAX_CHUNK_BYTES
+    assert np.prod(chunks) * 4 <= MAX_CHUNK_BYTES
 
 
 def test_resuming_with_the_same_settings_is_allowed(tmp_path):
@@ -221,7 +222,7 @@ KILLED = """
 import os, pathlib, signal, sys
 sys.path.insert(0, {tests!r})
 import test_store as t
-from resdyn.lock import locked
+from resdyn.store.lock import locked
 from resdyn import store as stores
 
 def run(path):

@@ -112,7 +112,7 @@ def test_a_lost_chunk_is_noticed_when_the_store_is_opened_and_its_task_can_be_me
     assert stores.done_tasks(store).tolist() == [True, False, True, True]
     region = layout().regions[1]
     stores.write_task(store, 1, region, arrays(region))
-    xr.testing.assert_identical(stores.open_store(store).load(), stores.open(good).load())
+    xr.testing.assert_identical(stores.open_store(store).load(), stores.open_store(good).load())
 
 
 def test_a_store_that_moved_while_it_was_open_is_an_error_and_no_nan(store):

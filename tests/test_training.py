@@ -203,7 +203,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"is damaged .*delete it"):
         train(net(), blobs(), RECIPE, checkpoint=path)
     save_file({"a": torch.ones(1)}, path)
-    with pytest.raises(InputError, match="is no checkpoint of a training run"):
+    with pytest.raises(InputError, match="is not a checkpoint of a training run"):
         train(net(), blobs(), RECIPE, checkpoint=path)
 
 

@@ -25,7 +25,7 @@ LARGEST_SEED = 2**63 - 1
 
 
 def whole(name: str, value: Any, least: int = 0, most: int | None = None, *, expected: str = "", of: str = "") -> int:
-    """A whole number; a bool is none, nor is 2.0."""
+    """A whole number; neither a bool nor 2.0 is one."""
     right = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not right or value < least or (most is not None and value > most):
         bounds = f"of at least {least}" if most is None else f"between {least} and {most}"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 MOVED = {
     "resdyn.boundary": "resdyn.interventions.boundary",
@@ -47,3 +48,9 @@ def forward_moved_modules() -> None:
     """Let the old names be imported; called once, by the package."""
     if not any(isinstance(finder, _Forwarding) for finder in sys.meta_path):
         sys.meta_path.append(_Forwarding())
+
+
+def renamed(old: str, new: str, value: Any) -> Any:
+    """The value of an argument under its old name, after a `DeprecationWarning` that says the new one."""
+    warnings.warn(f"the argument {old} is now {new}; the old name will be removed", DeprecationWarning, stacklevel=3)
+    return value

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from resdyn._torch import runs_as_written
 
 AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 
@@ -32,12 +33,7 @@ def plain_arithmetic() -> Iterator[None]:
 @contextmanager
 def as_written() -> Iterator[None]:
     """Code under ``torch.compile`` runs as written: a compiled piece hides its operations, and rounds differently."""
-    if "torch._dynamo" not in sys.modules:  # nothing has been compiled, and torch takes seconds to load its compiler
-        yield
-        return
-    from torch._dynamo import eval_frame
-
-    if eval_frame._stance.stance == "force_eager":
+    if runs_as_written():
         yield
         return
     with torch.compiler.set_stance("force_eager"):

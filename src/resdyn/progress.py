@@ -1,7 +1,7 @@
-"""Progress for the person who waits: bars with the time left, spinners where nobody can tell it.
+"""Progress for whoever waits: bars on a terminal and in a notebook, a line every 30 seconds in a log.
 
 A library is quiet: its long steps, each a `stage` or items to `track`, show themselves only where they begin inside
-`shown`, as under the command line and in `capture`.
+`show_progress`, as under the command line and in `capture`.
 """
 
 from __future__ import annotations
@@ -9,47 +9,40 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import Any, TextIO, TypeVar
 
 SHOWN_AFTER_SECONDS = 2.0
+REFRESH_SECONDS = 0.5
+LOG_SECONDS = 30.0
+LOG_FORMAT = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt} after {elapsed}, {remaining} left"
+STAGE_FORMAT = "{desc}: {elapsed}"
 Item = TypeVar("Item")
-_shown: ContextVar[bool] = ContextVar("shown", default=False)
+_showing: ContextVar[bool] = ContextVar("showing", default=False)
 
 
 @contextlib.contextmanager
-def shown(quiet: bool = False) -> Iterator[None]:
-    """Let the steps that begin inside show themselves, unless `quiet`."""
-    token = _shown.set(not quiet)
+def show_progress(show: bool = True) -> Iterator[None]:
+    """Let the steps that begin inside show themselves, or (`show=False`) keep quiet."""
+    token = _showing.set(show)
     try:
         yield
     finally:
-        _shown.reset(token)
+        _showing.reset(token)
 
 
 @contextlib.contextmanager
 def stage(title: str) -> Iterator[None]:
-    """A step of a library's work of which nobody can tell how long it takes."""
-    with progress_bars({title: None}, quiet=not _shown.get()):
+    """A step of a library's work whose length is not known beforehand."""
+    with progress_bars({title: None}, quiet=not _showing.get()):
         yield
 
 
 def track(items: Sequence[Item], title: str) -> Iterator[Item]:
     """The items one by one: a step of a library's work that consists of them."""
-    with progress_bars({title: len(items)}, quiet=not _shown.get()) as advance:
+    with progress_bars({title: len(items)}, quiet=not _showing.get()) as advance:
         for item in items:
             yield item
             advance(title, 1)
@@ -57,37 +50,80 @@ def track(items: Sequence[Item], title: str) -> Iterator[Item]:
 
 @contextlib.contextmanager
 def progress_bars(totals: Mapping[str, int | None], quiet: bool = False) -> Iterator[Callable[[str, int], None]]:
-    """Bars with the time left, on standard error of a terminal, of work that lasts longer than two seconds.
+    """Show on standard error how far some work is, once it has lasted two seconds (in a log, 30).
 
-    Without a total there is a spinner with the time since the start. Yields `advance(title, n)`. Steps inside
-    belong to this work and do not show themselves.
+    Args:
+        totals: Title of each part of the work -> its number of steps, None where that is not known.
+        quiet: Show nothing.
+
+    Yields:
+        `advance(title, n)`, which counts n more steps. Steps inside belong to this work and do not show themselves.
     """
-    # The bar starts on a thread of its own, maybe while the work has standard error redirected for a moment: it writes
-    # to the stream of now, and leaves `sys.stderr` alone, which it would put back to that moment's.
-    console = Console(file=sys.stderr, emoji=False)
-    progress = Progress(
-        *(_spinner() if None in totals.values() else _bar()),
-        console=console,
-        disable=quiet or not console.is_terminal,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    rows = {title: progress.add_task(title, total=total) for title, total in totals.items()}
-    timer = threading.Timer(SHOWN_AFTER_SECONDS, progress.start)
-    timer.daemon = True
-    timer.start()
+    # A thread of its own draws, so that time passes while a step lasts, and counting costs nothing. It writes to the
+    # stream of now: the work may redirect standard error for a moment.
+    done = dict.fromkeys(totals, 0)
+
+    def advance(title: str, n: int) -> None:
+        done[title] += n
+
+    over, stream = threading.Event(), sys.stderr
+    draw = _draw if is_interactive(stream) else _log
+    drawing = threading.Thread(target=draw, args=(totals, done, over, stream, time.time()), daemon=True)
+    if not quiet:
+        drawing.start()
     try:
-        with shown(quiet=True):
-            yield lambda title, n: progress.advance(rows[title], n)
+        with show_progress(False):
+            yield advance
     finally:
-        timer.cancel()
-        timer.join()
-        progress.stop()
+        over.set()
+        if not quiet:
+            drawing.join()
 
 
-def _bar() -> tuple[ProgressColumn, ...]:
-    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+def is_interactive(stream: TextIO) -> bool:
+    """Whether a person watches: a terminal, or the output of a notebook's cell."""
+    return stream.isatty() or type(stream).__module__.startswith("ipykernel")
 
 
-def _spinner() -> tuple[ProgressColumn, ...]:
-    return TextColumn("{task.description}"), SpinnerColumn(), TimeElapsedColumn()
+def _draw(
+    totals: Mapping[str, int | None], done: Mapping[str, int], over: threading.Event, stream: TextIO, start: float
+) -> None:
+    """Bars that disappear when the work is over."""
+    if over.wait(SHOWN_AFTER_SECONDS):
+        return
+    bars = {title: _bar(title, total, stream, start) for title, total in totals.items()}
+    try:
+        while True:
+            for title, bar in bars.items():
+                bar.update(done[title] - bar.n)
+                bar.refresh()
+            if over.wait(REFRESH_SECONDS):
+                return
+    finally:
+        for bar in reversed(bars.values()):
+            bar.close()
+
+
+def _bar(title: str, total: int | None, stream: TextIO, start: float) -> Any:
+    from tqdm.auto import tqdm
+
+    bar_format = STAGE_FORMAT if total is None else None
+    bar = tqdm(desc=title, total=total, leave=False, dynamic_ncols=True, bar_format=bar_format, file=stream)
+    bar.start_t = start
+    return bar
+
+
+def _log(
+    totals: Mapping[str, int | None], done: Mapping[str, int], over: threading.Event, stream: TextIO, start: float
+) -> None:
+    """A line for each part that has begun and is not done, every 30 seconds."""
+    while not over.wait(LOG_SECONDS):
+        from tqdm import tqdm
+
+        for title, total in totals.items():
+            if total is not None and done[title] in (0, total) and len(totals) > 1:
+                continue
+            bar_format = STAGE_FORMAT if total is None else LOG_FORMAT
+            text = tqdm.format_meter(done[title], total, time.time() - start, prefix=title, bar_format=bar_format)
+            with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
+                print(text, file=stream, flush=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from resdyn import _checks as checks
 from resdyn import store as stores
 from resdyn._numerics import plain_arithmetic
-from resdyn._version import __version__
+from resdyn._provenance import machine, versions
 from resdyn.capturing.executor import check_workers, run_tasks
 from resdyn.capturing.plan import Plan
 from resdyn.capturing.selection import (
@@ -35,7 +33,7 @@ from resdyn.errors import InputError
 from resdyn.models import LoadedModel
 from resdyn.probes import Cushion, Features, Probe, Robustness, Trajectory, fit_probes, resolve_probes
 from resdyn.probes.trajectory import logits_of
-from resdyn.progress import shown
+from resdyn.progress import show_progress
 from resdyn.store.lock import locked
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.exclusive import one_at_a_time
@@ -107,7 +105,7 @@ def capture(
         inputs = _inputs(model, module, data)
         asked = _probes(probes, data, stream.position if position is None and stream is not None else position)
         _check_precision(module, asked)
-        with shown(quiet):
+        with show_progress(not quiet):
             stream = _stream(module, inputs, stream, position, granularity)
         with taken_as_current():
             logits = _number_of_logits(stream, inputs)
@@ -227,23 +225,11 @@ def _chunk_size(chunk_size: int | None, probes: Sequence[Probe]) -> int:
 def _provenance(
     plan: Plan, command: str | None, notes: Sequence[str], training: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    device = model_device(plan.stream.model)
     of_model = plan.model.notes if isinstance(plan.model, LoadedModel) else ()
     return {
         "model": plan.model_name,
-        "versions": {
-            "resdyn": __version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "xarray": xr.__version__,
-        },
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        },
+        "versions": versions("xarray"),
+        "machine": machine(model_device(plan.stream.model)),
         "command": shlex.join(sys.argv) if command is None else command,
         "output_reading": plan.stream.readout.reading,
         "notes": [*of_model, *plan.stream.notes, *plan.stream.readout.notes, *plan.data.notes, *plan.notes, *notes],

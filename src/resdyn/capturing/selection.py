@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resdyn._hash import tensor_bytes
 from resdyn.data import ImageData, TokenData
 from resdyn.errors import InputError
 from resdyn.stream.arguments import Arguments
@@ -161,7 +162,7 @@ def _hash_inputs(digest: hashlib._Hash, data: LabelledInputs, positions: Tensor)
     for part in positions.split(256):
         for name, values in data.read(part).named.items():
             digest.update(f"{name}{values.dtype}{tuple(values.shape[1:])}".encode())
-            digest.update(values.contiguous().cpu().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor_bytes(values))
 
 
 def _checked(inputs: Arguments, dtype: torch.dtype) -> Arguments:

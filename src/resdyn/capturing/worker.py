@@ -19,6 +19,7 @@ from resdyn.capturing.executor import Tick
 from resdyn.capturing.selection import LabelledInputs
 from resdyn.errors import ComputationError
 from resdyn.models import LoadedModel, load_model
+from resdyn.models.placement import place
 from resdyn.models.spec import parse_spec
 from resdyn.probes import Features, Probe, Sample, Singular
 from resdyn.store import Region
@@ -76,8 +77,11 @@ class ModelSource:
             return deepcopy(self.model)
         assert self.weights is not None
         model = load_model(self.spec).model
+        precisions = {weight.dtype for weight in self.weights.values() if weight.is_floating_point()}
+        if len(precisions) == 1:  # the caller may have cast it
+            place(model, dtype=precisions.pop())
         model.load_state_dict(self.weights)
-        return model
+        return model.to(next((weight.device for weight in self.weights.values()), "cpu"))
 
 
 @dataclass

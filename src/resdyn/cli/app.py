@@ -1,4 +1,7 @@
-"""`resdyn`: parsing, configuration files, exit codes. The commands stand in `commands`."""
+"""`resdyn`: parsing, configuration files, exit codes.
+
+Parsing, help and usage errors load neither PyTorch nor xarray: a command imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,28 @@ import warnings
 from collections.abc import Sequence
 from inspect import BoundArguments
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Group, Parameter
-from cyclopts.config import Yaml
+from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError
-from rich.console import Console
 
 from resdyn._version import __version__
 from resdyn.cli import commands
 from resdyn.cli.compare import compare
+from resdyn.cli.options import EVERY, Measurement
 from resdyn.cli.output import end_output, reserved_for_json, terminal
 from resdyn.cli.paper import paper
 from resdyn.cli.prune import prune
 from resdyn.errors import InputError, ResdynError
-from resdyn.progress import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EPILOGUE = (
-    "Exit codes: 0 done, 1 a computation failed, 2 bad usage or input, 130 interrupted (the same command goes on "
+    "Exit codes: 0 done, 1 a computation failed, 2 bad usage or input, 130 interrupted (the same command resumes "
     "where it stopped). MODEL is file.py:factory, resdyn:NET, hf:ID, timm:NAME or torchvision:NAME; DATA is digits, "
     "mnist, fashion_mnist, cifar10, cifar100, imagenette or a folder of images by class."
 )
-GLOBAL = Group("Every command", sort_key=90)
 
 app = App(
     name="resdyn",
@@ -51,15 +54,15 @@ for command in OWN:
 @app.meta.default
 def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    config: Annotated[Path | None, Parameter(group=GLOBAL)] = None,
-    print_config: Annotated[bool, Parameter(group=GLOBAL)] = False,
-    debug: Annotated[bool, Parameter(group=GLOBAL)] = False,
+    config: Annotated[Path | None, Parameter(group=EVERY)] = None,
+    print_config: Annotated[bool, Parameter(group=EVERY)] = False,
+    debug: Annotated[bool, Parameter(group=EVERY)] = False,
 ) -> Any:
     """
     Parameters
     ----------
     config
-        YAML file with options of the command (`samples: 8`); what stands on the command line wins.
+        YAML file with options of the command (`samples: 8`); options on the command line override it.
     print_config
         Print the resolved options as YAML and stop.
     debug
@@ -67,12 +70,22 @@ def launch(
     """
     if config is not None and not config.is_file():
         raise InputError(f"there is no configuration file {config}; give a YAML file of options")
-    app.config = () if config is None else (Yaml(config, use_commands_as_keys=False, must_exist=True),)
+    app.config = () if config is None else (_options_of(config),)
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     if print_config and function in OWN:
         return print_resolved(function, bound)
-    with shown(), reserved_for_json() if bound.arguments.get("json") else contextlib.nullcontext():
+    if function not in OWN:  # help, or the version
         return function(*bound.args, **bound.kwargs)
+    from resdyn.progress import show_progress
+
+    with show_progress(), reserved_for_json() if bound.arguments.get("json") else contextlib.nullcontext():
+        return function(*bound.args, **bound.kwargs)
+
+
+def _options_of(file: Path) -> Any:
+    from cyclopts.config import Yaml
+
+    return Yaml(file, use_commands_as_keys=False, must_exist=True)
 
 
 def print_resolved(function: Any, bound: BoundArguments) -> None:
@@ -80,7 +93,7 @@ def print_resolved(function: Any, bound: BoundArguments) -> None:
     bound.apply_defaults()
     options: dict[str, Any] = {}
     for name, value in bound.arguments.items():
-        options |= dataclasses.asdict(value) if isinstance(value, commands.Measurement) else {name: value}
+        options |= dataclasses.asdict(value) if isinstance(value, Measurement) else {name: value}
     for name, value in options.items():
         if value is not None and value != ():
             print(f"{name.replace('_', '-')}: {json.dumps(value, default=str)}")
@@ -104,7 +117,7 @@ def run(tokens: list[str]) -> int:
                 warnings.simplefilter("ignore")
             app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        return report_error(errors, f"{error}; see resdyn --help", 2)
+        return report_error(errors, f"{str(error).removesuffix('.')}; see resdyn --help", 2)
     except ResdynError as error:
         if "--debug" in tokens:
             raise

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 
-from resdyn.cli.commands import Json
-from resdyn.cli.output import print_json, quantity, terminal
-from resdyn.progress import stage
-from resdyn.report.comparison.page import comparison_page, opened
-from resdyn.report.comparison.runs import metrics_comparison, settings_table, traps
-from resdyn.report.page import write_page
+from resdyn._format import with_error
+from resdyn.cli.options import Json
+from resdyn.cli.output import print_json, table_of, terminal
 
 
 def compare(
@@ -31,8 +27,13 @@ def compare(
     out
         The page.
     titles
-        Names of the runs on the page (default: what tells the paths apart).
+        Names of the runs on the page (default: what differs between the paths).
     """
+    from resdyn.progress import stage
+    from resdyn.report.comparison.page import comparison_page, opened
+    from resdyn.report.comparison.runs import metrics_comparison, settings_table, traps
+    from resdyn.report.page import write_page
+
     with stage("reading the runs"):
         runs = opened(stores, titles or None)
     page = write_page(out, comparison_page(runs))
@@ -49,15 +50,20 @@ def compare(
             }
         )
         return
-    console, table = terminal(), Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("metric")
-    table.add_column("where")
-    for heading in [run.title for run in runs] + (["difference"] if len(runs) == 2 else []):
-        table.add_column(heading, justify="right")
+    _print([run.title for run in runs], rows, notes, page)
+
+
+def _print(titles: list[str], rows: list[dict[str, Any]], notes: list[str], page: Path) -> None:
+    console, pair = terminal(), len(titles) == 2
+    headings = [*titles, "difference"] if pair else titles
+    table = table_of("metric", "where", *headings, right=headings)
     for row in rows:
-        cells = [quantity(value and value["value"], value and value["standard_error"]) for value in row["values"]]
-        if len(runs) == 2:
-            cells.append(quantity(row["difference"], row["difference_error"]))
+        cells = [
+            "-" if value is None else with_error(value["value"], value["standard_error"]) for value in row["values"]
+        ]
+        if pair:
+            difference = row["difference"]
+            cells.append("-" if difference is None else with_error(difference, row["difference_error"]))
         places = dict.fromkeys(value["where"] or "" for value in row["values"] if value)
         table.add_row(row["title"], " / ".join(places), *cells)
     for note in notes:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 import xarray as xr
 from safetensors.torch import save_file
 
 from resdyn._files import whole_file
 from resdyn.capturing.run import capture
+from resdyn.cli.measure import command_line
 from resdyn.cli.output import say
 from resdyn.data import load_data
 from resdyn.errors import InputError, StoreError
 from resdyn.interventions.pruning.files import check_own_folder
+from resdyn.models.placement import resolve_device
 from resdyn.monitor import Monitor
 from resdyn.training import DIGITS_RECIPE, TrainedDigits, train_digits
 from resdyn.training.checkpoint import OtherRunError
@@ -35,22 +36,30 @@ class Outcome:
     seconds: float
 
 
-def run_demo(out: Path, *, epochs: int, seed: int, samples: int) -> Outcome:
+def run_demo(out: Path, *, epochs: int, seed: int, samples: int, device: str = "cpu") -> Outcome:
     """Train on the digits with a monitor, and capture the trained network at training images.
 
-    Raises `InputError` where the folder holds a demonstration of other settings.
+    Args:
+        out: Folder for the checkpoint, the weights and the store; made where it is not there.
+        epochs: Epochs of training.
+        seed: Seed of the weights, the order of the images, and the choice of samples.
+        samples: Training images to measure.
+        device: Where to train and measure, as `resdyn.models.placement.resolve_device` reads it.
+
+    Raises:
+        InputError: Where the folder holds a demonstration of other settings, or cannot be made.
     """
     try:
-        return _run(out, epochs, seed, samples)
+        return _run(out, epochs, seed, samples, resolve_device(device))
     except (OtherRunError, StoreError) as error:
         raise InputError(f"{error} (for the demonstration: another folder by --out)") from error
 
 
-def _run(out: Path, epochs: int, seed: int, samples: int) -> Outcome:
+def _run(out: Path, epochs: int, seed: int, samples: int, device: torch.device) -> Outcome:
     started = time.monotonic()
-    most = len(load_data("digits", "train"))
-    if not 1 <= samples <= most:
-        raise InputError(f"got {samples} samples, expected between 1 and the {most} of digits (train)")
+    available = len(load_data("digits", "train"))
+    if not 1 <= samples <= available:
+        raise InputError(f"got {samples} samples, expected between 1 and the {available} of digits (train)")
     check_own_folder(out, "checkpoint")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +68,7 @@ def _run(out: Path, epochs: int, seed: int, samples: int) -> Outcome:
     recipe = replace(DIGITS_RECIPE, epochs=epochs, seed=seed)
     say(f"training 8 residual blocks of width 64 on 1500 handwritten digits for {epochs} epochs")
     monitor = Monitor(every=max(1, epochs // 12), samples=5)
-    trained = train_digits(recipe=recipe, callbacks=[monitor], checkpoint=out / "checkpoint")
+    trained = train_digits(recipe=recipe, callbacks=[monitor], checkpoint=out / "checkpoint", device=device)
     weights = out / "weights.safetensors"
     with whole_file(weights) as partial:
         save_file(trained.model.state_dict(), partial)
@@ -72,7 +81,7 @@ def _run(out: Path, epochs: int, seed: int, samples: int) -> Outcome:
         store,
         samples=samples,
         seed=seed,
-        command=shlex.join(["resdyn", *sys.argv[1:]]),
+        command=command_line(),
         notes=notes(trained, epochs),
         training=trained.history.results[0],
     )

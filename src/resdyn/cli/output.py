@@ -7,17 +7,19 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import xarray as xr
-from rich.console import Console
-from rich.table import Table
+from resdyn._format import with_error
 
-from resdyn.metrics import metrics_table
-from resdyn.stream import ResidualStream
+if TYPE_CHECKING:
+    import xarray as xr
+    from rich.console import Console
+    from rich.table import Table
+
+    from resdyn.stream import ResidualStream
 
 PROVENANCE = (
     "model",
@@ -58,7 +60,7 @@ def reserved_for_json() -> Iterator[None]:
 
 
 def end_output() -> None:
-    """What the process prints while it ends, such as the exit handlers of a model's code, is no part of the output."""
+    """What the process prints while it ends, such as the exit handlers of a model's code, is not part of the output."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -84,6 +86,8 @@ def _own_descriptor(stream: TextIO) -> Iterator[TextIO]:
 
 def results(dataset: xr.Dataset, paths: dict[str, Path]) -> dict[str, Any]:
     """Metrics, paths and provenance as plain data."""
+    from resdyn.metrics import metrics_table
+
     return {
         "metrics": metrics_table(dataset),
         "paths": {name: str(path) for name, path in paths.items()},
@@ -115,7 +119,9 @@ def print_stream(stream: ResidualStream, notes: tuple[str, ...]) -> None:
 
 
 def terminal(*, stderr: bool = False) -> Console:
-    """Where a person reads. Emoji are off: `file.py:factory:` is no picture of a factory."""
+    """Where a person reads. Emoji are off: `file.py:factory:` is not a picture of a factory."""
+    from rich.console import Console
+
     return Console(stderr=stderr, highlight=False, soft_wrap=stderr, emoji=False)
 
 
@@ -128,11 +134,10 @@ def say(message: str, quiet: bool = False) -> None:
 def print_summary(metrics: list[dict[str, Any]], paths: dict[str, Path], extra: dict[str, Any]) -> None:
     """The metrics as a table and where everything was written."""
     console = terminal()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, justify in (("metric", "left"), ("value", "right"), ("where", "left"), ("how to read it", "left")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table = table_of("metric", "value", "where", "how to read it", right=("value",))
     for row in metrics:
-        table.add_row(row["title"], quantity(row["value"], row["standard_error"]), row["where"] or "", row["reading"])
+        value = with_error(row["value"], row["standard_error"])
+        table.add_row(row["title"], value, row["where"] or "", row["reading"])
     console.print(table)
     for name, value in extra.items():
         console.print(f"{name.replace('_', ' ')}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
@@ -140,11 +145,11 @@ def print_summary(metrics: list[dict[str, Any]], paths: dict[str, Path], extra: 
         console.print(f"{name}: {path}", markup=False, soft_wrap=True)
 
 
-def quantity(value: float | None, error: float | None) -> str:
-    """A value with its standard error, to the digits that the error leaves."""
-    if value is None:
-        return "-"
-    if not error or not math.isfinite(value):
-        return f"{value:.4g}"
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{digits}f} ± {error:.{digits}f}" if digits < 7 else f"{value:.3g} ± {error:.1g}"
+def table_of(*columns: str, title: str | None = None, right: Container[str] = ()) -> Table:
+    """An empty table without lines; the columns named in `right` are aligned to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left")
+    return table

@@ -1,22 +1,18 @@
-"""`resdyn paper`: what the papers say beside what we find."""
+"""`resdyn paper`: what the papers say, and what we find."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Group, Parameter
-from rich.markup import escape
-from rich.table import Table
-
-from resdyn.cli.output import print_json, say, terminal
+from resdyn.cli.options import DataRoot, Json
+from resdyn.cli.output import print_json, say, table_of, terminal
 from resdyn.errors import InputError
-from resdyn.papers import as_json, compare, get_paper, names, results_of, run_experiment, write_page
-from resdyn.papers.claims import quantity, shown
-from resdyn.papers.comparison import ComparedExperiment, verdict_counts
-from resdyn.papers.results import Result
 
-Json = Annotated[bool, Parameter(help="Print results as one JSON object.", group=Group("Every command"))]
+if TYPE_CHECKING:
+    from resdyn.papers.comparison import ComparedExperiment
+    from resdyn.papers.results import Result
+
 Scale = Literal["tiny", "small", "paper"]
 STYLES = {"agrees": "green", "disagrees": "red", "not run": "dim"}
 
@@ -29,26 +25,26 @@ def paper(
     scale: Scale = "tiny",
     page: Path | None = None,
     out: Path | None = None,
-    data_root: Path | None = None,
+    data_root: DataRoot = None,
     json: Json = False,
 ) -> None:
-    """List the papers, compare one with our results, or run one of its experiments; run again, it goes on.
+    """List the papers, compare one with our results, or run one of its experiments; run again, it resumes.
 
     Parameters
     ----------
     name
         A paper; without one all are listed.
     experiment
-        An experiment of the paper to run; without one every claim is shown beside what was found.
+        An experiment of the paper to run; without one every claim is shown beside our result.
     scale
         tiny: seconds, a check; small: two cores, up to half an hour; paper: the paper's own size, for a GPU.
     page
         Write the comparison page, one HTML file.
     out
         Folder for networks, measurements and results (default: out/papers/NAME).
-    data_root
-        Folder of datasets (default: RESDYN_DATA).
     """
+    from resdyn.papers import as_json, compare, get_paper, results_of, run_experiment, write_page
+
     if name is None:
         if page is not None:
             raise InputError("got --page without a paper, expected: resdyn paper NAME --page out.html")
@@ -73,10 +69,13 @@ def paper(
 
 
 def _list_papers(json: bool) -> None:
+    from resdyn.papers import compare, get_paper, names, results_of
+    from resdyn.papers.comparison import verdict_counts
+
     rows = [(name, compare(get_paper(name), results_of(get_paper(name)))) for name in names()]
     if json:
         return print_json({"papers": [_paper_row(name, compared) for name, compared in rows]})
-    table = _table("paper", "title", "experiments", "claims")
+    table = table_of("paper", "title", "experiments", "claims")
     for name, compared in rows:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in verdict_counts(compared).items())
         table.add_row(name, get_paper(name).title, ", ".join(get_paper(name).experiments), counts)
@@ -84,6 +83,9 @@ def _list_papers(json: bool) -> None:
 
 
 def _paper_row(name: str, compared: list[ComparedExperiment]) -> dict[str, Any]:
+    from resdyn.papers import get_paper
+    from resdyn.papers.comparison import verdict_counts
+
     chosen = get_paper(name)
     return {
         "name": name,
@@ -95,9 +97,13 @@ def _paper_row(name: str, compared: list[ComparedExperiment]) -> dict[str, Any]:
 
 
 def _print_claims(compared: list[ComparedExperiment]) -> None:
+    from rich.markup import escape
+
+    from resdyn.papers.claims import quantity, shown
+
     for row in compared:
         title = f"{row.experiment.name}: {row.experiment.title}"
-        table = _table("claim", "where", "paper", "ours", "scale", "verdict", title=title)
+        table = table_of("claim", "where", "paper", "ours", "scale", "verdict", title=title)
         for c in row.claims:
             ours = "–" if c.number is None else quantity(c.number)
             verdict = f"[{STYLES[c.verdict]}]{c.verdict}[/]"
@@ -107,15 +113,12 @@ def _print_claims(compared: list[ComparedExperiment]) -> None:
 
 
 def _print_numbers(result: Result) -> None:
-    table = _table("number", "value", "note", title=f"{result.experiment} at scale {result.scale}")
+    from rich.markup import escape
+
+    from resdyn.papers.claims import quantity
+
+    table = table_of("number", "value", "note", title=f"{result.experiment} at scale {result.scale}")
     for key, number in result.numbers.items():
         table.add_row(escape(key), "–" if number.value is None else quantity(number), escape(number.note))
     terminal().print(table)
     terminal().print(f"result: {result.path}", markup=False)
-
-
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column)
-    return table

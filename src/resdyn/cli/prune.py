@@ -1,27 +1,20 @@
-"""`resdyn prune`: which blocks of a trained network can go."""
+"""`resdyn prune`: which blocks of a trained network can be removed."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Group, Parameter
-from rich.markup import escape
-from rich.table import Table
+from cyclopts import Parameter
 
-from resdyn.cli.options import Whole
-from resdyn.cli.output import print_json, quantity, say, terminal
-from resdyn.data import load_data
-from resdyn.interventions.pruning import Accuracy, BlockEffect, Pruning, drop, save_pruned
-from resdyn.interventions.pruning import prune as run_prune
-from resdyn.interventions.pruning.files import check_own_folder
-from resdyn.models import load_model
+from resdyn._format import with_error
+from resdyn.cli.options import DataRoot, Device, Dtype, Json, Weights, Whole
+from resdyn.cli.output import print_json, say, table_of, terminal
 
-Json = Annotated[bool, Parameter(help="Print results as one JSON object.", group=Group("Every command"))]
+if TYPE_CHECKING:
+    from resdyn.interventions.pruning import Accuracy, BlockEffect, Pruning
 
 
 def prune(
@@ -29,13 +22,17 @@ def prune(
     /,
     *,
     data: str,
-    weights: Path | None = None,
+    weights: Weights = None,
     split: str = "test",
     out: Path = Path("out/pruned"),
-    tolerance: float = 0.5,
-    choose_by: Whole = 1000,
+    max_accuracy_loss: float = 0.005,
+    num_selection_images: Whole = 1000,
     seed: Whole = 0,
-    data_root: Path | None = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    dtype: Dtype = None,
+    tolerance: Annotated[float | None, Parameter(show=False)] = None,
+    choose_by: Annotated[Whole | None, Parameter(show=False)] = None,
     json: Json = False,
 ) -> None:
     """Rank the blocks of a trained network by what their removal changes, and write a shorter network.
@@ -48,36 +45,43 @@ def prune(
         file.py:factory, resdyn:NET, hf:ID, timm:NAME or torchvision:NAME.
     data
         digits, mnist, fashion_mnist, cifar10, cifar100, imagenette, or a folder of images by class.
-    weights
-        Weights: safetensors, or a torch file of tensors only.
     split
         Split of the data.
     out
-        Folder for weights.safetensors and pruned.json (read again by resdyn.pruning.load_pruned).
-    tolerance
-        Percentage points of accuracy that may be lost, on the images that blocks are chosen by.
-    choose_by
-        Images that blocks are chosen by; accuracy is told for the others.
+        Folder for weights.safetensors and pruned.json (read by resdyn.interventions.pruning.load_pruned).
+    max_accuracy_loss
+        Share of correct predictions that may be lost on the selection images: 0.005 is half a percentage point.
+    num_selection_images
+        Images that blocks are chosen by; accuracy is reported for the others.
     seed
         Seed of the choice of these images.
-    data_root
-        Folder of datasets (default: RESDYN_DATA).
     """
+    from resdyn.cli.measure import command_line, load
+    from resdyn.data import load_data
+    from resdyn.interventions.pruning import drop, save_pruned
+    from resdyn.interventions.pruning import prune as run_prune
+    from resdyn.interventions.pruning.files import check_own_folder
+
+    if tolerance is not None:
+        max_accuracy_loss = tolerance / 100
+        say(f"note: --tolerance (in points) will be removed; use --max-accuracy-loss {max_accuracy_loss:g}")
+    if choose_by is not None:
+        num_selection_images = choose_by
+        say(f"note: --choose-by will be removed; use --num-selection-images {choose_by}")
     check_own_folder(out)
-    loaded = load_model(model, weights)
+    loaded = load(model, weights, device, dtype)
     images = load_data(data, split, data_root)
     notes = [*loaded.notes, *images.notes]
     for note in notes:
         say(f"note: {note}", quiet=json)
-    found = run_prune(loaded, images, tolerance / 100, choose_by, seed)
-    command = shlex.join(["resdyn", *sys.argv[1:]])
+    found = run_prune(loaded, images, max_accuracy_loss, num_selection_images, seed)
     facts = as_plain(found) | {
         "data": data,
         "split": split,
         "seed": seed,
-        "tolerance": tolerance / 100,
+        "max_accuracy_loss": max_accuracy_loss,
         "notes": notes,
-        "command": command,
+        "command": command_line(),
     }
     drop(loaded.model, found.modules)
     save_pruned(out, loaded, found.modules, facts)
@@ -103,16 +107,11 @@ def _finite(value: Any) -> Any:
 
 
 def _print(found: Pruning, out: Path) -> None:
+    from rich.markup import escape
+
     console = terminal()
-    table = _table(
-        f"Each block alone, on {found.chosen_by} images; least change of the logits first",
-        "block",
-        "module",
-        "residual",
-        "logits",
-        "accuracy, points",
-        "why it stays",
-    )
+    title = f"Each block alone, on {found.chosen_by} images; least change of the logits first"
+    table = table_of("block", "module", "residual", "logits", "accuracy, points", "why it stays", title=title)
     for effect in found.effects:
         table.add_row(
             str(effect.index),
@@ -123,14 +122,15 @@ def _print(found: Pruning, out: Path) -> None:
             escape(effect.droppable.reason),
         )
     console.print(table)
-    table = _table("One after the other", "blocks left", "dropped last", "logits", "accuracy, points", "proposed")
+    headings = ("blocks left", "dropped last", "logits", "accuracy, points", "proposed")
+    table = table_of(*headings, title="One after the other")
     for rung in found.rungs:
         here = "<-" if set(rung.dropped) == set(found.dropped) else ""
-        change = quantity(100 * rung.accuracy, 100 * rung.accuracy_error)
+        change = with_error(100 * rung.accuracy, 100 * rung.accuracy_error)
         table.add_row(str(found.blocks - len(rung.dropped)), str(rung.dropped[-1]), _number(rung.logits), change, here)
     console.print(table)
     console.print(f"proposal: drop {_listed(found.dropped)} of {found.blocks} blocks")
-    change = quantity(100 * found.change, 100 * found.change_error)
+    change = with_error(100 * found.change, 100 * found.change_error)
     console.print(
         f"accuracy on {found.before.images} other images: {_percent(found.before)} before, "
         f"{_percent(found.after)} after; change {change} points"
@@ -138,24 +138,17 @@ def _print(found: Pruning, out: Path) -> None:
     console.print(f"written: {out}", markup=False, soft_wrap=True)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
 def _number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "-"
 
 
 def _points(effect: BlockEffect) -> str:
-    return quantity(100 * effect.accuracy, 100 * effect.accuracy_error) if math.isfinite(effect.accuracy) else "-"
+    return with_error(100 * effect.accuracy, 100 * effect.accuracy_error) if math.isfinite(effect.accuracy) else "-"
 
 
 def _percent(accuracy: Accuracy) -> str:
     between = "" if accuracy.error else f" (95 %: {100 * accuracy.low:.4g} to {100 * accuracy.high:.4g} %)"
-    return f"{quantity(100 * accuracy.value, 100 * accuracy.error)} %{between}"
+    return f"{with_error(100 * accuracy.value, 100 * accuracy.error)} %{between}"
 
 
 def _listed(blocks: tuple[int, ...]) -> str:

@@ -20,10 +20,10 @@ def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -
 
     Residuals are compared on `inputs` (at most `rule.samples` of them, without labels). The loss of an epoch is the
     mean of those that the Trainer logged since the last one, so `logging_strategy` must be "steps" or "epoch"; with
-    "epoch" an epoch's loss is known, and acted upon, one epoch later. `callback.rows` is the course (see
+    "epoch" an epoch's loss is known, and acted upon, one epoch later. `callback.rows` is the history (see
     `AdaptiveDepth`). A number of layers in the model's config (`num_hidden_layers` and the like, `depths`) follows, so
     that what `save_pretrained` writes loads by `from_pretrained`; a Trainer that resumes from a checkpoint shrinks its
-    model first (the course starts anew). Optimizer and scheduler stay those of the Trainer.
+    model first (the history starts again). Optimizer and scheduler stay those of the Trainer.
 
     Errors: MissingExtraError without transformers; InputError where no loss is ever logged.
     """
@@ -60,7 +60,7 @@ def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -
             loss = sum(self.losses) / len(self.losses) if self.losses else None
             if loss is None and len(self.rows) > 2:
                 raise InputError(
-                    "the Trainer has logged no loss for two epochs, so it cannot be told when it stops falling: set "
+                    "the Trainer has logged no loss for two epochs, so it is not known when it stops falling: set "
                     "logging_strategy='epoch' (or 'steps' with fewer steps than an epoch)"
                 )
             self.losses = []
@@ -82,9 +82,9 @@ def huggingface_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = N
     the names of the model's arguments, as a data collator makes them. `attach` adds the callback to a Trainer and
     lets it log there: new values go, as `resdyn/<name>`, by `trainer.log` into `state.log_history` and to whatever
     reports (TensorBoard, W&B). A callback that was passed to the Trainer instead keeps its rows, and writes to
-    `state.log_history` alone. `callback.rows` is the course, with the last `loss` that the Trainer had logged
+    `state.log_history` alone. `callback.rows` is the history, with the last `loss` that the Trainer had logged
     before, and for steps the `epoch`. The state goes into the Trainer's checkpoints (`trainer_state.json`), and a
-    resumed run goes on with it. Where several processes train, the first one measures and the others wait. One
+    resumed run continues it. Where several processes train, the first one measures and the others wait. One
     monitor a Trainer.
 
     Errors: MissingExtraError without transformers; whatever the first measurement raises.

@@ -23,7 +23,7 @@ def lightning_adaptive_depth(
 
     `attribute` names the network within the LightningModule (`"model"` for `self.model`; None: the LightningModule
     itself, called with `inputs`). `monitor` is the logged training loss: `self.log("train_loss", loss, on_epoch=True)`.
-    Residuals are compared on `inputs`, at most `rule.samples` of them. `callback.rows` is the course (see
+    Residuals are compared on `inputs`, at most `rule.samples` of them. `callback.rows` is the history (see
     `AdaptiveDepth`), which goes into Lightning's checkpoints; a run that resumes from one of a shrunken network shrinks
     its own before the weights are loaded, hence before Lightning makes the optimizer. One optimizer only.
 
@@ -37,10 +37,10 @@ def lightning_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = Non
     """A Lightning `Callback` that measures by `monitor`: before training, every N epochs or steps, and at the end.
 
     inputs, labels: the batch that is measured (see `Monitor.init`); a step is one of the optimizer. `attribute` names
-    the network within the LightningModule, as for `lightning_adaptive_depth`. `callback.rows` is the course; what the
-    training logged (`trainer.callback_metrics`) and the epoch stand in its rows too. New values go to all loggers of
-    the Trainer as `resdyn/<name>`, against its global step. State and rows go into Lightning's checkpoints, and a
-    resumed run goes on with them. Where several processes train, the first one measures and the others wait.
+    the network within the LightningModule, as for `lightning_adaptive_depth`. `callback.rows` is the history;
+    its rows hold what the training logged (`trainer.callback_metrics`) and the epoch too. New values go to all loggers
+    of the Trainer as `resdyn/<name>`, against its global step. State and rows go into Lightning's checkpoints, and a
+    resumed run continues with them. Where several processes train, the first one measures and the others wait.
 
     Errors: MissingExtraError without Lightning; InputError for a release of Lightning that was compromised; whatever
     the first measurement raises.
@@ -53,8 +53,8 @@ def _lightning_callback() -> type:
     version = importlib.metadata.version("lightning")
     if version in COMPROMISED:
         raise InputError(f"got lightning {version}, a compromised release: install another one")
-    found: type = package.pytorch.Callback
-    return found
+    callback: type = package.pytorch.Callback
+    return callback
 
 
 def _callback(base: type, rule: AdaptiveDepth, inputs: tuple[Tensor, ...], monitor: str, attribute: str | None) -> Any:
@@ -79,7 +79,7 @@ def _callback(base: type, rule: AdaptiveDepth, inputs: tuple[Tensor, ...], monit
                 raise InputError(f"got {len(trainer.optimizers)} optimizers, expected one")
             if monitor not in trainer.callback_metrics:
                 raise InputError(
-                    f"the training logged no '{monitor}', so it cannot be told when the loss stops falling: log it by "
+                    f"the training logged no '{monitor}', so it is not known when the loss stops falling: log it by "
                     f"self.log('{monitor}', loss, on_epoch=True), or name another one by monitor="
                 )
             network = _network(pl_module, attribute)

@@ -24,11 +24,11 @@ class Watching:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The course so far."""
+        """The history so far."""
         return [] if self.state is None else self.monitor.result(self.state)
 
     def begin(self, model: nn.Module, at: int) -> dict[str, float]:
-        """Measure before training, or go on with the state that was loaded."""
+        """Measure before training, or continue from the state that was loaded."""
         resumed = self.state is not None
         self.state = self.monitor.init(model, self.inputs, self.labels, at=at, state=self.state)
         return {} if resumed else self._last()

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
-from torch.utils._pytree import tree_leaves, tree_map_only
+
+from resdyn._torch import TorchDispatchMode, is_traceable_wrapper_subclass, pytree
 
 PRODUCTS = {
     "mm",
@@ -137,7 +137,9 @@ class WeightsInUse(TorchDispatchMode):
             self._note(operation, operands)
         if self._noise:
             product = moving and operation in PRODUCTS
-            args, kwargs = tree_map_only(Tensor, lambda operand: self._with_noise(operand, product), (args, kwargs))
+            args, kwargs = pytree.tree_map_only(
+                Tensor, lambda operand: self._with_noise(operand, product), (args, kwargs)
+            )
         result = func(*args, **kwargs)
         if operation not in SHAPE_ONLY:
             self._follow(func, operation, operands, known, result)
@@ -236,7 +238,7 @@ def has_storage(value: Tensor) -> bool:
 
 
 def tensors_with_storage(values: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and has_storage(leaf)]
+    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor) and has_storage(leaf)]
 
 
 def _common_start(words: list[str]) -> str:

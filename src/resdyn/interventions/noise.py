@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from resdyn import _checks as checks
 from resdyn._display import table
 from resdyn._numerics import plain_arithmetic
+from resdyn._statistics import standard_error
 from resdyn.errors import InputError
 from resdyn.interventions.effective import PRODUCTS, Weight, WeightsInUse, has_storage, tied
 from resdyn.stream.arguments import Arguments
@@ -48,7 +49,7 @@ class NoiseResponse:
     @property
     def error(self) -> FloatArray:
         """(level,) standard error of the mean over draws."""
-        return np.asarray(self.change.std(1, ddof=1) / self.change.shape[1] ** 0.5)
+        return np.asarray(standard_error(self.change, 1))
 
     def _repr_html_(self) -> str:
         rows = [

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from resdyn._statistics import standard_error
 from resdyn.errors import InputError
 from resdyn.metrics.collapse import neural_collapse
 from resdyn.metrics.cushion import cushions
@@ -340,7 +341,7 @@ def _mean(values: ArrayLike) -> tuple[float, float | None, int]:
         return float(infinite[0]) if len(set(infinite)) == 1 else float("nan"), None, known.size
     scale = 2.0 ** math.frexp(float(np.abs(known).max()))[1] if np.abs(known).max() > _LARGE else 1.0
     known = known / scale
-    error = float(known.std(ddof=1) / known.size**0.5) * scale if known.size > 1 else None
+    error = float(standard_error(known)) * scale if known.size > 1 else None
     return float(known.mean()) * scale, error, known.size
 
 

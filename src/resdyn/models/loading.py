@@ -14,8 +14,10 @@ from resdyn import _checks as checks
 from resdyn.data.preprocessing import Preprocessing
 from resdyn.errors import InputError
 from resdyn.models import huggingface, origins
+from resdyn.models.placement import place
 from resdyn.models.spec import ModelSpec, parse_spec
 from resdyn.models.weights import check_finite, load_weights, weights_hash
+from resdyn.stream.placement import like_weights, model_device, model_dtype
 from resdyn.stream.preserve import preserve_state
 from resdyn.stream.refusals import plain_model
 
@@ -52,7 +54,13 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
+def load_model(
+    spec: str,
+    weights: str | Path | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> LoadedModel:
     """Build the model that ``spec`` names, load ``weights``, switch it to eval mode and check it.
 
     A model in training mode is switched to eval mode: batch norm would otherwise depend on the batch.
@@ -65,6 +73,9 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
         weights: a safetensors file, or a torch file of tensors only; nothing is ever unpickled. Without it, ``resdyn:``
             networks are random (seed 0, and a note says so), a factory's model is as it returns it, and the others
             fetch their trained weights.
+        device: where the model is moved: "auto", "cpu", "cuda", "cuda:1", "mps"; None (default) leaves it where it is.
+        dtype: precision that it is cast to: "float32", "float64", ...; None (default) keeps its own. The weights' hash
+            is that of the cast weights.
 
     Returns:
         The model with its preprocessing, example input and provenance.
@@ -85,9 +96,12 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
     if path is not None and not origin.filled:
         load_weights(model, path)
     check_finite(model.state_dict().items(), spec)
+    place(model, device, dtype)
     example = origin.example_input
     if example is None:
-        example = _example(origin.preprocessing, _dtype(model))
+        example = _example(origin.preprocessing, model_dtype(model))
+    if example is not None:
+        example = _fed(example, model, dtype is not None)
     return LoadedModel(
         model=model,
         name=spec,
@@ -132,8 +146,9 @@ def _example(preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor | None:
     return torch.sin(torch.arange(math.prod(size)) * 0.7).reshape(1, *size).to(dtype)
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+def _fed(example: Tensor, model: nn.Module, cast: bool) -> Tensor:
+    """The example where the model is; in its precision if the model was cast."""
+    return like_weights(example, model) if cast else example.to(model_device(model))
 
 
 def _num_classes(model: nn.Module, example: Tensor, spec: str) -> int | None:

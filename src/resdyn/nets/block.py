@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from resdyn.errors import InputError
-
-LayerFactory = Callable[[], nn.Module]
 
 
 class ResidualBlock(nn.Module):

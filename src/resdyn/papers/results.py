@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -20,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from resdyn._files import whole_file
-from resdyn._version import __version__
+from resdyn._provenance import machine, versions
 from resdyn.errors import InputError
 
 DIGITS = 5  # significant digits of numbers in a result file that are not whole
@@ -94,23 +92,13 @@ def load_results(folders: Iterable[Path], paper: str) -> list[Result]:
 
 def provenance(seed: int) -> dict[str, Any]:
     """How, from which commit, where and with what a result is made."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
         "command": shlex.join(["resdyn", *sys.argv[1:]]),
         "commit": _commit(),
         "seed": seed,
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "device": device,
-        },
-        "versions": {
-            "resdyn": __version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-        },
+        "machine": machine(device),
+        "versions": versions(),
     }
 
 

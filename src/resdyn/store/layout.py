@@ -37,7 +37,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Layout:
-    """All arrays of a store, its coordinates (name -> dims, values), and the regions, one for each task."""
+    """All arrays of a store, its coordinates (name -> dims, values), and the regions, one per task."""
 
     variables: Mapping[str, Variable]
     coords: Mapping[str, tuple[tuple[str, ...], np.ndarray]]

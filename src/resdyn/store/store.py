@@ -42,9 +42,16 @@ LATER_SETTINGS = {"position": None, "granularity": "join"}  # what stores from b
 def create_store(
     path: str | Path, layout: Layout, settings: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Allocate a store with no task done. `settings` decide who may resume it; `provenance` is only recorded.
+    """Allocate a store with no task done.
 
-    Raises `StoreError` if something is at `path` already, or if it cannot be written.
+    Args:
+        path: A folder that is made; nothing may be there but an empty folder.
+        layout: All arrays, coordinates and regions.
+        settings: Plain values that decide who may resume the store (`check_resumable`).
+        provenance: Plain values that are only recorded.
+
+    Raises:
+        StoreError: If something is at `path` already, or if it cannot be written.
     """
     path = Path(path)
     if exists(path):
@@ -88,8 +95,17 @@ def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
 def write_task(path: str | Path, task: int, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
     """Write the arrays of one task into its region (that of the layout), and then its `done` flag.
 
-    An array shorter than its variable along an axis other than `sample` leaves the rest as filled. Only the
-    arrays themselves are opened: what a task costs does not depend on how many there are.
+    Only the arrays themselves are opened: the cost of a task does not depend on how many there are.
+
+    Args:
+        path: The store.
+        task: Its number, that of its region in the layout.
+        region: The rows and variables that it owns.
+        arrays: One for each of these variables, by name. One that is shorter than its variable along an axis other than
+            `sample` leaves the rest as filled.
+
+    Raises:
+        StoreError: If the store cannot be written.
     """
     with writing(path):
         if set(arrays) != set(region.variables):
@@ -105,7 +121,7 @@ def write_task(path: str | Path, task: int, region: Region, arrays: Mapping[str,
 
 
 def done_tasks(path: str | Path) -> np.ndarray:
-    """One bool for each task: has it written everything?"""
+    """One bool per task: has it written everything?"""
     return Opened(path).done
 
 
@@ -123,7 +139,14 @@ def open_store(path: str | Path) -> xr.Dataset:
     but a probe writes: a file that is missing or damaged is an error, here or when its values are read. A store
     without checksums, of an earlier version, opens with a note that says so.
 
-    Raises `StoreError`, which names the file, if `path` holds no store that this version reads.
+    Args:
+        path: A folder that `capture` wrote.
+
+    Returns:
+        The arrays with their coordinates; settings and provenance are its `attrs`.
+
+    Raises:
+        StoreError: If `path` holds no store that this version reads, or a damaged one; the message names the file.
     """
     opened = Opened(checks.path("store", path))
     record, done = opened.record, opened.done

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
+
+from resdyn._torch import is_functorch_wrapped_tensor, pytree
 
 Expected = Callable[[int, int, Tensor, Tensor], Tensor]
 LEAVING = ("numpy", "__array__")  # these take values out of torch, and need a tensor without a gradient
@@ -180,7 +181,7 @@ def first_line(error: Exception) -> str:
 def _is_plain(tensor: Tensor) -> bool:
     """Whether this is a plain tensor of numbers, not a wrapper such as those of vmap."""
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
-    return plain and tensor.is_floating_point() and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return plain and tensor.is_floating_point() and not is_functorch_wrapped_tensor(tensor)
 
 
 @contextmanager

@@ -59,7 +59,6 @@ class ResidualBlock:
         self._skip = None if join.skip is None else Cut(graph, [join.fork], [join.skip])
         self._gate = Cut(graph, [join.total], [join.out])
         self._whole = Cut(graph, [join.fork], [join.out])
-        self._transition = None if join.following is None else Cut(graph, [join.out], [join.following])
         self._passing = Passing(graph, join.parts) if join.parts else None
         self._linear_maps: dict[tuple[Callable[..., Tensor], Direction], LinearMap | None] = {}
         self.path = path or join.path or module_path(self._branch.nodes)
@@ -101,14 +100,10 @@ class ResidualBlock:
         """The whole block, gate(skip(h) + F(h))."""
         return self._evaluate(self._whole, h, inputs)
 
-    def transition(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
-        """From this block's output to the next block's input: the identity, or a change of stage."""
-        return h if self._transition is None else self._evaluate(self._transition, h, inputs)
-
     @property
     def has_transition(self) -> bool:
-        """Whether something that is neither block nor gate stands before the next block."""
-        return self._transition is not None
+        """Whether something that is neither block nor gate comes before the next block."""
+        return self.join.following is not None
 
     @plain_arithmetic()
     def _evaluate(self, cut: Cut, value: Tensor, inputs: Sequence[Any] | None) -> Tensor:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from resdyn._numerics import plain_arithmetic
+from resdyn._torch import pytree
 from resdyn.errors import ComputationError
 from resdyn.stream.autograd import Comparison, Step, first_line, without_backward_hooks
 from resdyn.stream.block import graph_shape

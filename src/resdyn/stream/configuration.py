@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
-from torch.utils._pytree import tree_leaves
+
+from resdyn._torch import pytree
 
 OWN = set(vars(nn.Module())) - {"training"}
 
@@ -31,4 +32,4 @@ def _own(module: nn.Module) -> Iterator[Any]:
 
 
 def _is_switch(value: Any) -> bool:
-    return value is None or all(isinstance(leaf, bool | str) for leaf in tree_leaves(value))
+    return value is None or all(isinstance(leaf, bool | str) for leaf in pytree.tree_leaves(value))

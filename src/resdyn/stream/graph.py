@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
+from resdyn._hash import tensor_bytes
 from resdyn._numerics import plain_arithmetic
+from resdyn._torch import pytree
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream.failures import export_failure, failing_hook
 from resdyn.stream.preserve import preserve_state
@@ -81,7 +83,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     drop_idle_stops(module.graph, inputs)
     detach_from_patterns(module.graph)
     rewrite(module.graph, {*parameters, *constants})
-    example = tuple(torch.utils._pytree.tree_leaves((args, kwargs)))
+    example = tuple(pytree.tree_leaves((args, kwargs)))
     if len(example) != len(inputs):
         raise ComputationError(
             f"the exported model takes {len(inputs)} inputs, the example holds {len(example)}; "
@@ -163,7 +165,7 @@ def silence_logs() -> Iterator[None]:
 
 def tensors_of(output: Any) -> list[Tensor]:
     """All tensors that a model returned, including those in dataclasses, in order."""
-    leaves = torch.utils._pytree.tree_leaves(output)
+    leaves = pytree.tree_leaves(output)
     parts = [
         tensors_of([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)
@@ -222,9 +224,8 @@ def graph_fingerprint(graph: DataGraph) -> str:
             value = graph.leaf(node)
             digest.update(node.name.encode())
             if isinstance(value, Tensor):
-                flat = value.detach().cpu().contiguous()
-                digest.update(f"{flat.dtype}{tuple(flat.shape)}".encode())
-                digest.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
+                digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+                digest.update(tensor_bytes(value))
             else:
                 digest.update(repr(value).encode())
     for value in graph.example:

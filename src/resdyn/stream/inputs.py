@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from resdyn._numerics import plain_arithmetic
+from resdyn._torch import BatchNorm, pytree
 from resdyn.errors import InputError
 from resdyn.stream.failures import first_line
 from resdyn.stream.graph import silence_logs
@@ -20,7 +20,7 @@ from resdyn.stream.refusals import check_tensors, plain_model
 
 NUMBERS = (bool, int, float, complex, torch.dtype, torch.device, torch.layout, Enum, slice)
 PLAIN = (Tensor, str, bytes, type(None), *NUMBERS)
-BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+BATCH_NORMS = (BatchNorm,)
 
 
 def check_model(model: nn.Module) -> nn.Module:

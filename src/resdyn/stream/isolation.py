@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from resdyn._torch import uncompiled
 from resdyn.stream.placement import model_device
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -18,7 +19,7 @@ WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside ``DataParallel``, ``DistributedDataParallel`` and the wrapper of ``torch.compile``."""
     while True:
-        inner = model.module if isinstance(model, WRAPPERS) else model._modules.get("_orig_mod")
+        inner = model.module if isinstance(model, WRAPPERS) else uncompiled(model)
         if inner is None:
             return model
         model = inner

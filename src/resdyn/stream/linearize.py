@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils import _pytree as pytree
 
 from resdyn._numerics import plain_arithmetic
+from resdyn._torch import make_fx, pytree
 from resdyn.stream.cut import reach
 from resdyn.stream.diagonal import alike, merge_diagonals
 from resdyn.stream.graph import silence_logs

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def model_dtype(model: nn.Module) -> torch.dtype:
@@ -13,5 +15,12 @@ def model_dtype(model: nn.Module) -> torch.dtype:
 
 
 def model_device(model: nn.Module) -> torch.device:
-    """Where a model's parameters lie."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+    """The device of a model's parameters, or of its buffers where it has none."""
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+
+
+def like_weights(values: Tensor, model: nn.Module) -> Tensor:
+    """Values on the device of a model, floating-point ones in the precision of its weights too."""
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    real = values.is_floating_point() and weight is not None
+    return values.to(model_device(model), weight.dtype if real and weight is not None else None)

@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from resdyn._torch import FakeTensor, is_traceable_wrapper_subclass
 from resdyn.stream.restore import (
     SLOTS_OF_CLASSES,
     content,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from resdyn._torch import pytree, uncompiled
 from resdyn.errors import InputError
 from resdyn.stream.configuration import OWN
 
@@ -24,7 +24,7 @@ def plain_model(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the model itself")
-    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+    while (inner := uncompiled(model)) is not None:
         model = inner
     for path, module in model.named_modules():
         where = f"{path} ({type(module).__name__})" if path else type(module).__name__
@@ -42,7 +42,7 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for path, module in model.named_modules():
         for name, value in vars(module).items():
             if name not in OWN:
-                leaves = tree_leaves(value) if isinstance(value, list | tuple | dict) else [value]
+                leaves = pytree.tree_leaves(value) if isinstance(value, list | tuple | dict) else [value]
                 yield from ((f"{path}.{name}".lstrip("."), leaf) for leaf in leaves if isinstance(leaf, Tensor))
 
 

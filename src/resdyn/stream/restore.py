@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+
+from resdyn._torch import FakeTensor
 
 CACHE_LEVELS = 4  # a cached function refers to its entries, an entry to its value, a tuple to its parts
 SLOTS_OF_CLASSES = {"__dict__", "__weakref__"}

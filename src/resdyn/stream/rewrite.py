@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from resdyn._torch import plain_flex_attention
+
 aten = torch.ops.aten
 
 ASSERTIONS = ("_assert", "sym_constrain", "_assert_tensor_metadata", "_assert_scalar", "_assert_async")
@@ -71,14 +73,6 @@ def plain_lstm(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     finally:
         torch.backends.mkldnn.set_flags(enabled, _fp32_precision=None)
     return result
-
-
-def plain_flex_attention(*arguments: Any) -> tuple[Tensor, ...]:
-    """Flexible attention by plain operations: the operator itself has no forward-mode derivative and no batching."""
-    from torch._higher_order_ops.flex_attention import math_attention
-
-    results: tuple[Tensor, ...] = math_attention(*arguments)
-    return results
 
 
 REWRITES: dict[Any, Callable[..., Any]] = {

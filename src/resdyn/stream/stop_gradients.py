@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
+
+from resdyn._torch import DisableTorchFunction, pytree, set_grad_enabled
 
 aten = torch.ops.aten
 
@@ -37,7 +38,7 @@ class StopGradients(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         enabled = torch.is_grad_enabled()
         self.recorded = self.recorded or enabled
-        if func is torch._C._set_grad_enabled:
+        if func is set_grad_enabled:
             return self._switch(enabled, *args)
         if func == Tensor.data.__get__:  # type: ignore[attr-defined]
             return args[0].detach()
@@ -49,8 +50,8 @@ class StopGradients(TorchFunctionMode):
     def _switch(self, enabled: bool, wanted: bool) -> None:
         if enabled or not self.recorded:
             self.recorded = wanted
-        with torch._C.DisableTorchFunction():  # hidden from the tracer: the detaches record it
-            torch._C._set_grad_enabled(wanted)
+        with DisableTorchFunction():  # hidden from the tracer: the detaches record it
+            set_grad_enabled(wanted)
 
 
 def _stopped(value: Tensor, args: tuple[Any, ...]) -> Tensor:

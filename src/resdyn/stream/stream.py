@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_unflatten
 
 from resdyn._numerics import plain_arithmetic
+from resdyn._torch import pytree
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, sample_shape
 from resdyn.stream.configuration import configuration
@@ -273,7 +273,7 @@ class ResidualStream:
         self._follow()
         one = isinstance(state, States) and state.num_samples == 1
         leaves = state.inputs if isinstance(state, States) and one else self._graph.example
-        args, kwargs = tree_unflatten(list(leaves), self.signature.structure)
+        args, kwargs = pytree.tree_unflatten(list(leaves), self.signature.structure)
         self._renewed(args, kwargs)
 
     def _renewed(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor | None = None) -> bool:

@@ -21,13 +21,13 @@ class AdaptiveDepth:
     """After each epoch, where the residuals of the last two blocks differ by less than `threshold`, the last goes.
 
     The difference is mean |r_n - r_(n-1)| over neurons and `samples` fixed training images, r = output - input. At most
-    one block a list and epoch is removed, never the only one, and never one without which the model no longer runs.
-    It stops for good once the training loss has not fallen for `patience` epochs by more than `min_improvement` of its
-    best. A shared block that stands in a list many times loses one of its places. In a network of several stages each
+    one block per list and epoch is removed, never the only one, and never one without which the model no longer runs.
+    It stops once the training loss has not fallen for `patience` epochs by more than `min_improvement` of its
+    best. A shared block that occurs in a list many times loses one of its places. In a network of several stages each
     list is looked at by itself.
 
     `blocks`: paths of the lists; None finds them by dataflow. The model that trains is changed in place, and so is its
-    optimizer. As a callback of `resdyn.training.train` the result is one row an epoch: `epoch` (done so far, 0 before
+    optimizer. As a callback of `resdyn.training.train` the result is one row per epoch: `epoch` (done so far, 0 before
     the first), `loss`, `depths` and `gaps` by list, before a removal, and `removed`, the lists that lost a block.
     For other loops: `resdyn.integrations`. Source: Lagzi (2021), section 7, threshold 0.01; there the loss decides
     when to stop, patience and the samples are ours.
@@ -65,7 +65,7 @@ class AdaptiveDepth:
         shrink(model, state["depths"], optimizer)
 
     def result(self, state: CallbackState) -> list[dict[str, Any]]:
-        """One row an epoch."""
+        """One row per epoch."""
         rows: list[dict[str, Any]] = state["rows"]
         return rows
 

@@ -15,7 +15,7 @@ CallbackState = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class EpochEnd:
-    """What a callback is told after epoch `epoch` (from 0): the model, in eval mode, and the epoch's figures.
+    """What a callback receives after epoch `epoch` (from 0): the model, in eval mode, and the epoch's figures.
 
     loss: mean cross entropy over the epoch's images, each before the step that it took part in; accuracy: the
     fraction of them that was right then; learning_rate: of the epoch; epochs: of the whole run; optimizer: the one

@@ -32,7 +32,12 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file under another name, flush it to disk and rename it: a kill leaves the old or the new."""
+    """Write the file under another name, flush it to disk and rename it: a kill leaves the old file or the new one.
+
+    Args:
+        path: The file; its folder is made if it is not there.
+        checkpoint: Its tensors may be on any device; they are written as they are on the CPU.
+    """
     header = {"settings": checkpoint.settings, "progress": checkpoint.progress}
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().cpu().clone().contiguous() for name, t in checkpoint.tensors.items()}
@@ -43,32 +48,37 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, settings: dict[str, Any]) -> Checkpoint:
     """Read a checkpoint of the run with these settings.
 
-    Errors: InputError if the file is damaged or is no checkpoint, OtherRunError (an InputError) if it belongs to
-    other settings, naming them.
+    Args:
+        path: A safetensors file that `save_checkpoint` wrote.
+        settings: Of the run that asks; compared with those in the file.
+
+    Raises:
+        InputError: If the file is damaged or is not a checkpoint.
+        OtherRunError: If it belongs to other settings, which the message names (an InputError too).
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"checkpoint '{path}' is damaged ({error}): delete it to train anew") from error
+        raise InputError(f"checkpoint '{path}' is damaged ({error}): delete it to train again") from error
     if metadata.get("format") != _FORMAT:
-        raise InputError(f"'{path}' is no checkpoint of a training run: give another path, or delete it")
+        raise InputError(f"'{path}' is not a checkpoint of a training run: give another path, or delete it")
     header = json.loads(metadata["json"])
     _check_settings(path, header["settings"], json.loads(json.dumps(settings)))
     return Checkpoint(settings=header["settings"], progress=header["progress"], tensors=tensors)
 
 
-def _check_settings(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+def _check_settings(path: Path, stored: dict[str, Any], expected: dict[str, Any]) -> None:
     different = [
-        f"{key}: {found.get(key)} there, {expected.get(key)} now"
-        for key in sorted(found.keys() | expected.keys())
-        if found.get(key) != expected.get(key)
+        f"{key}: {stored.get(key)} there, {expected.get(key)} now"
+        for key in sorted(stored.keys() | expected.keys())
+        if stored.get(key) != expected.get(key)
     ]
     if different:
         raise OtherRunError(
             f"checkpoint '{path}' belongs to another run ({'; '.join(different)}): give another path, or "
-            "delete it to train anew"
+            "delete it to train again"
         )
 
 

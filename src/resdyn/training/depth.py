@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resdyn._torch import pytree
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream import find_stream
 from resdyn.stream.isolation import eval_mode
@@ -19,15 +20,15 @@ LISTS = (nn.ModuleList, nn.Sequential)
 def block_lists(model: nn.Module, *example: Any, **named: Any) -> tuple[str, ...]:
     """Paths of the `ModuleList`s and `Sequential`s whose elements are the model's residual blocks, in order.
 
-    By dataflow (`find_stream`): of the lists that a block's branch lies in, the innermost with it as one element.
-    Errors: those of `find_stream`; InputError where no block stands in a list.
+    By dataflow (`find_stream`): of the lists that hold a block's branch, the innermost with it as one element.
+    Errors: those of `find_stream`; InputError where no block is an element of a list.
     """
     with eval_mode(model):
         paths = [_list_of(model, block.path) for block in find_stream(model, *example, **named)]
     found = tuple(dict.fromkeys(path for path in paths if path is not None))
     if not found:
         raise InputError(
-            f"no residual block of {type(model).__name__} stands in a ModuleList or Sequential, so none can go"
+            f"no residual block of {type(model).__name__} is an element of a ModuleList or Sequential: none can be removed"
         )
     return found
 
@@ -36,11 +37,11 @@ def check_lists(model: nn.Module, paths: Sequence[str]) -> tuple[str, ...]:
     """The same paths, if each names a list of at least one module. Errors: InputError otherwise."""
     for path in paths:
         try:
-            found = model.get_submodule(path)
+            module = model.get_submodule(path)
         except AttributeError as error:
             raise InputError(f"got the list of blocks '{path}', but the model has no such module") from error
-        if not isinstance(found, LISTS) or not len(found):
-            raise InputError(f"got '{path}', a {type(found).__name__}, expected a ModuleList or Sequential of blocks")
+        if not isinstance(module, LISTS) or not len(module):
+            raise InputError(f"got '{path}', a {type(module).__name__}, expected a ModuleList or Sequential of blocks")
     return tuple(paths)
 
 
@@ -58,8 +59,8 @@ def residual_gaps(model: nn.Module, paths: Iterable[str], inputs: tuple[Any, ...
     """
     residuals = _residuals(model, paths, inputs, named)
     gaps = {}
-    for path, found in residuals.items():
-        before, last = found if len(found) == 2 else (None, None)
+    for path, last_two in residuals.items():
+        before, last = last_two if len(last_two) == 2 else (None, None)
         if before is not None and last is not None and before.shape == last.shape:
             gaps[path] = float((last - before).abs().mean())
     return gaps
@@ -94,15 +95,15 @@ def shrink(model: nn.Module, wanted: Mapping[str, int], optimizer: Any | None = 
 
 def depths_in(model: nn.Module, tensors: Mapping[str, Any]) -> dict[str, int]:
     """Depths of the lists of which `tensors`, a state dict, holds less than the model: the last elements are absent."""
-    found = {}
+    shorter = {}
     for path, module in model.named_modules():
         if not isinstance(module, LISTS):
             continue
         present = [_holds(tensors, f"{path}.{key}." if path else f"{key}.", m) for key, m in module._modules.items()]
         depth = sum(present)
         if 0 < depth < len(present) and all(present[:depth]):
-            found[path] = depth
-    return found
+            shorter[path] = depth
+    return shorter
 
 
 def follow_depth_on_load(model: nn.Module) -> None:
@@ -151,7 +152,7 @@ def _residuals(
 
     with ExitStack() as stack, eval_mode(model), torch.no_grad():
         for path in found:
-            for block in dict.fromkeys(_modules(model, path).values()):  # one that stands there often is called often
+            for block in dict.fromkeys(_modules(model, path).values()):  # one that occurs there often is called often
                 handle = block.register_forward_hook(keep(path), with_kwargs=True)
                 stack.callback(handle.remove)
         model(*inputs, **named)
@@ -162,7 +163,7 @@ def _residuals(
 
 
 def _first_tensor(value: Any) -> Tensor | None:
-    leaves = torch.utils._pytree.tree_leaves(value)
+    leaves = pytree.tree_leaves(value)
     return next((leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resdyn._hash import tensor_bytes
 from resdyn.data.images import ImageData
 from resdyn.errors import ComputationError, InputError
 from resdyn.monitor.monitor import Monitor
@@ -38,10 +39,12 @@ Penalty = Callable[[nn.Module, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class History:
-    """The course of a run.
+    """The history of a run.
 
-    records: one an epoch (epoch, loss, accuracy, learning_rate; see `EpochEnd`). results: of each callback,
-    in order. seconds: that this call took, hence without what an earlier call did of the run.
+    Attributes:
+        records: One per epoch (epoch, loss, accuracy, learning_rate; see `EpochEnd`).
+        results: Of each callback, in order.
+        seconds: That this call took, hence without what an earlier call did of the run.
     """
 
     records: list[dict[str, float]]
@@ -51,7 +54,7 @@ class History:
 
 @dataclass
 class _Run:
-    """Everything that changes while a run goes on."""
+    """Everything that changes during a run."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -71,14 +74,25 @@ def train(
 ) -> History:
     """Train `model` in place on `data` by `recipe`; it is left in eval mode.
 
-    With `checkpoint`, a safetensors file written every `checkpoint_every` epochs and at the end, the same
-    call goes on where an earlier one stopped. On one machine with one number of threads a resumed run equals
-    an undisturbed one bit for bit: all that is random in epoch t (order, augmentation, dropout) is a function of
-    (seed, t). `penalty(model, inputs)` is added to the cross entropy of every batch; its repr says which run this is.
-    Images are fed as `data.inputs`; use `ImageData.prepared` first. Every epoch sees every image once, but
-    for a last batch of a single image, which batch norm could not take.
+    On one machine with one number of threads a resumed run equals an uninterrupted one bit for bit: all that is random
+    in epoch t (order, augmentation, dropout) is a function of (seed, t). Every epoch sees every image once, except for
+    a last batch of a single image, which batch norm could not take.
 
-    Errors: ComputationError when the loss stops being finite; InputError for a checkpoint of another run.
+    Args:
+        model: Trained on its own device, in its own precision.
+        data: Images and labels, fed as `data.inputs`; use `ImageData.prepared` first.
+        recipe: Epochs, optimizer, learning rates.
+        callbacks: Called before the first and after every epoch.
+        checkpoint: A safetensors file; the same call resumes where an earlier one stopped.
+        checkpoint_every: Epochs between two writes of it; it is also written at the end.
+        penalty: `penalty(model, inputs)` is added to the cross entropy of every batch; its repr says which run this is.
+
+    Returns:
+        The history of the whole run, of the epochs before a resumption too.
+
+    Raises:
+        ComputationError: When the loss stops being finite.
+        InputError: For a checkpoint of another run, and for fewer than two images.
     """
     start = time.monotonic()
     path = Path(checkpoint) if checkpoint is not None else None
@@ -95,7 +109,7 @@ def train(
         for epoch in range(done, recipe.epochs):
             torch.manual_seed(_epoch_seed(recipe, epoch))
             end = _epoch(run, data, recipe, epoch)
-            run.states = [_told(c, s, end) for c, s in zip(callbacks, run.states, strict=True)]
+            run.states = [_notify(c, s, end) for c, s in zip(callbacks, run.states, strict=True)]
             if path is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == recipe.epochs):
                 save_checkpoint(path, _snapshot(run, settings))
             advance("training", 1)
@@ -105,7 +119,13 @@ def train(
 
 
 def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
-    """Fraction of images whose largest output is their label; the model in eval mode."""
+    """Fraction of images whose largest output is their label; the model is switched to eval mode.
+
+    Args:
+        model: Gives logits (N, C).
+        data: Images and labels, moved to the model's device batch by batch.
+        batch_size: Images per pass.
+    """
     model.eval()
     weight = _weight(model)
     with torch.no_grad():
@@ -127,7 +147,7 @@ def _begin(
     return _Run(model, _optimizer(model, recipe), states)
 
 
-def _told(callback: Callback | Monitor, state: CallbackState, end: EpochEnd) -> CallbackState:
+def _notify(callback: Callback | Monitor, state: CallbackState, end: EpochEnd) -> CallbackState:
     """The callback's state after an epoch."""
     if not isinstance(callback, Monitor):
         return callback.update(state, end)
@@ -224,7 +244,7 @@ def _settings(
         "images": len(data),
         "classes": list(data.class_names),
         "input_shape": list(first.shape[1:]),
-        "data_hash": hashlib.sha256(data.labels.numpy().tobytes() + first.numpy().tobytes()).hexdigest(),
+        "data_hash": hashlib.sha256(tensor_bytes(data.labels) + tensor_bytes(first)).hexdigest(),
         "model": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
         "callbacks": [type(c).__name__ for c in callbacks],
     }

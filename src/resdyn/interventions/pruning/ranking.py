@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from resdyn._moved import renamed
 from resdyn.data.images import ImageData
 from resdyn.interventions.pruning.surgery import RemovalCandidate, without
 from resdyn.stream import ResidualStream
@@ -107,8 +107,7 @@ def remove_greedily(
         n (n + 1) / 2 passes over ``data`` for n blocks that can be removed.
     """
     if most is not None:
-        warnings.warn("most is now called limit", DeprecationWarning, stacklevel=2)
-        limit = most
+        limit = renamed("most", "limit", most)
     reference = logits(stream.model, data)
     left = {candidate.index: candidate.module for candidate in candidates if candidate.module is not None}
     removed: dict[int, str] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from resdyn import _checks as checks
+from resdyn._moved import renamed
 from resdyn.data.images import ImageData
 from resdyn.errors import InputError
 from resdyn.interventions.pruning.ranking import (
@@ -22,6 +23,7 @@ from resdyn.interventions.pruning.surgery import droppable_blocks, without
 from resdyn.metrics.share import share_interval
 from resdyn.models import LoadedModel
 from resdyn.stream import find_stream
+from resdyn.stream.placement import like_weights
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,32 @@ class Pruning:
 
 
 def prune(
-    loaded: LoadedModel, data: ImageData, tolerance: float = 0.005, choose_by: int = 1000, seed: int = 0
+    loaded: LoadedModel,
+    data: ImageData,
+    max_accuracy_loss: float = 0.005,
+    num_selection_images: int = 1000,
+    seed: int = 0,
+    *,
+    tolerance: float | None = None,
+    choose_by: int | None = None,
 ) -> Pruning:
-    """Propose which blocks to drop so that accuracy falls by at most ``tolerance``, and measure the result.
+    """Propose which blocks to drop so that accuracy falls by at most ``max_accuracy_loss``, and measure the result.
 
     The blocks of the stream (found by dataflow) that can be removed are removed one by one, the one that changes the
-    logits least first. The longest of these steps is proposed whose accuracy, on ``choose_by`` randomly chosen images,
-    is within ``tolerance``. That choice makes these images look better than others do, so accuracy before and after is
-    reported for the images of ``data`` that had no part in it. The model is left unchanged.
+    logits least first. The longest of these steps is proposed whose accuracy, on ``num_selection_images`` randomly
+    chosen images, is within ``max_accuracy_loss``. That choice makes these images look better than others do, so
+    accuracy before and after is reported for the images of ``data`` that had no part in it. The model is left
+    unchanged.
 
     Args:
         loaded: the trained model, by ``load_model``.
         data: labelled images; resized and normalised for the model unless that has been done.
-        tolerance: largest acceptable loss of accuracy, a fraction in [0, 1] (default 0.005: half a percentage point).
-        choose_by: images that blocks are chosen by (default 1000); at least two others must remain.
+        max_accuracy_loss: largest acceptable loss of accuracy, a fraction in [0, 1] (default 0.005: half a percentage
+            point).
+        num_selection_images: images that blocks are chosen by (default 1000); at least two others must remain.
         seed: of the choice of these images.
+        tolerance: the former name of ``max_accuracy_loss``, in the same unit.
+        choose_by: the former name of ``num_selection_images``.
 
     Returns:
         The effect of each removal, the proposal, and accuracy before and after.
@@ -97,25 +110,35 @@ def prune(
             and as in ``find_stream``.
 
     Cost:
-        n (n + 3) / 2 + 1 passes over ``choose_by`` images for n blocks that can be removed, and 2 over the others.
+        n (n + 3) / 2 + 1 passes over the first images for n blocks that can be removed, and 2 over the others.
     """
-    tolerance = checks.number("tolerance", tolerance, "a fraction in [0, 1]", least=0, most=1)
-    choose_by, seed = checks.whole("choose_by", choose_by, 2), checks.seed(seed)
-    if not 1 < choose_by < len(data) - 1:
+    if tolerance is not None:
+        max_accuracy_loss = renamed("tolerance", "max_accuracy_loss", tolerance)
+    if choose_by is not None:
+        num_selection_images = renamed("choose_by", "num_selection_images", choose_by)
+    max_accuracy_loss = checks.number(
+        "max_accuracy_loss",
+        max_accuracy_loss,
+        "a fraction in [0, 1]: 0.005 is half a percentage point",
+        least=0,
+        most=1,
+    )
+    selected, seed = checks.whole("num_selection_images", num_selection_images, 2), checks.seed(seed)
+    if not 1 < selected < len(data) - 1:
         raise InputError(
-            f"got choose_by={choose_by} of {len(data)} images, expected at least two images on either side"
+            f"got num_selection_images={selected} of {len(data)} images, expected at least two images on either side"
         )
     if loaded.num_classes != len(data.class_names):
-        raise InputError(f"the model tells {loaded.num_classes} classes apart, {data.name} has {len(data.class_names)}")
+        raise InputError(f"the model has {loaded.num_classes} classes, {data.name} has {len(data.class_names)}")
     data = data if data.preprocessing is not None else data.prepared(loaded.preprocessing)
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    chosen, others = data.subset(order[:choose_by]).in_memory(), data.subset(order[choose_by:])
-    example = chosen.inputs([0]).to(next(loaded.model.parameters()))
+    chosen, others = data.subset(order[:selected]).in_memory(), data.subset(order[selected:])
+    example = like_weights(chosen.inputs([0]), loaded.model)
     stream = find_stream(loaded.model, example)
     found = droppable_blocks(stream, stream.states(example))
     effects = rank_blocks(stream, found, chosen)
     rungs = remove_greedily(stream, found, chosen)
-    within = [rung.dropped for rung in rungs if rung.accuracy >= -tolerance]
+    within = [rung.dropped for rung in rungs if rung.accuracy >= -max_accuracy_loss]
     dropped = tuple(sorted(max(within, key=lambda gone: len(tuple(gone)), default=())))
     modules = [module for index in dropped if (module := found[index].module) is not None]
     old = logits(loaded.model, others)
@@ -123,7 +146,7 @@ def prune(
         new = logits(loaded.model, others)
     _, change, error = compare_answers(new, old, others.labels)
     before, after = (binomial(int((z.argmax(1) == others.labels).sum()), len(others)) for z in (old, new))
-    return Pruning(len(stream), effects, rungs, dropped, modules, before, after, change, error, choose_by)
+    return Pruning(len(stream), effects, rungs, dropped, modules, before, after, change, error, selected)
 
 
 def binomial(right: int, images: int) -> Accuracy:

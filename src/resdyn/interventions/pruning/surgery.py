@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resdyn._torch import pytree
 from resdyn.errors import InputError
 from resdyn.stream import ResidualBlock, ResidualStream, States
 from resdyn.stream.by_name import module_span, stream_flow
@@ -105,7 +106,7 @@ def _candidate(stream: ResidualStream, block: ResidualBlock, states: States) -> 
             output = stream.model(*states.inputs)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         return RemovalCandidate(block.index, None, f"the model does not run without {module}: {error}")
-    leaves = [v for v in torch.utils._pytree.tree_leaves(output) if isinstance(v, Tensor) and v.shape == expected.shape]
+    leaves = [v for v in pytree.tree_leaves(output) if isinstance(v, Tensor) and v.shape == expected.shape]
     if not any(relative_error(value, expected) <= 10 * tolerance(expected.dtype) for value in leaves):
         return RemovalCandidate(block.index, None, f"without {module} the model does not simply bypass the block")
     return RemovalCandidate(block.index, module)

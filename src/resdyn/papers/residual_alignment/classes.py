@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from resdyn import metrics
+from resdyn._statistics import standard_error
 from resdyn.papers import pictures
 from resdyn.papers.case import Case
 from resdyn.papers.lab import Lab
@@ -28,7 +29,7 @@ def run(lab: Lab) -> None:
         shares = np.array([late_shares(ds).mean("sample").values for ds in found])  # (seed, rank)
         dimensions[row] = shares.sum(-1)
         _record(lab, classes, dimensions[row], found)
-        error = shares.std(0, ddof=1) / len(shares) ** 0.5
+        error = standard_error(shares)
         profiles.append(pictures.series(f"C = {classes}", found[0]["rank"].values + 1, shares.mean(0), error))
         matrices[f"C = {classes}"] = _matrix(found[0])
     growth = [spearmanr(counts, column).statistic for column in dimensions.T]

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from resdyn import metrics
+from resdyn._statistics import standard_error
 from resdyn.papers import pictures
 from resdyn.papers.case import Case
 from resdyn.papers.lab import Lab
@@ -27,7 +28,7 @@ def _picture(label: str, ds: xr.Dataset, fit: metrics.InverseScalingFit) -> dict
     number = ds["block"].values + 1
     top = metrics.converged_singular_values(ds).isel(rank=0).transpose("sample", "block").values
     inverse = 1 / top
-    error = inverse.std(0, ddof=1) / len(inverse) ** 0.5 if len(inverse) > 1 else np.zeros(len(number))
+    error = standard_error(inverse) if len(inverse) > 1 else np.zeros(len(number))
     ends = np.array([fit.start, number[-1]])
     rows = [
         pictures.series("mean over images", number, metrics.inverse_top_value(top), error, "o"),

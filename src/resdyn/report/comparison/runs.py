@@ -13,6 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from resdyn._statistics import standard_error
 from resdyn.errors import InputError
 from resdyn.metrics.summary import Metric, as_row, summarize
 from resdyn.report.comparison.overlays import OVERLAYS, Overlay, Values
@@ -171,7 +172,7 @@ def _paired_error(runs: Sequence[Run], first: Metric, second: Metric) -> float |
         return None
     each = np.array(second.per_sample) - np.array(first.per_sample)
     same = bool(np.isfinite(each).all()) and math.isclose(each.mean(), second.value - first.value, abs_tol=1e-9)  # type: ignore[operator]
-    return float(each.std(ddof=1) / len(each) ** 0.5) if same else None
+    return float(standard_error(each)) if same else None
 
 
 def _same_samples(runs: Sequence[Run]) -> bool:
