@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from resdyn.capturing.executor import Task
 from resdyn.capturing.selection import LabelledInputs, fingerprint
-from resdyn.capturing.worker import DataTask, Job, ModelSource, SampleTask
+from resdyn.capturing.worker import DataTask, EarlierResults, Job, ModelSource, SampleTask
 from resdyn.models import LoadedModel, weights_hash
 from resdyn.probes import Features, Probe
 from resdyn.probes.sample import Layout as ProbeLayout
@@ -56,7 +56,7 @@ class Plan:
             "stream": self.stream.describe(),
             "data": self.data.name,
             "split": self.data.split,
-            "data_hash": fingerprint(self.data, self.samples, self.read if self._reads_all else None),
+            "data_hash": fingerprint(self.data, self.samples, self.read_by_features),
             "class_names": self._class_names(),
             "samples": self.data.index[self.samples].tolist(),
             "feature_samples": len(self.read) if self._reads_all else None,
@@ -100,7 +100,7 @@ class Plan:
         """One for each region of the layout, in the same order."""
         return [self._task(number, region) for number, region in enumerate(self.layout.regions)]
 
-    def job(self, store: str) -> Job:
+    def job(self, store: str, earlier: EarlierResults | None = None) -> Job:
         """What the tasks share. The stream that was found here serves in this process."""
         job = Job(
             store=store,
@@ -114,10 +114,16 @@ class Plan:
             kind=self.kind,
             seed=self.seed,
             n_classes=self.n_classes,
-            data=self.read if self._reads_all else None,
+            data=self.read_by_features,
+            earlier=earlier,
         )
         job.stream = self.stream
         return job
+
+    @property
+    def read_by_features(self) -> LabelledInputs | None:
+        """What the features probe reads, where it was asked for."""
+        return self.read if self._reads_all else None
 
     @property
     def _reads_all(self) -> bool:

@@ -20,7 +20,7 @@ from resdyn.stream.discovery import joins_between, stream_sources
 from resdyn.stream.exclusive import serially
 from resdyn.stream.gates import Join, is_gate
 from resdyn.stream.graph import DataGraph, export_graph, tensor_of
-from resdyn.stream.inputs import Signature, check_model, check_runs
+from resdyn.stream.inputs import Signature, by_names, check_model, check_runs
 from resdyn.stream.ops import is_flow, node_modules
 from resdyn.stream.rewrite import aten
 from resdyn.stream.stream import ResidualStream
@@ -32,7 +32,12 @@ Skip = Literal["auto", "none"]
 @serially
 @plain_arithmetic()
 def stream_from_blocks(
-    model: nn.Module, paths: Sequence[str], *example_args: Any, skip: Skip = "auto", **example_kwargs: Any
+    model: nn.Module,
+    paths: Sequence[str],
+    *example_args: Any,
+    skip: Skip = "auto",
+    shared: Sequence[str] = (),
+    **example_kwargs: Any,
 ) -> ResidualStream:
     """The stream whose blocks are the modules `paths`, in the order in which the model runs them.
 
@@ -50,7 +55,8 @@ def stream_from_blocks(
     if not paths:
         raise InputError("no blocks were named; pass a list of module paths such as ['layer1.0', 'layer1.1']")
     model = check_model(model)
-    signature = Signature.of(example_args, example_kwargs)
+    example_args, example_kwargs = by_names(model, example_args, example_kwargs)
+    signature = Signature.of(example_args, example_kwargs, checks.words("shared", shared))
     check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
     with stage("exporting the model"):
@@ -65,7 +71,7 @@ def stream_from_blocks(
     ]
     target = _reached_output(graph, joins[-1].out)
     stream = ResidualStream(graph, joins, target, signature, named=(tuple(paths), skip))
-    stream._find_again = partial(stream_from_blocks, model, paths, *args, skip=skip, **kwargs)
+    stream._find_again = partial(stream_from_blocks, model, paths, *args, skip=skip, shared=shared, **kwargs)
     return verified(stream, example_args, example_kwargs)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_unflatten
 
+from resdyn import _checks as checks
+from resdyn._display import Table
 from resdyn._numerics import plain_arithmetic
 from resdyn.errors import ComputationError, InputError
 from resdyn.progress import stage
@@ -22,14 +24,15 @@ from resdyn.stream.failures import COMPLEX, NO_STREAM, NO_TENSORS
 from resdyn.stream.gates import Join
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
 from resdyn.stream.graph import DataGraph, export_graph, graph_fingerprint, tensor_of
-from resdyn.stream.inputs import Signature, check_eval, check_model, check_runs, usable
+from resdyn.stream.inputs import Signature, by_names, check_eval, check_model, check_runs, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
+from resdyn.stream.lookup import block_index, pick
 from resdyn.stream.nested import hidden_blocks
 from resdyn.stream.ops import operation
 from resdyn.stream.readout import Readout, find_readout
 from resdyn.stream.stages import block_stage, final_linear, state_stages
 from resdyn.stream.states import States
-from resdyn.stream.table import stream_html, stream_table
+from resdyn.stream.table import stream_table
 from resdyn.stream.token import Position, TokenStream
 from resdyn.stream.verify import check_current, is_checked, relative_error, tolerance, verified
 
@@ -87,17 +90,26 @@ class ResidualStream:
     def __iter__(self) -> Iterator[ResidualBlock]:
         return iter(self.blocks)
 
-    def __getitem__(self, index: int) -> ResidualBlock:
-        return self.blocks[index]
+    @overload
+    def __getitem__(self, key: int | str) -> ResidualBlock: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[ResidualBlock]: ...
+    def __getitem__(self, key: int | str | slice) -> ResidualBlock | list[ResidualBlock]:
+        """A block by its index or by its module's path, or a list of blocks by a slice."""
+        blocks: ResidualBlock | list[ResidualBlock] = pick(self.blocks, key)
+        return blocks
 
     def __str__(self) -> str:
-        return stream_table(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
+        return self._table().text(max_lines=None)
 
     def __repr__(self) -> str:
         return f"ResidualStream({type(self.model).__name__}, {len(self)} blocks)"
 
     def _repr_html_(self) -> str:
-        return stream_html(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
+        return self._table().html(max_lines=None)
+
+    def _table(self) -> Table:
+        return stream_table(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
 
     @property
     def num_parameters(self) -> int:
@@ -141,6 +153,7 @@ class ResidualStream:
         stream was found (an adapter switched off, a module exchanged), its graph is exported again. Errors: InputError
         if an input does not fit the example's shape or dtype; ComputationError if the blocks are not the same any more.
         """
+        args, kwargs = self.signature.spread(args, kwargs)
         self._follow()
         states = self._states(*args, **kwargs)
         return self._states(*args, **kwargs) if self._renewed(args, kwargs, states.output[:1]) else states
@@ -200,7 +213,7 @@ class ResidualStream:
 
     @plain_arithmetic()
     def jacobian(
-        self, i: int, state: Tensor | States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
+        self, i: int | str, state: Tensor | States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
     ) -> JacobianOperator:
         """The Jacobian of block `i` at one state, matrix-free, of shape (numel of output, numel of state).
 
@@ -216,7 +229,9 @@ class ResidualStream:
         return block_jacobian(block, kind, shaped, inputs, memory_limit)
 
     @plain_arithmetic()
-    def skip_jacobian(self, i: int, state: Tensor | States, *, memory_limit: int = MEMORY_LIMIT) -> JacobianOperator:
+    def skip_jacobian(
+        self, i: int | str, state: Tensor | States, *, memory_limit: int = MEMORY_LIMIT
+    ) -> JacobianOperator:
         """The linear part of the skip of block `i`, (numel of output, numel of state); the identity for most blocks.
 
         Arguments as for `jacobian`. Raises InputError for a block without a skip.
@@ -225,10 +240,9 @@ class ResidualStream:
         return skip_jacobian(block, shaped, inputs, memory_limit)
 
     def _linearisation_point(
-        self, i: int, state: Tensor | States
+        self, i: int | str, state: Tensor | States
     ) -> tuple[ResidualBlock, Tensor, tuple[Any, ...] | None]:
-        if not -len(self) <= i < len(self):
-            raise InputError(f"there is no block {i}: the stream has blocks 0 to {len(self) - 1}")
+        i = block_index(self.blocks, i)
         self._renew_at(state)
         block = self.blocks[i]
         h, inputs = self._one_state(block, state)
@@ -284,7 +298,11 @@ class ResidualStream:
 @serially
 @plain_arithmetic()
 def find_stream(
-    model: nn.Module, *example_args: Any, granularity: Granularity = "join", **example_kwargs: Any
+    model: nn.Module,
+    *example_args: Any,
+    granularity: Granularity = "join",
+    shared: Sequence[str] = (),
+    **example_kwargs: Any,
 ) -> ResidualStream:
     """Find the residual stream h_{i+1} = gate(skip(h_i) + F_i(h_i)) of any PyTorch model, by dataflow.
 
@@ -302,7 +320,8 @@ def find_stream(
     """
     model = check_model(model)
     check_granularity(granularity)
-    signature = Signature.of(example_args, example_kwargs)
+    example_args, example_kwargs = by_names(model, example_args, example_kwargs)
+    signature = Signature.of(example_args, example_kwargs, checks.words("shared", shared))
     check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
     with stage("exporting the model"):
@@ -319,7 +338,7 @@ def find_stream(
     if granularity == "layer":
         joins = merge_layers(graph, joins)
     stream = ResidualStream(graph, joins, target, signature, granularity=granularity, notes=hidden_blocks(graph, joins))
-    stream._find_again = partial(find_stream, model, *args, granularity=granularity, **kwargs)
+    stream._find_again = partial(find_stream, model, *args, granularity=granularity, shared=shared, **kwargs)
     return verified(stream, example_args, example_kwargs)
 
 

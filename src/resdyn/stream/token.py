@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from torch import Tensor
 
@@ -13,9 +13,10 @@ from resdyn.errors import InputError
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.jacobian import MEMORY_LIMIT
+from resdyn.stream.lookup import pick
 from resdyn.stream.readout import Readout
 from resdyn.stream.states import States
-from resdyn.stream.table import stream_html
+from resdyn.stream.table import stream_table
 
 if TYPE_CHECKING:
     from resdyn.stream.stream import ResidualStream
@@ -107,8 +108,14 @@ class TokenStream:
     def __iter__(self) -> Iterator[TokenBlock]:
         return iter(self.blocks)
 
-    def __getitem__(self, index: int) -> TokenBlock:
-        return self.blocks[index]
+    @overload
+    def __getitem__(self, key: int | str) -> TokenBlock: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[TokenBlock]: ...
+    def __getitem__(self, key: int | str | slice) -> TokenBlock | list[TokenBlock]:
+        """A block by its index or by its module's path, or a list of blocks by a slice."""
+        blocks: TokenBlock | list[TokenBlock] = pick(self.blocks, key)
+        return blocks
 
     def __str__(self) -> str:
         return f"{self.whole}\nat position {self.position}"
@@ -118,7 +125,7 @@ class TokenStream:
 
     def _repr_html_(self) -> str:
         title = f"{type(self.model).__name__} at position {self.position}"
-        return stream_html(title, self.describe(), self.num_parameters, self.notes)
+        return stream_table(title, self.describe(), self.num_parameters, self.notes).html(max_lines=None)
 
     @property
     def num_parameters(self) -> int:
@@ -152,18 +159,18 @@ class TokenStream:
         return TokenStates(self.whole.states(*args, **kwargs), self._to)
 
     def jacobian(
-        self, i: int, state: States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
+        self, i: int | str, state: States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
     ) -> LinearOperator:
         """The Jacobian of block `i` from one token to one token, (width out, width in), at one sample's States."""
         jacobian = self.whole.jacobian(i, _whole(state), kind, memory_limit=memory_limit)
         return self._between(i, jacobian)
 
-    def skip_jacobian(self, i: int, state: States, *, memory_limit: int = MEMORY_LIMIT) -> LinearOperator:
+    def skip_jacobian(self, i: int | str, state: States, *, memory_limit: int = MEMORY_LIMIT) -> LinearOperator:
         """The linear part of the skip of block `i` from one token to one token; zero between two."""
         return self._between(i, self.whole.skip_jacobian(i, _whole(state), memory_limit=memory_limit))
 
-    def _between(self, i: int, jacobian: LinearOperator) -> LinearOperator:
-        block = self.blocks[i]
+    def _between(self, i: int | str, jacobian: LinearOperator) -> LinearOperator:
+        block = self[i]
         return jacobian.restricted(_rows(self._to, block.shape_out[0]), _rows(self._of, block.shape_in[0]))
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resdyn._display import Displayed, Table, table
 from resdyn.data.images import ImageData
 from resdyn.errors import ComputationError, InputError
 from resdyn.monitor.monitor import Monitor
@@ -36,8 +37,8 @@ IN_MEMORY_BYTES = 2 * 2**30
 Penalty = Callable[[nn.Module, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class History:
+@dataclass(frozen=True, repr=False)
+class History(Displayed):
     """The course of a run.
 
     records: one an epoch (epoch, loss, accuracy, learning_rate; see `EpochEnd`). results: of each callback,
@@ -47,6 +48,11 @@ class History:
     records: list[dict[str, float]]
     results: list[Any]
     seconds: float
+
+    def _table(self) -> Table:
+        columns = list(dict.fromkeys(name for record in self.records for name in record))
+        rows = [[f"{record[name]:.6g}" if name in record else "" for name in columns] for record in self.records]
+        return table(f"{len(self.records)} epochs", columns, rows, f"{self.seconds:.1f} s")
 
 
 @dataclass
