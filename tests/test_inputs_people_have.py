@@ -307,21 +307,22 @@ def test_one_logit_with_labels_0_and_1_is_a_classifier_of_two_classes(squeezed, 
         def __init__(self):
             super().__init__()
             self.net = make_net(1)
-            self.centre = nn.Buffer(self.net(X).median().detach())
+            head = [module for module in self.net.modules() if isinstance(module, nn.Linear)][-1]
+            head.bias.data -= self.net(X).median().detach()
 
         def forward(self, x):
-            z = self.net(x) - self.centre
+            z = self.net(x)
             z = torch.sigmoid(z) if sigmoid else z
             return z.squeeze(-1) if squeezed else z
 
     model, labels = One().eval(), (X[:, 0] > 0).float()
     found = measure((X, labels), model, "trajectory,features,robustness(directions=3)")
     chosen = torch.tensor(found["sample"].values)
-    z = (model.net(X[chosen])[:, 0] - model.centre).detach().double()
+    z = model.net(X[chosen])[:, 0].detach().double()
     assert found["prediction"].values.tolist() == (z > 0).long().tolist()
     loss = binary_cross_entropy_with_logits(z, labels[chosen].double(), reduction="none")
     np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
-    np.testing.assert_allclose(found["logit_margin"], z.abs(), rtol=1e-5)
+    np.testing.assert_allclose(found["logit_margin"], z.abs(), rtol=1e-5, atol=1e-6)
     assert found["class_count"].values.sum() == 30
     assert found.sizes["class"] == 2
     assert bool(found["gradient_converged"].any())
@@ -329,6 +330,7 @@ def test_one_logit_with_labels_0_and_1_is_a_classifier_of_two_classes(squeezed, 
     assert not any("each class has a probability" in note for note in found.attrs["notes"])
     if not squeezed:
         assert (found["classifier_weight"].values[0] == 0).all()
+        assert found["feature_mean"].shape[0] == 2
 
 
 def test_more_classes_than_one_output_can_tell_are_refused():
