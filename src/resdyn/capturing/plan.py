@@ -26,7 +26,14 @@ Coords = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 @dataclass(frozen=True)
 class Plan:
-    """`samples` are positions in `data`, measured one by one; `read` is what the features probe reads."""
+    """Everything that a capture needs.
+
+    Attributes:
+        samples: Rows of `data` that are measured one by one, int64.
+        read: What the features probe reads.
+        n_classes: Of the data, or the model's logits where no label is known.
+        notes: What a reader must know of the classes.
+    """
 
     model: nn.Module | LoadedModel
     stream: ResidualStream | TokenStream
@@ -97,7 +104,7 @@ class Plan:
         return Layout(variables, self._coords(lengths, bool(sample_names)), tuple(regions), self.chunk_size)
 
     def tasks(self) -> list[Task]:
-        """One for each region of the layout, in the same order."""
+        """One per region of the layout, in the same order."""
         return [self._task(number, region) for number, region in enumerate(self.layout.regions)]
 
     def job(self, store: str, earlier: EarlierResults | None = None) -> Job:
@@ -137,10 +144,10 @@ class Plan:
         if region.start is None:
             size = next(probe.batch_size for probe in self.probes if isinstance(probe, Features))
             return Task(DataTask(number, region), "class means", ticks=2 * -(-len(self.read) // size))
-        positions = self.samples[region.start : region.stop]
-        labels, indices = self.data.labels[positions].tolist(), self.data.index[positions].tolist()
-        payload = SampleTask(number, region, self.data.read(positions), tuple(labels), tuple(indices))
-        return Task(payload, "samples", ticks=len(positions))
+        rows = self.samples[region.start : region.stop]
+        labels, indices = self.data.labels[rows].tolist(), self.data.index[rows].tolist()
+        payload = SampleTask(number, region, self.data.read(rows), tuple(labels), tuple(indices))
+        return Task(payload, "samples", ticks=len(rows))
 
     def _coords(self, lengths: dict[str, int], with_samples: bool) -> Coords:
         depths = len(self.stream) + 1

@@ -319,7 +319,7 @@ def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, pro
         samples = 1  # none is measured alone; this one identifies the data
     if isinstance(samples, bool | int | float | np.number | str):  # one number, or what is none
         return choose(inputs, checks.whole("samples", samples, 1), seed)
-    return inputs.positions_of(checks.wholes("samples", samples))
+    return inputs.rows_of(checks.wholes("samples", samples))
 
 
 def _read(inputs: LabelledInputs, feature_samples: int | None, seed: int) -> LabelledInputs:

@@ -32,9 +32,15 @@ Data = ImageData | TokenData | IndexedData | DataLoader[Any] | Dataset[Any] | In
 
 @dataclass(frozen=True)
 class LabelledInputs:
-    """Model inputs that are read on demand, int64 labels (-1: none is known), and each one's index in the data split.
+    """Model inputs that are read on demand, with a label and an index each.
 
-    What is read is finite and in the model's dtype. relabelled: the classes are some of the dataset's, numbered anew.
+    Attributes:
+        class_names: None where the data have none.
+        labels: int64 (N,); -1 where none is known.
+        index: int64 (N,), of each sample in the data split.
+        read: From rows, int64 (n,), to inputs, finite and in the model's dtype.
+        notes: What a reader must know of the data.
+        relabelled: The classes are some of the dataset's, with new numbers.
     """
 
     name: str
@@ -54,16 +60,16 @@ class LabelledInputs:
         """Whether anything is known about classes."""
         return bool((self.labels >= 0).any())
 
-    def subset(self, positions: Tensor) -> LabelledInputs:
-        read = _Subset(self.read, positions)
-        return replace(self, labels=self.labels[positions], index=self.index[positions], read=read)
+    def subset(self, rows: Tensor) -> LabelledInputs:
+        read = _Subset(self.read, rows)
+        return replace(self, labels=self.labels[rows], index=self.index[rows], read=read)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Arguments, Tensor]]:
-        for positions in torch.arange(len(self)).split(batch_size):
-            yield self.read(positions), self.labels[positions]
+        for rows in torch.arange(len(self)).split(batch_size):
+            yield self.read(rows), self.labels[rows]
 
-    def positions_of(self, indices: Sequence[int]) -> Tensor:
-        """Positions of the samples with these indices, in the same order."""
+    def rows_of(self, indices: Sequence[int]) -> Tensor:
+        """Rows of the samples with these indices, in the same order."""
         place = {int(index): position for position, index in enumerate(self.index)}
         unknown = [index for index in indices if index not in place]
         if unknown or len(set(indices)) != len(indices) or not indices:
@@ -172,13 +178,13 @@ def notes_on_classes(classes: int, logits: int | None) -> tuple[str, ...]:
     if logits in (None, classes):
         return ()
     return (
-        f"The model has {logits} logits and the data {classes} classes: its answers are not about these classes, "
+        f"The model has {logits} logits and the data {classes} classes: its predictions are not about these classes, "
         "so loss and accuracy are not given.",
     )
 
 
 def choose(data: LabelledInputs, count: int, seed: int) -> Tensor:
-    """Positions, ascending, of `count` samples drawn with a seed, balanced over classes; a larger one holds these."""
+    """Rows, ascending, of `count` samples drawn with a seed, balanced over classes; a larger one holds these."""
     if not 1 <= count <= len(data):
         raise InputError(f"got {count} samples, expected between 1 and the {len(data)} of {data.name} ({data.split})")
     rng = np.random.default_rng(seed)
@@ -192,30 +198,30 @@ def choose(data: LabelledInputs, count: int, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(np.lexsort((class_order, turn))[:count]))
 
 
-def fingerprint(data: LabelledInputs, positions: Tensor, read: LabelledInputs | None = None) -> str:
+def fingerprint(data: LabelledInputs, rows: Tensor, read: LabelledInputs | None = None) -> str:
     """SHA-256 over all labels and indices and over inputs as the model is fed them.
 
-    The inputs are those at `positions` and, of what a pass over `read` takes in, `SPREAD` at regular distances:
+    The inputs are those at `rows` and, of what a pass over `read` takes in, `SPREAD` at regular distances:
     all of them would cost as much as the pass itself, so a change of a few images between these goes unnoticed.
     """
     digest = hashlib.sha256()
     for tensor in (data.labels, data.index):
         digest.update(tensor.numpy().tobytes())
-    _hash_inputs(digest, data, positions)
+    _hash_inputs(digest, data, rows)
     if read is not None:
         count = min(SPREAD, len(read))
         _hash_inputs(digest, read, torch.arange(count) * len(read) // count)
     return digest.hexdigest()
 
 
-def _hash_inputs(digest: hashlib._Hash, data: LabelledInputs, positions: Tensor) -> None:
-    for part in positions.split(256):
+def _hash_inputs(digest: hashlib._Hash, data: LabelledInputs, rows: Tensor) -> None:
+    for part in rows.split(256):
         for name, values in data.read(part).named.items():
             digest.update(f"{name}{values.dtype}{tuple(values.shape[1:])}".encode())
             digest.update(values.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
-def _finite(inputs: Arguments, positions: Tensor) -> Arguments:
+def _finite(inputs: Arguments, rows: Tensor) -> Arguments:
     for name, values in inputs.named.items():
         if name in inputs.shared:
             if bool(values.isnan().any()):  # infinities may be there, as in masks that are added
@@ -225,7 +231,7 @@ def _finite(inputs: Arguments, positions: Tensor) -> Arguments:
         if not good.all():
             raise InputError(
                 f"{int((~good).sum())} of {len(values)} inputs hold NaN or infinite values, the first of them at "
-                f"{int(positions[good.cpu().int().argmin()])}; clean or leave them out first"
+                f"{int(rows[good.cpu().int().argmin()])}; clean or leave them out first"
             )
     return inputs
 
@@ -236,16 +242,16 @@ class _Finite:
 
     read: Callable[[Tensor], Arguments]
 
-    def __call__(self, positions: Tensor) -> Arguments:
-        return _finite(self.read(positions), positions)
+    def __call__(self, rows: Tensor) -> Arguments:
+        return _finite(self.read(rows), rows)
 
 
 @dataclass(frozen=True)
 class _Tokens:
     tokens: Tensor
 
-    def __call__(self, positions: Tensor) -> Arguments:
-        return Arguments.of(self.tokens[positions])
+    def __call__(self, rows: Tensor) -> Arguments:
+        return Arguments.of(self.tokens[rows])
 
 
 @dataclass(frozen=True)
@@ -255,8 +261,8 @@ class _Cast:
     read: Callable[[Tensor], Any]
     dtype: torch.dtype
 
-    def __call__(self, positions: Tensor) -> Arguments:
-        inputs = Arguments.of(_tensors(self.read(positions)))
+    def __call__(self, rows: Tensor) -> Arguments:
+        inputs = Arguments.of(_tensors(self.read(rows)))
         return inputs.map(lambda x: x.to(self.dtype) if x.is_floating_point() else x)
 
 
@@ -278,7 +284,7 @@ def _tensors(inputs: Any) -> Any:
 @dataclass(frozen=True)
 class _Subset:
     read: Callable[[Tensor], Arguments]
-    positions: Tensor
+    rows: Tensor
 
-    def __call__(self, positions: Tensor) -> Arguments:
-        return self.read(self.positions[positions])
+    def __call__(self, rows: Tensor) -> Arguments:
+        return self.read(self.rows[rows])

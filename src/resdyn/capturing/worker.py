@@ -91,8 +91,10 @@ class EarlierResults(Protocol):
 class Job:
     """All that the tasks of a capture share; `stream` is found again where the job arrives.
 
-    named: how a person named the stream's blocks (`ResidualStream.named`), None where it was discovered. earlier: None
-    where nothing was measured before.
+    Attributes:
+        named: How a person named the stream's blocks (`ResidualStream.named`), None where it was discovered.
+        data: What the features probe reads.
+        earlier: None where nothing was measured before.
     """
 
     store: str

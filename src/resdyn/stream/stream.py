@@ -43,11 +43,18 @@ OUTLINE = ("index", "shape_in", "shape_out", "skip", "gate", "stage", "transitio
 class ResidualStream:
     """The residual blocks of a model in order, h_{i+1} = gate_i(skip_i(h_i) + F_i(h_i)), i = 0..L-1.
 
-    Made by `find_stream` or `stream_from_blocks` (then `named` holds the paths and the kind of skip that were
-    given, else None). `granularity`: "join" or "layer" (see `find_stream`). `notes`: what a reader must know, such as
-    blocks that lie inside the branch of another. `readout`: whether the output is logits, or probabilities (see
-    `Readout`). `len(stream)` is L, `stream[i]` and
-    `stream.blocks[i]` the blocks, `print(stream)` a table.
+    Made by `find_stream` or `stream_from_blocks`. `len(stream)` is L; `stream[i]`, `stream["layer1.0"]` and
+    `stream.blocks[i]` are blocks, `stream[1:3]` a list of them, and `print(stream)` is a table.
+
+    Attributes:
+        model: The module itself.
+        blocks: The blocks in order.
+        named: The paths and the kind of skip that were given to `stream_from_blocks`, else None.
+        granularity: "join" or "layer" (see `find_stream`).
+        notes: What a reader must know, such as blocks inside the branch of another.
+        readout: Whether the output is logits or probabilities (see `Readout`).
+        signature: Shapes and dtypes of the inputs that the stream was found with.
+        position: None, for all tokens (see `at`).
     """
 
     position: None = None  # of all tokens; see `at`
@@ -138,9 +145,13 @@ class ResidualStream:
         return evaluation(weight), None if bias is None else evaluation(bias)
 
     def at(self, position: Position) -> TokenStream:
-        """The stream of one token: `position` p, of token p onto itself, or (q, p), of token p onto token q.
+        """The stream of one token, for states of shape (tokens, width): transformers, Mamba, patches of an image.
 
-        For states of shape (tokens, width): transformers, Mamba, patches of an image. Errors: InputError for others.
+        Args:
+            position: p, token p onto itself; or (q, p), token p onto token q. From the end where negative.
+
+        Raises:
+            InputError: For states of another shape, and for a token that there is not.
         """
         return TokenStream(self, position)
 
@@ -148,10 +159,27 @@ class ResidualStream:
     def states(self, *args: Any, **kwargs: Any) -> States:
         """The states h_0..h_L of a batch of N samples, each (N, *shape_i), cloned and detached.
 
-        Arguments are those of the model. Samples are evaluated independently (batch norm in eval mode).
-        Cost: one forward pass, and one of the model itself at the first sample: where it has become another since the
-        stream was found (an adapter switched off, a module exchanged), its graph is exported again. Errors: InputError
-        if an input does not fit the example's shape or dtype; ComputationError if the blocks are not the same any more.
+        Samples are evaluated independently (batch norm in eval mode). Cost: one forward pass, and one of the model
+        itself at the first sample: where it has changed since the stream was found (an adapter switched off, a module
+        exchanged), its graph is exported again.
+
+        Args:
+            *args: Arguments of the model, as `find_stream` was given, for any number of samples.
+            **kwargs: Arguments of the model by name.
+
+        Returns:
+            The states, with the output, the logits and the features of the same pass.
+
+        Raises:
+            InputError: If an input does not fit the example's shape or dtype.
+            ComputationError: If the blocks are no longer the same.
+
+        Example:
+            >>> import torch, resdyn
+            >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+            >>> stream = resdyn.find_stream(model, torch.zeros(1, 3))
+            >>> [tuple(h.shape) for h in stream.states(torch.ones(5, 3))]
+            [(5, 4), (5, 4), (5, 4)]
         """
         args, kwargs = self.signature.spread(args, kwargs)
         self._follow()
@@ -217,11 +245,20 @@ class ResidualStream:
     ) -> JacobianOperator:
         """The Jacobian of block `i` at one state, matrix-free, of shape (numel of output, numel of state).
 
-        kind "branch": dF_i/dh. kind "gated": gate'(z) dF_i/dh at z = skip(h) + F(h), the Residual Jacobian of Li
-        and Papyan (2023), section 1.3, skip excluded. kind "block": the derivative of the whole block.
-        `state` is one sample's States or one state tensor (the input of block `i`). Tensors are flattened
-        row-major. Products are processed in chunks that keep intermediate values under `memory_limit` bytes. Cost: one
-        pass of the model and one of its graph, to see that they still agree, and products as they are asked for.
+        Tensors are flattened row-major. Cost: one pass of the model and one of its graph, to check that they still
+        agree, and products as they are asked for.
+
+        Args:
+            i: The block, by its index or by its module's path.
+            state: One sample's `States`, or one state (the input of block `i`).
+            kind: "branch", dF_i/dh; "gated", gate'(z) dF_i/dh at z = skip(h) + F(h), the skip excluded; "block", the
+                derivative of the whole block.
+            memory_limit: Bytes of intermediate values that products, processed in chunks, stay under.
+
+        Raises:
+            InputError: For a block that there is not, a state that does not fit, or several samples.
+
+        Source: Li and Papyan (2023), "Residual Alignment", section 1.3, the Residual Jacobian ("gated").
         """
         if kind not in KINDS:
             raise InputError(f"unknown kind of Jacobian {kind!r}; choose one of {', '.join(KINDS)}")
@@ -234,7 +271,13 @@ class ResidualStream:
     ) -> JacobianOperator:
         """The linear part of the skip of block `i`, (numel of output, numel of state); the identity for most blocks.
 
-        Arguments as for `jacobian`. Raises InputError for a block without a skip.
+        Args:
+            i: As for `jacobian`.
+            state: As for `jacobian`.
+            memory_limit: As for `jacobian`.
+
+        Raises:
+            InputError: For a block without a skip.
         """
         block, shaped, inputs = self._linearisation_point(i, state)
         return skip_jacobian(block, shaped, inputs, memory_limit)
@@ -249,7 +292,7 @@ class ResidualStream:
         return block, usable(h).reshape(block.graph_shape_in), inputs
 
     def _renew_at(self, state: Tensor | States) -> None:
-        """See to it that the graph describes the model as it is, at these inputs, or at the example."""
+        """Make the graph describe the model as it is, at these inputs, or at the example."""
         self._follow()
         one = isinstance(state, States) and state.num_samples == 1
         leaves = state.inputs if isinstance(state, States) and one else self._graph.example
@@ -257,7 +300,7 @@ class ResidualStream:
         self._renewed(args, kwargs)
 
     def _renewed(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor | None = None) -> bool:
-        """Whether the model had become another than its graph, which was then exported again."""
+        """Whether the model computed something else than its graph, which was then exported again."""
         check_eval(self.model)
         try:
             check_current(self, args, kwargs, output)
@@ -267,7 +310,7 @@ class ResidualStream:
         return False
 
     def _follow(self) -> None:
-        """Export again what is built or switched otherwise than it was; a derivative may change where no value does."""
+        """Export again what is built or switched differently; a derivative may change where no value does."""
         if is_checked() and configuration(self.model) != self._configuration:
             check_eval(self.model)
             name = type(self.model).__name__
@@ -307,16 +350,36 @@ def find_stream(
     """Find the residual stream h_{i+1} = gate(skip(h_i) + F_i(h_i)) of any PyTorch model, by dataflow.
 
     The model is exported at the first sample of the example input. In the graph of its values, the dominators
-    of the output are the states; where two consecutive ones are joined by a sum of a skip and a branch lies a
-    block. Every block is then verified at the example: value, repeatability, adjoint identity.
+    of the output are the states; where a sum of a skip and a branch joins two consecutive ones there is a block. Every
+    block is then verified at the example: value, repeatability, adjoint identity.
 
-    Parameters: the model in eval mode, and the arguments of one forward call, batch first. granularity "join": every
-    residual sum is a block (attention and feed-forward of a transformer are two); "layer": those of one layer are one
-    block, F(h) = layer(h) - h, the layer being the innermost repeated module that they lie in.
-    Errors: InputError for a model in training mode, with NaN weights, of a kind that cannot be measured (see
-    `plain_model`) or without a residual stream; ComputationError for one that cannot be exported, or a block that fails
-    verification (named, with the reason).
+    Args:
+        model: A module in eval mode.
+        *example_args: Arguments of one forward call, batch first. A tokenizer's batch may be one argument, or spread by
+            name as in `find_stream(model, **batch)`.
+        granularity: "join": every residual sum is a block (attention and feed-forward of a transformer are two).
+            "layer": the sums of one layer are one block, F(h) = layer(h) - h, a layer being the innermost repeated
+            module that holds them.
+        shared: Names of arguments that all samples share, such as a mask of tokens by tokens. Others belong to samples
+            if their first dimension is that of the first argument.
+        **example_kwargs: Arguments of that call by name.
+
+    Returns:
+        The stream, verified at the example.
+
+    Raises:
+        InputError: For a model in training mode, with NaN weights, of a kind that cannot be measured (see
+            `plain_model`) or without a residual stream.
+        ComputationError: For a model that cannot be exported, or a block that fails verification (named, with the
+            reason).
+
     Cost: one export (seconds), and per block a few evaluations and one product with J and J^T each.
+
+    Example:
+        >>> import torch, resdyn
+        >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+        >>> [block.path for block in resdyn.find_stream(model, torch.zeros(1, 3))]
+        ['blocks.0.branch', 'blocks.1.branch']
     """
     model = check_model(model)
     check_granularity(granularity)
