@@ -129,7 +129,7 @@ def measured(model: nn.Module, test: TokenData) -> dict[str, float | None]:
             kind="branch",
             position=-1,
             granularity="layer",
-            quiet=True,
+            show_progress=False,
         )
         found = {metric.name: metric.value for metric in summarize(ds)}
     return {"loss": float(torch.cat(losses).mean())} | {name: found[name] for name in METRICS}

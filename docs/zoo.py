@@ -65,7 +65,7 @@ def capture(stream: resdyn.ResidualStream, x: Inputs) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data, store = (x, torch.tensor([0])), Path(folder) / "zoo.zarr"
         probes = "trajectory,singular(k=3)"
-        resdyn.capture(stream.model, data, probes, store, samples=1, stream=stream, quiet=True)
+        resdyn.capture(stream.model, data, probes, store, samples=1, stream=stream, show_progress=False)
 
 
 def line(*cells: str | float) -> str:

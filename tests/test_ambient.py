@@ -52,7 +52,7 @@ def test_numbers_do_not_depend_on_what_surrounds_a_call(name, tmp_path):
     one = expected.sample(0)
     X = torch.randn(6, 3)
     products = stream.jacobian(1, one).matmat(X), stream.jacobian(1, one).rmatmat(X)
-    kept = resdyn.capture(model, x, "trajectory,singular(k=2)", tmp_path / "a.zarr", samples=2, quiet=True)
+    kept = resdyn.capture(model, x, "trajectory,singular(k=2)", tmp_path / "a.zarr", samples=2, show_progress=False)
     with AMBIENT[name]():
         again = resdyn.find_stream(model, x + 0)
         states = again.states(x + 0)
@@ -63,7 +63,9 @@ def test_numbers_do_not_depend_on_what_surrounds_a_call(name, tmp_path):
         torch.testing.assert_close(jacobian.matmat(X + 0), products[0])
         torch.testing.assert_close(jacobian.rmatmat(X + 0), products[1])
         torch.testing.assert_close(jacobian.matvec(X[:, 0] + 0), products[0][:, 0])
-        inside = resdyn.capture(model, x, "trajectory,singular(k=2)", tmp_path / "b.zarr", samples=2, quiet=True)
+        inside = resdyn.capture(
+            model, x, "trajectory,singular(k=2)", tmp_path / "b.zarr", samples=2, show_progress=False
+        )
     assert inside.states.equals(kept.states)
     assert float(abs(inside.singular_values - kept.singular_values).max()) < 1e-5
 
@@ -225,7 +227,9 @@ def test_a_capture_looks_once_and_not_at_every_sample(tmp_path):
     model.register_forward_pre_hook(lambda *_: passes.put(1))
     stream = resdyn.find_stream(model, x)
     before = passes.qsize()
-    resdyn.capture(model, x, "trajectory,singular(k=2)", tmp_path / "a.zarr", samples=5, quiet=True, stream=stream)
+    resdyn.capture(
+        model, x, "trajectory,singular(k=2)", tmp_path / "a.zarr", samples=5, show_progress=False, stream=stream
+    )
     assert passes.qsize() == before + 1
 
 
@@ -244,6 +248,6 @@ def test_a_stream_at_a_position_refuses_what_a_position_refuses(probe, tmp_path)
     stream = resdyn.find_stream(model, x).at(0)
     for options in ({"position": 0}, {"stream": stream}):
         with pytest.raises(InputError, match="measured for the whole state only"):
-            resdyn.capture(model, data, probe, tmp_path / "a.zarr", samples=1, quiet=True, **options)
-    kept = resdyn.capture(model, data, None, tmp_path / "b.zarr", samples=1, quiet=True, stream=stream)
+            resdyn.capture(model, data, probe, tmp_path / "a.zarr", samples=1, show_progress=False, **options)
+    kept = resdyn.capture(model, data, None, tmp_path / "b.zarr", samples=1, show_progress=False, stream=stream)
     assert kept.attrs["position"] == 0

@@ -51,7 +51,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 def test_a_sample_is_measured_with_its_own_mask(reader, batch, tmp_path):
-    ds = resdyn.capture(reader, (batch, LABELS), None, tmp_path / "a.zarr", samples=[1, 3], quiet=True)
+    ds = resdyn.capture(reader, (batch, LABELS), None, tmp_path / "a.zarr", samples=[1, 3], show_progress=False)
     stream = resdyn.find_stream(reader, **batch)
     for place, row in enumerate([1, 3]):
         states = stream.states(**{name: values[row : row + 1] for name, values in batch.items()})
@@ -64,7 +64,7 @@ def test_a_sample_is_measured_with_its_own_mask(reader, batch, tmp_path):
 
 
 def test_the_order_of_the_arguments_is_free_and_their_values_are_part_of_the_settings(reader, batch, tmp_path):
-    ask = {"probes": "trajectory", "store": tmp_path / "a.zarr", "samples": [1], "quiet": True}
+    ask = {"probes": "trajectory", "store": tmp_path / "a.zarr", "samples": [1], "show_progress": False}
     one = resdyn.capture(reader, batch, **ask)
     two = resdyn.capture(reader, dict(reversed(batch.items())), **ask | {"store": tmp_path / "b.zarr"})
     xr.testing.assert_identical(one.drop_attrs(), two.drop_attrs())
@@ -73,7 +73,7 @@ def test_the_order_of_the_arguments_is_free_and_their_values_are_part_of_the_set
 
 
 def test_workers_measure_the_same(reader, batch, tmp_path):
-    ask = {"probes": "trajectory,singular(k=2)", "samples": 2, "quiet": True}
+    ask = {"probes": "trajectory,singular(k=2)", "samples": 2, "show_progress": False}
     here = resdyn.capture(reader, batch, store=tmp_path / "a.zarr", **ask)
     there = resdyn.capture(reader, batch, store=tmp_path / "b.zarr", workers=1, **ask)
     xr.testing.assert_allclose(here.drop_attrs(), there.drop_attrs(), rtol=1e-12)
@@ -112,5 +112,5 @@ def test_a_monitor_takes_them_out_of_the_loops_reach(reader, batch):
 )
 def test_what_is_no_batch_of_the_model_is_refused(reader, wrong, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        resdyn.capture(reader, wrong, "trajectory", tmp_path / "a.zarr", samples=1, quiet=True)
+        resdyn.capture(reader, wrong, "trajectory", tmp_path / "a.zarr", samples=1, show_progress=False)
     assert not (tmp_path / "a.zarr").exists()

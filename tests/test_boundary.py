@@ -46,7 +46,9 @@ def test_they_are_measured_like_any_other_inputs(tmp_path):
     other = int((found != found[0]).nonzero()[0])
     points, margins = resdyn.boundary_points(model, x[[first]], x[[other]])
     assert margins.item() < 1e-5
-    ds = resdyn.capture(model, (points, found[[first]]), "singular(k=2)", tmp_path / "s.zarr", samples=1, quiet=True)
+    ds = resdyn.capture(
+        model, (points, found[[first]]), "singular(k=2)", tmp_path / "s.zarr", samples=1, show_progress=False
+    )
     assert bool(ds["singular_converged"].all())
 
 

@@ -147,7 +147,7 @@ def test_a_finished_capture_is_returned_without_measuring_again(captured, monkey
             "probes.singular.k: stored 3, asked 2",
         ),
         ({"kind": "block"}, "kind: stored 'gated', asked 'block'"),
-        ({"samples": 5}, "samples: stored"),
+        ({"samples": 3}, "samples: stored"),
         ({"seed": 1}, "seed: stored 0, asked 1"),
         ({"chunk_size": 2}, "chunk_size: stored 1, asked 2"),
         ({"model": make_net(1), "stream": None}, "weights_hash: stored"),
@@ -295,14 +295,14 @@ def test_what_is_done_when_a_task_fails_or_the_user_stops_it_stays_done(captured
             r"torch.float32, expected the model's torch.float64",
         ),
         ({"data": (torch.zeros(3, 5, dtype=torch.uint8), torch.arange(3))}, "uint8"),
-        ({"data": (make_data()[0], torch.arange(29))}, r"shape \(29,\), expected torch.int64 and \(30,\)"),
+        ({"data": (make_data()[0], torch.arange(29))}, r"shape \(29,\), expected \(30,\)"),
         (
             {"data": (make_data()[0], torch.arange(30))},
             r"labels from 0 to 29, expected 0..2: there are 3 classes",
         ),
         ({"data": (make_data()[0], torch.arange(30) - 1)}, "labels from -1 to 28"),
         ({"data": (make_data()[0] * torch.nan, make_data()[1])}, "NaN or infinite"),
-        ({"data": [1, 2]}, "expected ImageData, TokenData, inputs"),
+        ({"data": [1, 2]}, "expected ImageData, TokenData, a DataLoader"),
         (
             {"data": (torch.zeros(3, 4, dtype=torch.float64), torch.arange(3))},
             r"input 0 has shape \(1, 4\), expected \(N, 5\)",
@@ -402,7 +402,9 @@ def test_local_workers_make_the_same_store_even_if_one_is_killed(tmp_path):
     arguments = {"samples": 12, "seed": 3, "command": ""}
     assassin = threading.Thread(target=kill_a_worker_once_something_is_done, args=[tmp_path / "a"], daemon=True)
     assassin.start()
-    there = capture(make_net(), make_data(), "singular(k=3)", tmp_path / "a", workers=2, quiet=True, **arguments)
+    there = capture(
+        make_net(), make_data(), "singular(k=3)", tmp_path / "a", workers=2, show_progress=False, **arguments
+    )
     assassin.join()
     here = capture(make_net(), make_data(), "singular(k=3)", tmp_path / "b", **arguments)
     xr.testing.assert_allclose(there, here, rtol=1e-9)
@@ -417,7 +419,7 @@ def test_the_public_names_are_capture_and_open():
 def test_half_precision_is_refused_before_a_store_is_begun(tmp_path):
     model = ResidualMLP(in_features=make_data()[0].shape[1], width=8, depth=2).eval().bfloat16()
     with pytest.raises(InputError, match=r"model\.float\(\)"):
-        resdyn.capture(model, make_data()[0].bfloat16(), "singular(k=2)", tmp_path / "a.zarr", quiet=True)
+        resdyn.capture(model, make_data()[0].bfloat16(), "singular(k=2)", tmp_path / "a.zarr", show_progress=False)
     assert not (tmp_path / "a.zarr").exists()
 
 
@@ -438,17 +440,19 @@ class Annealed(torch.nn.Module):
 def test_a_stream_of_what_the_model_no_longer_computes_is_refused(tmp_path):
     model, x = Annealed().eval(), torch.randn(3, 4)
     stream = find_stream(model, x)
-    capture(model, x, "trajectory", tmp_path / "a.zarr", samples=2, stream=stream, quiet=True)
+    capture(model, x, "trajectory", tmp_path / "a.zarr", samples=2, stream=stream, show_progress=False)
     model.scale = 1.0
     with pytest.raises(ComputationError, match="since the stream was found: find it again"):
-        capture(model, x, "trajectory", tmp_path / "b.zarr", samples=2, stream=stream, quiet=True)
+        capture(model, x, "trajectory", tmp_path / "b.zarr", samples=2, stream=stream, show_progress=False)
 
 
 def test_captures_in_two_threads_equal_captures_one_after_the_other(captured, tmp_path):
     nets, data = [make_net() for _ in range(4)], make_data()
 
     def measured(n):
-        return capture(nets[n], data, "trajectory,singular(k=2)", tmp_path / f"t{n}", samples=[1, 2], quiet=True)
+        return capture(
+            nets[n], data, "trajectory,singular(k=2)", tmp_path / f"t{n}", samples=[1, 2], show_progress=False
+        )
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(measured, range(4)))

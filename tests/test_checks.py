@@ -153,6 +153,7 @@ def test_a_probe_takes_settings_of_their_own_type(probe, wrong):
         ({"workers": True}, "got workers=True"),
         ({"workers": 10**6}, "got workers=1000000"),
         ({"scheduler": 8786}, "got scheduler=8786"),
+        ({"show_progress": "no"}, "got show_progress='no'"),
         ({"quiet": "no"}, "got quiet='no'"),
         ({"notes": "hello"}, "got notes='hello', expected a list of texts"),
         ({"notes": [1]}, r"got notes=\[1\]"),
@@ -172,7 +173,7 @@ def test_a_probe_takes_settings_of_their_own_type(probe, wrong):
 def test_a_capture_takes_exact_types_and_writes_nothing_before(net, data, tmp_path, monkeypatch, wrong, message):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    asked = {"probes": "trajectory", "store": tmp_path / "s.zarr", "samples": 2, "quiet": True} | wrong
+    asked = {"probes": "trajectory", "store": tmp_path / "s.zarr", "samples": 2, "show_progress": False} | wrong
     with pytest.raises(InputError, match=message) as error:
         resdyn.capture(net, data, **asked)
     assert "\n" not in str(error.value)
@@ -180,7 +181,7 @@ def test_a_capture_takes_exact_types_and_writes_nothing_before(net, data, tmp_pa
 
 
 def test_numpys_numbers_are_as_good_as_pythons(net, data, tmp_path):
-    asked = {"probes": "trajectory,features", "quiet": True, "command": ""}
+    asked = {"probes": "trajectory,features", "show_progress": False, "command": ""}
     for name, samples in (("a", np.array([3, 1])), ("b", [np.int32(3), np.int8(1)]), ("c", torch.tensor([3, 1]))):
         found = resdyn.capture(
             net,
@@ -301,7 +302,7 @@ def test_pruning_takes_exact_types():
 
 
 def test_a_page_is_no_folder(net, data, tmp_path):
-    ds = resdyn.capture(net, data, "trajectory", tmp_path / "s.zarr", samples=2, quiet=True)
+    ds = resdyn.capture(net, data, "trajectory", tmp_path / "s.zarr", samples=2, show_progress=False)
     (tmp_path / "folder").mkdir()
     for place in (tmp_path / "folder", ".", "", tmp_path / "s.zarr", 3):
         with pytest.raises(InputError, match="got path="):

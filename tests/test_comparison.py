@@ -158,7 +158,9 @@ def stores(tmp_path_factory):
     for seed in range(2):
         torch.manual_seed(seed)
         model = resdyn.nets.ResidualMLP(in_features=(1, 8, 8), width=8, depth=3).eval()
-        resdyn.capture(model, digits, "trajectory,singular(k=2)", folder / f"seed{seed}.zarr", samples=3, quiet=True)
+        resdyn.capture(
+            model, digits, "trajectory,singular(k=2)", folder / f"seed{seed}.zarr", samples=3, show_progress=False
+        )
     return [str(folder / f"seed{seed}.zarr") for seed in range(2)]
 
 

@@ -178,7 +178,7 @@ def test_a_tail_is_all_that_follows_a_state(net, x):
 
 def test_a_store_of_the_probe_gives_all_cushions(net, tmp_path):
     inputs, labels = torch.randn(6, 3, 8, 8, dtype=torch.float64), torch.arange(6) % 3
-    capture(net, (inputs, labels), "trajectory,cushion(draws=8)", tmp_path / "a.zarr", samples=4, quiet=True)
+    capture(net, (inputs, labels), "trajectory,cushion(draws=8)", tmp_path / "a.zarr", samples=4, show_progress=False)
     ds = open(tmp_path / "a.zarr")
     found = metrics.cushions(ds)
     assert found["layer_cushion"].dims == ("sample", "block", "part")

@@ -85,6 +85,6 @@ def test_what_a_task_raises_on_a_worker_is_raised_here():
 
 def test_a_worker_killed_in_the_middle_costs_its_task_only(tmp_path):
     pytest.importorskip("distributed", reason="needs the extra 'cluster'")
-    assert run_tasks(write_once, [Task(n) for n in range(4)], tmp_path, workers=2, quiet=True) == [0, 1, 2, 3]
+    assert run_tasks(write_once, [Task(n) for n in range(4)], tmp_path, workers=2, show_progress=False) == [0, 1, 2, 3]
     assert len((tmp_path / "started1").read_text()) == 2
     assert all((tmp_path / f"done{n}").exists() for n in range(4))

@@ -14,7 +14,7 @@ from torch import nn
 import resdyn
 from resdyn.errors import InputError
 from resdyn.monitor import Monitor
-from resdyn.monitor.runner import Questions
+from resdyn.monitor.runner import ProbeRunner
 from resdyn.nets import ResidualMLP
 from resdyn.probes import Trajectory
 from resdyn.stream.isolation import isolated
@@ -76,7 +76,7 @@ def plain_loop(monitor=None, epochs=3, around=torch.enable_grad):
 
 
 class Time:
-    """A clock that goes on when it is told to."""
+    """A clock that moves when it is told to."""
 
     def __init__(self):
         self.now = 100.0
@@ -86,8 +86,8 @@ class Time:
 
 
 @pytest.fixture
-def dear(monkeypatch):
-    """Questions that are not asked, but take time: finding the stream 4 s, trajectories 1 s, singular triplets 10 s."""
+def expensive(monkeypatch):
+    """Measurements that only take time: finding the stream 4 s, trajectories 1 s, singular triplets 10 s."""
     clock = Time()
 
     def take(seconds):
@@ -101,10 +101,10 @@ def dear(monkeypatch):
         take(4.0)
         questions.found = True
 
-    monkeypatch.setattr(Questions, "find", find)
-    monkeypatch.setattr(Questions, "knows", lambda questions, model: hasattr(questions, "found"))
-    monkeypatch.setattr(Questions, "outdated", lambda questions, model: False)
-    monkeypatch.setattr(Questions, "answers", answers)
+    monkeypatch.setattr(ProbeRunner, "find_stream", find)
+    monkeypatch.setattr(ProbeRunner, "has_stream", lambda runner, model: hasattr(runner, "found"))
+    monkeypatch.setattr(ProbeRunner, "is_outdated", lambda runner, model: False)
+    monkeypatch.setattr(ProbeRunner, "measure", answers)
     return clock
 
 
@@ -133,7 +133,7 @@ def test_a_report_of_a_watched_run_shows_its_training(tmp_path):
         "trajectory",
         tmp_path / "a.zarr",
         samples=2,
-        quiet=True,
+        show_progress=False,
         training=watched.history.results[0],
     )
     page = resdyn.write_report(ds, tmp_path / "page.html").read_text(encoding="utf-8")
@@ -236,15 +236,15 @@ def test_a_state_is_plain_and_a_resumed_run_goes_on_with_its_rows():
     assert {"line_shape_score", "collinearity"} >= set(told[0][1]) != set()
 
 
-def test_the_budget_skips_dear_probes_first_and_init_is_a_debt(dear):
-    monitor = Monitor(every=1, budget=0.1, clock=dear)
+def test_the_budget_skips_expensive_probes_first_and_waits_for_init(expensive):
+    monitor = Monitor(every=1, budget=0.1, clock=expensive)
     model = net()
     state = monitor.init(model, batch()[0])
     assert state["costs"] == {"stream": 4.0, "trajectory": 1.0, "singular, coupling": 10.0}
     assert (state["measuring_seconds"], state["rows"][0]["skipped"]) == (15.0, [])
     skipped = []
     for epoch, seconds in enumerate((100.0, 59.0, 1.0, 100.0), start=1):  # 10 %: 10, 15.9, 16, 26 s
-        dear.now += seconds
+        expensive.now += seconds
         state = monitor.update(state, model, epoch)
         skipped.append(state["rows"][-1]["skipped"])
         assert state["measuring_seconds"] <= max(15.0, 0.1 * state["training_seconds"])
@@ -254,30 +254,30 @@ def test_the_budget_skips_dear_probes_first_and_init_is_a_debt(dear):
     assert state["measuring_seconds"] == 17.0
 
 
-def test_the_budget_is_that_of_all_sessions_and_knows_what_finding_the_stream_costs(dear):
-    first = Monitor(every=1, budget=0.1, clock=dear)
+def test_the_budget_is_that_of_all_sessions_and_knows_what_finding_the_stream_costs(expensive):
+    first = Monitor(every=1, budget=0.1, clock=expensive)
     model = net()
     state = first.init(model, batch()[0])
-    dear.now += 150.0
+    expensive.now += 150.0
     state = first.update(state, model, 1, last=False)
-    dear.now += 1000.0  # between the sessions
-    second = Monitor(every=1, budget=0.1, clock=dear)
+    expensive.now += 1000.0  # between the sessions
+    second = Monitor(every=1, budget=0.1, clock=expensive)
     state = second.init(model, batch()[0], state=state)
-    dear.now += 49.0
+    expensive.now += 49.0
     state = second.update(state, model, 2)  # 19.9 s are allowed, 4 + 1 would be 20
     assert state["training_seconds"] == 199.0
     assert state["rows"][-1]["skipped"] == ["trajectory", "singular", "coupling"]
-    dear.now += 1.0
+    expensive.now += 1.0
     state = second.update(state, model, 3)
     assert state["rows"][-1]["skipped"] == ["singular", "coupling"]
     assert state["measuring_seconds"] == 20.0
 
 
-def test_a_dear_probe_is_measured_when_enough_is_saved_up_for_it(dear):
-    monitor, model = Monitor(every=1, budget=0.1, clock=dear), net()
+def test_an_expensive_probe_is_measured_when_enough_is_saved_up_for_it(expensive):
+    monitor, model = Monitor(every=1, budget=0.1, clock=expensive), net()
     state = monitor.init(model, batch()[0])
     for epoch in range(1, 401):  # half a second an epoch is allowed, a trajectory takes one
-        dear.now += 5.0
+        expensive.now += 5.0
         state = monitor.update(state, model, epoch)
         assert state["measuring_seconds"] <= max(15.0, 0.1 * state["training_seconds"])
     measured = [name for row in state["rows"][1:] for name in {"trajectory", "singular"} - set(row["skipped"])]
@@ -292,7 +292,9 @@ def test_training_goes_on_when_measuring_fails():
     state = monitor.init(model, inputs, labels)
     with torch.no_grad():
         model[0].weight[0, 0] = float("nan")
-    with pytest.warns(RuntimeWarning, match="at epoch 1, training goes on: InputError: weight '0.weight' holds 1 NaN"):
+    with pytest.warns(
+        RuntimeWarning, match="at epoch 1, training continues: InputError: weight '0.weight' holds 1 NaN"
+    ):
         state = monitor.update(state, model, 1)
     state = monitor.update(state, model, 2, loss=1.0)
     assert state["rows"][-1]["error"].count("NaN") == 1
@@ -335,7 +337,7 @@ def test_wrong_use_of_a_monitor_is_named():
         Monitor(every=1).update({"rows": []}, net(), 1)
     with pytest.raises(InputError, match="got data of type tuple"):
         Monitor().init(net(), (*batch(), batch()[1]))
-    with pytest.raises(InputError, match="expected them beside tensors"):
+    with pytest.raises(InputError, match="expected them beside arrays"):
         Monitor().init(net(), batch(), batch()[1])
 
 

@@ -101,7 +101,7 @@ def test_whatever_a_module_or_a_hook_keeps_is_as_before(ran_before, tmp_path):
     stream.states(x)
     resdyn.noise_response(model, x, [0.1], draws=2)
     probes = "trajectory,singular(k=2),robustness(directions=2)"
-    resdyn.capture(model, (x, torch.arange(6) % 3), probes, tmp_path / "a.zarr", samples=2, quiet=True)
+    resdyn.capture(model, (x, torch.arange(6) % 3), probes, tmp_path / "a.zarr", samples=2, show_progress=False)
     assert contents(model, *kept) == before
     assert recorder.count == count
     assert type(ones(5)) is torch.Tensor

@@ -29,7 +29,7 @@ def measured(end, path):
     torch.manual_seed(0)
     model = Ending(end).double().eval()
     x, labels = torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 3
-    dataset = resdyn.capture(model, (x, labels), PROBES, path / "a.zarr", samples=6, quiet=True)
+    dataset = resdyn.capture(model, (x, labels), PROBES, path / "a.zarr", samples=6, show_progress=False)
     return dataset, model.net(x).detach(), labels
 
 
@@ -78,7 +78,7 @@ def test_after_a_sigmoid_the_loss_is_that_of_the_labels_own_probability(end, tmp
 def test_a_probability_that_rounds_to_zero_still_has_its_loss(tmp_path):
     model = Ending(lambda z: F.softmax(2000 * z, 1)).eval()
     x, labels = torch.randn(4, 4), torch.arange(4) % 3
-    found = resdyn.capture(model, (x, labels), "trajectory", tmp_path / "a.zarr", samples=4, quiet=True)
+    found = resdyn.capture(model, (x, labels), "trajectory", tmp_path / "a.zarr", samples=4, show_progress=False)
     expected = F.cross_entropy(2000 * model.net(x).detach(), labels, reduction="none")
     assert (model(x) == 0).any()
     np.testing.assert_allclose(found.loss, expected, rtol=1e-4)

@@ -126,7 +126,9 @@ def test_a_capture_holds_what_the_probe_measures(tmp_path):
     torch.manual_seed(0)
     model = ResidualMLP(in_features=5, width=6, depth=2, classes=3).eval()
     inputs, labels = torch.randn(6, 5), torch.arange(6) % 3
-    ds = resdyn.capture(model, (inputs, labels), "robustness(directions=3)", tmp_path / "s", samples=4, quiet=True)
+    ds = resdyn.capture(
+        model, (inputs, labels), "robustness(directions=3)", tmp_path / "s", samples=4, show_progress=False
+    )
     assert ds["noise_amplitudes"].dims == ("sample", "direction")
     assert ds.sizes["direction"] == 3
     answers = model(inputs[ds["sample"].values.tolist()]).argmax(1)

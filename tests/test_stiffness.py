@@ -34,7 +34,7 @@ class LinearBlocks(nn.Module):
 def measured(model: nn.Module, inputs: torch.Tensor, tmp_path, probes: str = "spectrum", **settings):
     labels = torch.arange(len(inputs)) % 3
     return resdyn.capture(
-        model.eval(), (inputs, labels), probes, tmp_path / "s.zarr", samples=2, quiet=True, **settings
+        model.eval(), (inputs, labels), probes, tmp_path / "s.zarr", samples=2, show_progress=False, **settings
     )
 
 

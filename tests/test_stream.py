@@ -771,7 +771,10 @@ def test_blocks_that_a_longer_skip_hides_are_noted_and_can_be_named(tmp_path):
     assert "5 in all" in note
     assert note.endswith("body.0, body.1, body.2, ..., body.4")
     assert note in str(stream)
-    assert note in resdyn.capture(model, x, "trajectory", tmp_path / "a.zarr", samples=1, quiet=True).attrs["notes"]
+    assert (
+        note
+        in resdyn.capture(model, x, "trajectory", tmp_path / "a.zarr", samples=1, show_progress=False).attrs["notes"]
+    )
     inner = resdyn.stream_from_blocks(model, [f"body.{i}" for i in range(5)], x)
     assert not inner.notes
     torch.testing.assert_close(inner.states(x)[5], model.body[:5](model.head(x)))

@@ -88,7 +88,7 @@ def measured(tokens, tmp_path_factory):
 def capture_last_token(tokens, store, **options):
     probes = "trajectory,singular(k=4,vectors=true),coupling"
     return resdyn.capture(
-        language(), tokens, probes, store, samples=3, position=-1, granularity="layer", quiet=True, **options
+        language(), tokens, probes, store, samples=3, position=-1, granularity="layer", show_progress=False, **options
     )
 
 
@@ -236,13 +236,19 @@ class TestCapture:
         np.testing.assert_array_equal(again["singular_values"], measured["singular_values"])
 
     def test_of_another_token_is_not_resumed_into_the_same_store(self, tokens, tmp_path):
-        resdyn.capture(language(), tokens, "trajectory", tmp_path / "s.zarr", samples=1, position=0, quiet=True)
+        resdyn.capture(
+            language(), tokens, "trajectory", tmp_path / "s.zarr", samples=1, position=0, show_progress=False
+        )
         with pytest.raises(resdyn.errors.StoreError, match="position"):
-            resdyn.capture(language(), tokens, "trajectory", tmp_path / "s.zarr", samples=1, position=1, quiet=True)
+            resdyn.capture(
+                language(), tokens, "trajectory", tmp_path / "s.zarr", samples=1, position=1, show_progress=False
+            )
 
     def test_of_text_takes_the_next_token_as_the_answer(self, tmp_path):
         text = windows(torch.randint(VOCABULARY, (40,), generator=torch.Generator().manual_seed(2)), TOKENS)
-        ds = resdyn.capture(language(), text, "trajectory", tmp_path / "s.zarr", samples=4, position=-1, quiet=True)
+        ds = resdyn.capture(
+            language(), text, "trajectory", tmp_path / "s.zarr", samples=4, position=-1, show_progress=False
+        )
         chosen = torch.tensor(ds["sample"].values)
         logits = language()(text.tokens[chosen])[:, -1]
         loss = nn.functional.cross_entropy(logits, text.following[chosen], reduction="none")

@@ -69,7 +69,9 @@ def test_captures_hold_states_and_singular_values(found, tmp_path):
     _, stream, x = found
     probes = "trajectory,singular(k=3)"
     store = tmp_path / "zoo.zarr"
-    measured = resdyn.capture(stream.model, (x, torch.tensor([0])), probes, store, samples=1, stream=stream, quiet=True)
+    measured = resdyn.capture(
+        stream.model, (x, torch.tensor([0])), probes, store, samples=1, stream=stream, show_progress=False
+    )
     assert np.isfinite(measured["singular_values"].values).all()
     assert measured.sizes["block"] == len(stream)
 

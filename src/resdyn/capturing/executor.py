@@ -58,21 +58,29 @@ def run_tasks(
     *,
     workers: int = 0,
     scheduler: str | None = None,
-    quiet: bool = False,
+    show_progress: bool = True,
 ) -> list[Any]:
     """Run `task_fn(shared, task.payload, tick)` for every task and return what the calls returned, in order.
 
-    workers=0 runs them here; workers=N in N local processes; `scheduler` on the workers of a running
-    dask.distributed scheduler, which must see the same file system. `shared` is sent to a worker once, not
-    with every task. Calls of `tick(n)` move the bar while a task runs in this process.
+    Args:
+        task_fn: Calls of `tick(n)` in it move the bar while a task runs in this process.
+        tasks: What to run.
+        shared: Sent to a worker once, not with every task.
+        workers: 0 runs them here, N in N local processes.
+        scheduler: Address of a running dask.distributed scheduler, whose workers must see the same file system.
+        show_progress: Show bars on the standard error of a terminal.
 
-    Raises what a task raised; `ComputationError` for a task that killed several workers; `MissingExtraError`
-    without the `cluster` extra; `InputError` for a scheduler that does not answer.
+    Raises:
+        Exception: What a task raised.
+        ComputationError: For a task that killed several workers.
+        MissingExtraError: Without the `cluster` extra.
+        InputError: For a scheduler that does not answer.
     """
     workers = _whole(workers)
     if not tasks:
         return []
-    with progress_bars({t.title: sum(u.ticks for u in tasks if u.title == t.title) for t in tasks}, quiet) as bars:
+    totals = {t.title: sum(u.ticks for u in tasks if u.title == t.title) for t in tasks}
+    with progress_bars(totals, quiet=not show_progress) as bars:
         if workers == 0 and scheduler is None:
             return [_run_here(task_fn, task, shared, bars) for task in tasks]
         with _client(workers, scheduler) as client:
@@ -99,7 +107,7 @@ def _run_here(task_fn: TaskFunction, task: Task, shared: Any, bars: Callable[[st
 
 
 def _run_there(task_fn: TaskFunction, shared: Any, payload: Any) -> Any:
-    # what a model prints is no result: the standard output of a worker is that of the process that asked
+    # what a model prints is not a result: the standard output of a worker is that of the process that asked
     with one_at_a_time, contextlib.redirect_stdout(sys.stderr):
         return task_fn(shared, payload, lambda n: None)
 

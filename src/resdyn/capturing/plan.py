@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from resdyn.capturing.executor import Task
 from resdyn.capturing.selection import LabelledInputs, fingerprint
-from resdyn.capturing.worker import DataTask, Job, ModelSource, SampleTask
+from resdyn.capturing.worker import DataTask, EarlierResults, Job, ModelSource, SampleTask
 from resdyn.models import LoadedModel, weights_hash
 from resdyn.probes import Features, Probe
 from resdyn.probes.sample import Layout as ProbeLayout
@@ -26,7 +26,14 @@ Coords = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 @dataclass(frozen=True)
 class Plan:
-    """`samples` are positions in `data`, measured one by one; `read` is what the features probe reads."""
+    """Everything that a capture needs.
+
+    Attributes:
+        samples: Rows of `data` that are measured one by one, int64.
+        read: What the features probe reads.
+        n_classes: Of the data, or the model's logits where no label is known.
+        notes: What a reader must know of the classes.
+    """
 
     model: nn.Module | LoadedModel
     stream: ResidualStream | TokenStream
@@ -56,7 +63,7 @@ class Plan:
             "stream": self.stream.describe(),
             "data": self.data.name,
             "split": self.data.split,
-            "data_hash": fingerprint(self.data, self.samples, self.read if self._reads_all else None),
+            "data_hash": fingerprint(self.data, self.samples, self.read_by_features),
             "class_names": self._class_names(),
             "samples": self.data.index[self.samples].tolist(),
             "feature_samples": len(self.read) if self._reads_all else None,
@@ -97,10 +104,10 @@ class Plan:
         return Layout(variables, self._coords(lengths, bool(sample_names)), tuple(regions), self.chunk_size)
 
     def tasks(self) -> list[Task]:
-        """One for each region of the layout, in the same order."""
+        """One per region of the layout, in the same order."""
         return [self._task(number, region) for number, region in enumerate(self.layout.regions)]
 
-    def job(self, store: str) -> Job:
+    def job(self, store: str, earlier: EarlierResults | None = None) -> Job:
         """What the tasks share. The stream that was found here serves in this process."""
         job = Job(
             store=store,
@@ -114,10 +121,16 @@ class Plan:
             kind=self.kind,
             seed=self.seed,
             n_classes=self.n_classes,
-            data=self.read if self._reads_all else None,
+            data=self.read_by_features,
+            earlier=earlier,
         )
         job.stream = self.stream
         return job
+
+    @property
+    def read_by_features(self) -> LabelledInputs | None:
+        """What the features probe reads, where it was asked for."""
+        return self.read if self._reads_all else None
 
     @property
     def _reads_all(self) -> bool:
@@ -131,10 +144,10 @@ class Plan:
         if region.start is None:
             size = next(probe.batch_size for probe in self.probes if isinstance(probe, Features))
             return Task(DataTask(number, region), "class means", ticks=2 * -(-len(self.read) // size))
-        positions = self.samples[region.start : region.stop]
-        labels, indices = self.data.labels[positions].tolist(), self.data.index[positions].tolist()
-        payload = SampleTask(number, region, self.data.read(positions), tuple(labels), tuple(indices))
-        return Task(payload, "samples", ticks=len(positions))
+        rows = self.samples[region.start : region.stop]
+        labels, indices = self.data.labels[rows].tolist(), self.data.index[rows].tolist()
+        payload = SampleTask(number, region, self.data.read(rows), tuple(labels), tuple(indices))
+        return Task(payload, "samples", ticks=len(rows))
 
     def _coords(self, lengths: dict[str, int], with_samples: bool) -> Coords:
         depths = len(self.stream) + 1

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,10 @@ from resdyn import store as stores
 from resdyn._numerics import plain_arithmetic
 from resdyn._provenance import machine, versions
 from resdyn.capturing.executor import check_workers, run_tasks
+from resdyn.capturing.extension import Earlier, begin_extension, is_extension
 from resdyn.capturing.plan import Plan
 from resdyn.capturing.selection import (
+    ONE_LOGIT,
     Data,
     LabelledInputs,
     choose,
@@ -28,12 +33,13 @@ from resdyn.capturing.selection import (
     number_of_classes,
 )
 from resdyn.capturing.worker import run_task
-from resdyn.data import ImageData
+from resdyn.data import ImageData, TokenData
 from resdyn.errors import InputError
 from resdyn.models import LoadedModel
 from resdyn.probes import Cushion, Features, Probe, Robustness, Trajectory, fit_probes, resolve_probes
 from resdyn.probes.trajectory import logits_of
-from resdyn.progress import show_progress
+from resdyn.progress import show_progress as progress_shown
+from resdyn.store import place
 from resdyn.store.lock import locked
 from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
 from resdyn.stream.exclusive import one_at_a_time
@@ -53,59 +59,109 @@ def capture(
     model: nn.Module | LoadedModel,
     data: Data,
     probes: str | Sequence[str | Probe] | None = None,
-    store: str | Path = "resdyn.zarr",
+    store: str | Path | None = "resdyn.zarr",
     *,
     samples: int | Sequence[int] = 16,
     seed: int = 0,
     kind: Kind = "gated",
     position: Position | None = None,
     granularity: Granularity = "join",
+    shared: Sequence[str] = (),
     chunk_size: int | None = None,
     feature_samples: int | None = None,
     workers: int = 0,
     scheduler: str | None = None,
     stream: ResidualStream | TokenStream | None = None,
-    quiet: bool = False,
+    overwrite: bool = False,
+    show_progress: bool = True,
     command: str | None = None,
     notes: Sequence[str] = (),
     training: Sequence[dict[str, Any]] = (),
+    quiet: bool | None = None,
 ) -> xr.Dataset:
-    """Measure a model on data and keep the answers in a store, which is returned opened.
+    """Measure a model on data and keep the results in a store, which is returned opened.
 
-    data: images (`load_data`), windows of text (`load_text`), inputs, or a tuple (inputs, labels), where inputs are a
-    tensor (N, ...), or tensors by the names of the model's arguments, such as a tokenizer's batch with its mask;
-    without labels nothing is said about classes, and the `features` probe is refused. probes: as text or objects;
-    None: trajectory, singular, coupling, spectrum, and features for classes and the whole state.
-    samples: how many to draw, balanced over classes with `seed`, or their indices in the data split.
-    kind: the reading of a block's Jacobian, "gated", "branch" or "block". position: measure one token of states of
-    shape (tokens, width) instead of the whole (see `ResidualStream.at`). granularity: "join" or "layer" (see
-    `find_stream`). feature_samples: how many samples
-    the `features` probe reads (None: all). chunk_size: samples for each task (None: one if Jacobians or
-    robustness are asked for, else 64). stream: the model's stream, where it is at hand or was named by hand.
-    workers, scheduler: see `run_tasks` (a script that asks for workers needs the usual
-    `if __name__ == "__main__":`). quiet: no progress bar.
+    A run that is stopped, however, leaves a store that opens, and the same call finishes it: the result equals that of
+    an undisturbed run. The same call with more `samples` (more of them drawn, or more indices) on a finished store
+    measures the new ones alone; until they are there, the store stays as it was. Every sample is measured alone and
+    with a seed of its own, so nothing depends on chunks, on order or on the number of workers (beyond the rounding of
+    torch's thread count). One run at a time writes a store; captures in threads of one process take turns, task by
+    task.
 
-    A run that is stopped, however, leaves a store that opens, and the same call finishes it: the result
-    equals that of an undisturbed run. Every sample is measured alone and with a seed of its own, so nothing
-    depends on chunks, on order or on the number of workers (beyond the rounding of torch's thread count).
-    One run at a time writes a store; captures in threads of one process take turns, task by task. The model's name,
-    machine, versions, `command` (default: that of this process), `notes` for a reader and the rows of a training
-    `Monitor` are recorded by the first run; no other setting may differ later.
+    Args:
+        model: A module in eval mode, or what `load_model` returned.
+        data: What to measure on:
 
-    Raises `InputError` for a model in training mode or with weights that are not finite, for data that are
-    empty or do not fit it, for k beyond a block's size; `StoreError` for a store of other settings, in use
-    by another run, foreign or unwritable; `ComputationError`, naming sample and block, if one fails.
+            - images (`load_data`) or windows of text (`load_text`);
+            - inputs alone: an array (N, ...) (a tensor, NumPy's, also mapped from a file, or a list), or a mapping of
+              arrays by the names of the model's arguments, such as a tokenizer's batch with its mask;
+            - a tuple (inputs, labels), labels int (N,) of any width, or one-hot (N, C); a batch [inputs, labels] of a
+              DataLoader;
+            - a data set with `len` and indices whose items are (input, label), inputs, or mappings with a `label`
+              (`torch.utils.data.Dataset`, of torchvision, of Hugging Face, a list of pairs), or a `DataLoader` of one:
+              read by index when a sample is measured, in the order of the data set whether the loader shuffles or not.
+              Samples must be the same at every reading.
+
+            Images, NumPy's floats and samples of data sets are converted to the model's dtype; tensors must come in it.
+            Without labels nothing is said about classes, and the `features` probe is refused. A model of one logit
+            with labels 0 and 1 is a classifier of two classes (class 1 where the logit is positive).
+        probes: Text such as "trajectory,singular(k=30)", or objects of `resdyn.probes`. None: trajectory, singular,
+            coupling, spectrum, and features where there are classes and the whole state is measured.
+        store: Folder of the store, made or resumed. None: in memory; what is returned is all there is.
+        samples: How many to draw, balanced over classes with `seed` (a larger draw holds a smaller one), or their
+            indices in the data.
+        seed: Of the draw, and of every random number in a probe.
+        kind: The reading of a block's Jacobian: "gated", "branch" or "block" (see `ResidualStream.jacobian`).
+        position: Measure one token of states of shape (tokens, width) instead of the whole (see `ResidualStream.at`).
+        granularity: "join" or "layer" (see `find_stream`).
+        shared: Names of inputs that are the same for all samples, such as a mask of tokens by tokens.
+        chunk_size: Samples per task. None: 1 if Jacobians or robustness are asked for, else 64.
+        feature_samples: How many samples the `features` probe reads. None: all.
+        workers: 0 measures in this process, N in N local ones (a script then needs the usual
+            `if __name__ == "__main__":`).
+        scheduler: Address of a running dask.distributed scheduler, whose workers see the same files.
+        stream: The model's stream, where it is at hand or was named by hand.
+        overwrite: Replace a store at `store`, whatever its settings. What resdyn did not write is never replaced, and
+            the old store stays where the new run fails to start.
+        show_progress: Bars on the standard error of a terminal.
+        command: Recorded as what was called. None: the command of this process.
+        notes: For a reader of the results; recorded.
+        training: Rows of a `Monitor`; recorded.
+        quiet: The opposite of `show_progress`; deprecated.
+
+    Returns:
+        The store as a dataset that is read lazily (`open_store`), or, for `store=None`, a dataset in memory. What it
+        says of the model's name, machine, versions, `command`, `notes` and `training` is of the run that made the store
+        (`extends` lists the runs that it continues); no other setting may differ in a later call.
+
+    Raises:
+        InputError: For a model in training mode or with weights that are not finite, for data that are empty or do not
+            fit it, for k beyond a block's size.
+        StoreError: For a store of other settings, in use by another run, foreign or unwritable.
+        ComputationError: If a measurement fails; it names sample and block.
+
+    Example:
+        >>> import torch, resdyn
+        >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+        >>> found = resdyn.capture(model, torch.ones(5, 3), "trajectory", store=None, samples=2, show_progress=False)
+        >>> found["states"].sizes
+        Frozen({'sample': 2, 'depth': 3, 'coord': 4})
+
+    Cost: the sum of the probes', per sample, and one export of the model.
     """
-    kind, seed, store = checks.one_of("kind", kind, KINDS), checks.seed(seed), checks.new_folder("store", store)
-    workers, quiet = check_workers(workers, scheduler), checks.flag("quiet", quiet)
+    kind, seed = checks.one_of("kind", kind, KINDS), checks.seed(seed)
+    store, shared = _store(store, scheduler), checks.words("shared", shared)
+    workers, show_progress = check_workers(workers, scheduler), _show_progress(show_progress, quiet)
+    overwrite = checks.flag("overwrite", overwrite)
     notes, command = checks.words("notes", notes), None if command is None else checks.text("command", command)
     training, position = checks.plain("training", training), None if position is None else plain_position(position)
     with one_at_a_time:
         module = check_model(model.model if isinstance(model, LoadedModel) else model)
-        inputs = _inputs(model, module, data)
-        asked = _probes(probes, data, stream.position if position is None and stream is not None else position)
+        with progress_shown(show_progress):
+            inputs = _inputs(model, module, data, shared)
+        asked = _probes(probes, data, inputs, stream.position if position is None and stream is not None else position)
         _check_precision(module, asked)
-        with show_progress(not quiet):
+        with progress_shown(show_progress):
             stream = _stream(module, inputs, stream, position, granularity)
         with taken_as_current():
             logits = _number_of_logits(stream, inputs)
@@ -124,20 +180,73 @@ def capture(
             seed=seed,
             chunk_size=_chunk_size(chunk_size, asked),
         )
-    _run(plan, store, workers, scheduler, quiet, _provenance(plan, command, notes, training))
-    return stores.open_store(store)
+    run = _Run(plan, workers, scheduler, show_progress, _provenance(plan, command, notes, training))
+    if store is None:
+        with tempfile.TemporaryDirectory(prefix="resdyn-") as folder:
+            return run.into(Path(folder) / "store.zarr").load()
+    return run.into(store, overwrite)
 
 
-def _run(plan: Plan, store: Path, workers: int, scheduler: str | None, quiet: bool, provenance: dict[str, Any]) -> None:
-    settings = plan.settings()
-    with locked(store):
-        if stores.exists(store):
-            stores.check_resumable(store, settings)
-        else:
-            stores.create_store(store, plan.layout, settings, provenance)
+@dataclass(frozen=True)
+class _Run:
+    """A plan, and where its tasks run."""
+
+    plan: Plan
+    workers: int
+    scheduler: str | None
+    show_progress: bool
+    provenance: dict[str, Any]
+
+    def into(self, store: Path, overwrite: bool = False) -> xr.Dataset:
+        """Create, resume, replace or extend a store, and open it."""
+        settings, plan = self.plan.settings(), self.plan
+        stores.recover(store)
+        with locked(store):
+            if overwrite:
+                stores.overwrite_store(store, plan.layout, settings, self.provenance)
+            elif not stores.exists(store):
+                stores.create_store(store, plan.layout, settings, self.provenance)
+            elif is_extension(store, plan, settings):
+                larger = begin_extension(store, plan, settings, self.provenance)
+                self._tasks(larger, Earlier(str(store)))
+                place.put_in_place(larger, store)
+                return stores.open_store(store)
+            else:
+                stores.check_resumable(store, settings)
+            self._tasks(store)
+        return stores.open_store(store)
+
+    def _tasks(self, store: Path, earlier: Earlier | None = None) -> None:
         done = stores.done_tasks(store)
-        todo = [task for task in plan.tasks() if not done[task.payload.number]]
-        run_tasks(run_task, todo, plan.job(str(store)), workers=workers, scheduler=scheduler, quiet=quiet)
+        todo = [task for task in self.plan.tasks() if not done[task.payload.number]]
+        run_tasks(
+            run_task,
+            todo,
+            self.plan.job(str(store), earlier),
+            workers=self.workers,
+            scheduler=self.scheduler,
+            show_progress=self.show_progress,
+        )
+
+
+def _store(store: str | Path | None, scheduler: str | None) -> Path | None:
+    if store is None and scheduler is not None:
+        raise InputError(
+            "got store=None with a scheduler, whose workers write to a folder that all of them see; name a store"
+        )
+    return None if store is None else checks.new_folder("store", store)
+
+
+def _show_progress(show_progress: bool, quiet: bool | None) -> bool:
+    if quiet is None:
+        return checks.flag("show_progress", show_progress)
+    quiet = checks.flag("quiet", quiet)
+    warnings.warn(
+        f"quiet={quiet} is deprecated and will be removed in the next version; use show_progress={not quiet}",
+        DeprecationWarning,
+        stacklevel=4,
+    )
+    return not quiet
 
 
 def _check_precision(module: nn.Module, probes: tuple[Probe, ...]) -> None:
@@ -145,23 +254,25 @@ def _check_precision(module: nn.Module, probes: tuple[Probe, ...]) -> None:
     precision = model_dtype(module)
     if precision not in (torch.float32, torch.float64) and any(probe.name in IN_SINGLE for probe in probes):
         raise InputError(
-            f"got a model in {precision}, in which singular values and eigenvalues cannot be had; measure it in single "
-            "precision: model.float(), or dtype=torch.float32 where it is loaded"
+            f"got a model in {precision}, in which singular values and eigenvalues cannot be computed; measure it in "
+            "single precision: model.float(), or dtype=torch.float32 where it is loaded"
         )
 
 
-def _inputs(model: nn.Module | LoadedModel, module: nn.Module, data: Any) -> LabelledInputs:
+def _inputs(model: nn.Module | LoadedModel, module: nn.Module, data: Any, shared: tuple[str, ...]) -> LabelledInputs:
     if isinstance(model, LoadedModel) and isinstance(data, ImageData) and data.preprocessing is None:
         data = data.prepared(model.preprocessing)
-    return labelled_inputs(data, model_dtype(module))
+    return labelled_inputs(data, model_dtype(module), shared)
 
 
-def _probes(probes: str | Sequence[str | Probe] | None, data: Any, position: Position | None) -> tuple[Probe, ...]:
+def _probes(
+    probes: str | Sequence[str | Probe] | None, data: Any, inputs: LabelledInputs, position: Position | None
+) -> tuple[Probe, ...]:
     if probes is None:
-        classes = isinstance(data, ImageData | tuple) and position is None
+        classes = inputs.labelled and not isinstance(data, TokenData) and position is None
         return resolve_probes(DEFAULT_PROBES if classes else PROBES_WITHOUT_CLASSES)
     asked = resolve_probes(probes)
-    if isinstance(data, Tensor | Mapping) and any(isinstance(probe, Features) for probe in asked):
+    if not inputs.labelled and any(isinstance(probe, Features) for probe in asked):
         raise InputError("the features probe needs labels: pass data as (inputs, labels), or leave it out")
     if position is not None and (wrong := [p.name for p in asked if isinstance(p, Cushion | Features | Robustness)]):
         raise InputError(f"{', '.join(wrong)}: measured for the whole state only; leave out the probe or position")
@@ -178,7 +289,7 @@ def _stream(
     if stream is None:
         # Two samples, so that a model which mixes the samples of a batch is noticed.
         two = inputs.read(torch.arange(min(2, len(inputs)))).to(model_device(module))
-        stream = find_stream(module, *two.args, granularity=granularity, **two.kwargs)
+        stream = find_stream(module, *two.args, granularity=granularity, shared=tuple(two.shared), **two.kwargs)
     elif stream.model is not module:
         raise InputError("got a stream of another model; find it in the model that is captured")
     elif granularity not in ("join", stream.granularity):
@@ -206,7 +317,7 @@ def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, pro
         samples = 1  # none is measured alone; this one identifies the data
     if isinstance(samples, bool | int | float | np.number | str):  # one number, or what is none
         return choose(inputs, checks.whole("samples", samples, 1), seed)
-    return inputs.positions_of(checks.wholes("samples", samples))
+    return inputs.rows_of(checks.wholes("samples", samples))
 
 
 def _read(inputs: LabelledInputs, feature_samples: int | None, seed: int) -> LabelledInputs:
@@ -225,6 +336,8 @@ def _chunk_size(chunk_size: int | None, probes: Sequence[Probe]) -> int:
 def _provenance(
     plan: Plan, command: str | None, notes: Sequence[str], training: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
+    # one logit for two classes is not a probability of its own for each class
+    readout = () if ONE_LOGIT in plan.notes else plan.stream.readout.notes
     of_model = plan.model.notes if isinstance(plan.model, LoadedModel) else ()
     return {
         "model": plan.model_name,
@@ -232,6 +345,6 @@ def _provenance(
         "machine": machine(model_device(plan.stream.model)),
         "command": shlex.join(sys.argv) if command is None else command,
         "output_reading": plan.stream.readout.reading,
-        "notes": [*of_model, *plan.stream.notes, *plan.stream.readout.notes, *plan.data.notes, *plan.notes, *notes],
+        "notes": [*of_model, *plan.stream.notes, *readout, *plan.data.notes, *plan.notes, *notes],
         "training": list(training),
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -84,11 +84,21 @@ class ModelSource:
         return model.to(next((weight.device for weight in self.weights.values()), "cpu"))
 
 
+class EarlierResults(Protocol):
+    """What was measured before, under the same settings, and need not be measured again."""
+
+    def samples(self, indices: Sequence[int], names: Sequence[str]) -> dict[int, dict[str, np.ndarray]]: ...
+    def whole(self, names: Sequence[str]) -> dict[str, np.ndarray]: ...
+
+
 @dataclass
 class Job:
     """All that the tasks of a capture share; `stream` is found again where the job arrives.
 
-    named: how a person named the stream's blocks (`ResidualStream.named`), None where it was discovered.
+    Attributes:
+        named: How a person named the stream's blocks (`ResidualStream.named`), None where it was discovered.
+        data: What the features probe reads.
+        earlier: None where nothing was measured before.
     """
 
     store: str
@@ -103,16 +113,22 @@ class Job:
     seed: int
     n_classes: int
     data: LabelledInputs | None
+    earlier: EarlierResults | None = None
 
     @cached_property
     def stream(self) -> ResidualStream | TokenStream:
         model = self.source.build().eval()
         example = self.example.to(model_device(model))
         if self.named is None:
-            whole = find_stream(model, *example.args, granularity=self.granularity, **example.kwargs)
+            whole = find_stream(
+                model, *example.args, granularity=self.granularity, shared=tuple(example.shared), **example.kwargs
+            )
         else:
             paths, skip = self.named
-            whole = stream_from_blocks(model, paths, *example.args, skip=cast("Skip", skip), **example.kwargs)
+            shared = tuple(example.shared)
+            whole = stream_from_blocks(
+                model, paths, *example.args, skip=cast("Skip", skip), shared=shared, **example.kwargs
+            )
         stream: ResidualStream | TokenStream = whole if self.position is None else whole.at(self.position)
         if stream.describe() != self.description:
             raise ComputationError("a worker found another stream in the model; capture in one process (workers=0)")
@@ -140,17 +156,31 @@ def run_task(job: Job, task: SampleTask | DataTask, tick: Tick) -> int:
     """Measure and write one task, unless it is done already; return its number."""
     if not stores.is_done(job.store, task.number):
         with plain_arithmetic(), taken_as_current():  # the capture has looked; a worker has found the stream itself
-            arrays = _measure_samples(job, task, tick) if isinstance(task, SampleTask) else _measure_data(job, tick)
+            arrays = (
+                _measure_samples(job, task, tick) if isinstance(task, SampleTask) else _measure_data(job, task, tick)
+            )
         stores.write_task(job.store, task.number, task.region, arrays)
     return task.number
 
 
 def _measure_samples(job: Job, task: SampleTask, tick: Tick) -> dict[str, np.ndarray]:
+    known = {} if job.earlier is None else job.earlier.samples(task.indices, task.region.variables)
     rows = []
-    for n in range(len(task.indices)):
-        rows.append(_measure_sample(job, task, n))
+    for n, index in enumerate(task.indices):
+        rows.append(known[index] if index in known else _measure_sample(job, task, n))
         tick(1)
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: _stacked([row[name] for row in rows]) for name in rows[0]}
+
+
+def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of one array; where some come from a store, in which short ones are filled up, all are."""
+    shape = tuple(max(lengths) for lengths in zip(*(row.shape for row in rows), strict=True))
+    if all(row.shape == shape for row in rows):
+        return np.stack(rows)
+    stacked = np.full((len(rows), *shape), np.nan, rows[0].dtype)
+    for target, row in zip(stacked, rows, strict=True):
+        target[tuple(slice(0, length) for length in row.shape)] = row
+    return stacked
 
 
 def _measure_sample(job: Job, task: SampleTask, n: int) -> dict[str, np.ndarray]:
@@ -165,7 +195,9 @@ def _measure_sample(job: Job, task: SampleTask, n: int) -> dict[str, np.ndarray]
     return arrays
 
 
-def _measure_data(job: Job, tick: Tick) -> dict[str, np.ndarray]:
+def _measure_data(job: Job, task: DataTask, tick: Tick) -> dict[str, np.ndarray]:
+    if job.earlier is not None:
+        return job.earlier.whole(task.region.variables)
     arrays: dict[str, np.ndarray] = {}
     for probe in job.probes:
         if isinstance(probe, Features):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resdyn import _checks as checks
-from resdyn._display import table
+from resdyn._display import Displayed, Table, table
 from resdyn._numerics import plain_arithmetic
 from resdyn._statistics import standard_error
 from resdyn.errors import InputError
@@ -25,8 +25,8 @@ from resdyn.stream.refusals import plain_model
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class NoiseResponse:
+@dataclass(frozen=True, repr=False)
+class NoiseResponse(Displayed):
     """The relative change ``|f(x; W + N) - f(x; W)| / |f(x; W)|`` of an output, for each level of noise and draw.
 
     Attributes:
@@ -51,13 +51,14 @@ class NoiseResponse:
         """(level,) standard error of the mean over draws."""
         return np.asarray(standard_error(self.change, 1))
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         rows = [
             (f"{level:g}", f"{mean:.4g}", f"{error:.2g}")
             for level, mean, error in zip(self.levels, self.mean, self.error)
         ]
         caption = f"Relative change of the output under noise on the weights, {self.change.shape[1]} draws"
-        return table(caption, ("level", "mean", "standard error"), rows)
+        left_out = f"without noise: {len(self.left_out)} more (see left_out)" if self.left_out else ""
+        return table(caption, ("level", "mean", "standard error"), rows, left_out)
 
 
 def _as_list(levels: Any) -> list[Any]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from resdyn._display import table
+from resdyn._display import Displayed, Table, mark, table
 from resdyn.errors import InputError
 
 
-@dataclass(frozen=True)
-class EigenResult:
+@dataclass(frozen=True, repr=False)
+class EigenResult(Displayed):
     """Eigenvalues of a real n x n operator, ``A x = lambda x``, with a backward error for each.
 
     Attributes:
@@ -64,22 +64,20 @@ class EigenResult:
         errors = errors if self.meeting is None else errors * self.meeting.to(errors)
         return torch.where(self.residuals == 0, 0.0, errors)
 
-    def _repr_html_(self) -> str:
-        shown = min(len(self.values), 50)
-        rows = [
-            (
-                self.ends[k],
-                f"{complex(self.values[k]):.6g}",
-                f"{float(self.residuals[k]):.1e}",
-                "yes" if self.converged[k] else "no",
-            )
-            for k in range(shown)
+    def _table(self) -> Table:
+        errors = self.errors
+        columns = ["end", "eigenvalue", "backward error", "converged"]
+        cells = [
+            self.ends,
+            [f"{value:.6g}" for value in self.values.tolist()],
+            [f"{residual:.1e}" for residual in self.residuals.tolist()],
+            [mark(converged) for converged in self.converged.tolist()],
         ]
-        more = f"{len(self.values) - shown} more; " if shown < len(self.values) else ""
-        note = f"{more}{self.method}, {self.num_matvecs} products, norm {self.norm:.4g}"
-        return table(
-            f"{len(self.values)} eigenvalues", ("end", "eigenvalue", "backward error", "converged"), rows, note
-        )
+        if errors is not None:
+            columns.insert(3, "forward error")
+            cells.insert(3, [f"{error:.1e}" for error in errors.tolist()])
+        note = f"{self.method}, {self.num_matvecs} products, norm {self.norm:.4g}"
+        return table(f"{len(self.values)} eigenvalues", columns, zip(*cells, strict=True), note)
 
     def end(self, which: str) -> EigenResult:
         """The values of one end alone.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from resdyn import _checks as checks
+from resdyn._display import Displayed, Table, table
 from resdyn._numerics import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._compression import live_coordinates
@@ -21,8 +22,8 @@ from resdyn.linalg.operator import LinearOperator
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class SpectralDistribution:
+@dataclass(frozen=True, repr=False)
+class SpectralDistribution(Displayed):
     """The share of eigenvalues whose real part is below each threshold, and their first two moments.
 
     Attributes:
@@ -49,6 +50,17 @@ class SpectralDistribution:
     mean_square: float
     mean_square_error: float
     num_matvecs: int
+
+    def _table(self) -> Table:
+        columns = (self.thresholds, self.below, self.standard_error, self.truncation)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return table(
+            "Share of eigenvalues with real part below a threshold",
+            ("threshold", "share", "standard error", "truncation"),
+            [(f"{at:g}", f"{share:.4g}", f"{error:.1e}", f"{rest:.1e}") for at, share, error, rest in rows],
+            f"mean {self.mean:.4g} ± {self.mean_error:.1e}, mean square {self.mean_square:.4g} ± "
+            f"{self.mean_square_error:.1e}; {self.num_matvecs} products",
+        )
 
 
 @full_precision()

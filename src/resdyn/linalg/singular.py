@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from resdyn import _checks as checks
-from resdyn._display import table
+from resdyn._display import Displayed, Table, mark, table
 from resdyn._numerics import full_precision
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg._completeness import Confidence
@@ -22,8 +22,8 @@ Method = Literal["auto", "lanczos", "randomized", "dense"]
 _MIN_BASIS = 80  # least number of basis vectors that ``lanczos`` keeps
 
 
-@dataclass(frozen=True)
-class SVDResult:
+@dataclass(frozen=True, repr=False)
+class SVDResult(Displayed):
     """The k largest singular triplets: ``A V = U diag(S)`` and ``A^T U = V diag(S)`` up to the residuals.
 
     Attributes:
@@ -57,17 +57,13 @@ class SVDResult:
     search_matvecs: int
     method: str
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         columns = (self.S, self.residuals, self.bounds, self.converged)
         rows = zip(range(1, len(self.S) + 1), *(column.tolist() for column in columns))
-        caption = f"{len(self.S)} singular triplets of a {len(self.U)} x {len(self.V)} operator"
         return table(
-            caption,
+            f"{len(self.S)} singular triplets of a {len(self.U)} x {len(self.V)} operator",
             ("k", "s", "residual / s_1", "bound / s_1", "converged"),
-            [
-                (k, f"{s:.6g}", f"{residual:.1e}", f"{bound:.1e}", "yes" if converged else "no")
-                for k, s, residual, bound, converged in rows
-            ],
+            [(k, f"{s:.6g}", f"{residual:.1e}", f"{bound:.1e}", mark(sure)) for k, s, residual, bound, sure in rows],
             f"{self.method}, {self.num_matvecs} products; bounds fail with probability {self.failure_probability:.0e}",
         )
 

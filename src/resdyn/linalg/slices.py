@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resdyn._display import Displayed, Table, table
 from resdyn._numerics import full_precision
 from resdyn.errors import InputError
 from resdyn.linalg._orthonormal import random_rows
@@ -19,8 +20,8 @@ from resdyn.linalg.operator import LinearOperator
 Maps = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class SliceEigenvalues:
+@dataclass(frozen=True, repr=False)
+class SliceEigenvalues(Displayed):
     """Eigenvalues of the matrices J[c', h', w', c, :, :] (H, W), H = W, of a Jacobian (C', H', W') x (C, H, W).
 
     Attributes:
@@ -35,6 +36,15 @@ class SliceEigenvalues:
     errors: NDArray[np.float64]
     num_values: int
     num_matvecs: int
+
+    def _table(self) -> Table:
+        rows = zip(self.values.tolist(), self.errors.tolist(), strict=True)
+        return table(
+            f"{self.num_values} eigenvalues of slices, {self.num_values - len(self.values)} of them exactly 0",
+            ("eigenvalue", "error"),
+            [(f"{value:.6g}", f"{error:.1e}") for value, error in rows],
+            f"{self.num_matvecs} products",
+        )
 
 
 class _Window(NamedTuple):

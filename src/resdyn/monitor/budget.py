@@ -8,11 +8,20 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Account:
-    """Seconds by name: `costs`, the last of each, and `spent`, the sum of each; `measuring_seconds`, all there were.
+class Budget:
+    """How long measuring may take, and how long it has taken.
 
-    allowed: seconds that measuring may have taken by now; None is no bound. Of G items by rising cost the first k may
-    together take k / G of it: cheap ones leave something for dear ones, and what they do not need goes to the next.
+    Of G groups of probes by rising cost the first k may together take k / G of the budget: cheap ones leave something
+    for expensive ones, and what they do not need goes to the next.
+
+    Attributes:
+        costs: Seconds of the last measurement, by name.
+        spent: Seconds of all measurements, by name.
+
+    Args:
+        state: That of the monitor.
+        allowed: Seconds that measuring may have taken by now; None is no bound.
+        clock: In seconds.
     """
 
     def __init__(self, state: dict[str, Any], allowed: float | None, clock: Callable[[], float]) -> None:
@@ -22,16 +31,16 @@ class Account:
 
     @property
     def measuring_seconds(self) -> float:
-        """What measuring has taken, up to now."""
+        """Seconds that measuring has taken, up to now."""
         seconds: float = self._before + self._clock() - self._start
         return seconds
 
     def by_cost(self, names: Sequence[str]) -> list[str]:
-        """Cheap ones first."""
+        """Names by rising cost."""
         return sorted(names, key=lambda name: self.costs.get(name, 0.0))
 
-    def affords(self, name: str, names: Sequence[str], also: Sequence[str] = ()) -> bool:
-        """Whether `name`, one of `names`, may be paid for now, and with it all of `also`, at what they cost last."""
+    def allows(self, name: str, names: Sequence[str], also: Sequence[str] = ()) -> bool:
+        """Whether `name`, one of `names`, may be measured now, and all of `also` with it, at what they cost last."""
         cost = self.costs.get(name, 0.0)
         if self.measuring_seconds + cost + sum(self.costs.get(other, 0.0) for other in also) > self._allowed:
             return False
@@ -40,8 +49,8 @@ class Account:
         return sum(self.spent.get(other, 0.0) for other in order[:rank]) + cost <= self._allowed * rank / len(order)
 
     @contextmanager
-    def paying(self, name: str) -> Iterator[None]:
-        """Write down what happens within, if it does not fail."""
+    def timed(self, name: str) -> Iterator[None]:
+        """Record the time of what happens inside, if it does not fail."""
         start = self._clock()
         yield
         self.costs[name] = self._clock() - start

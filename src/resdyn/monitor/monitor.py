@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from resdyn import _checks as checks
-from resdyn.capturing.selection import Data
+from resdyn.capturing.selection import Array, Data
 from resdyn.errors import InputError
 from resdyn.metrics.summary import DESCRIPTIONS, Metric
-from resdyn.monitor.budget import Account
-from resdyn.monitor.runner import Questions, fixed_batch, names
+from resdyn.monitor.budget import Budget
+from resdyn.monitor.runner import ProbeRunner, fixed_batch, names
 from resdyn.probes import Probe, resolve_probes
 from resdyn.stream import KINDS
 from resdyn.stream.granularity import check_granularity
@@ -33,9 +33,9 @@ WATCHED = (
     "within_class_variability",
     "nearest_mean_disagreement",
 )
-OF_THE_LAST = ("within_class_variability", "nearest_mean_disagreement")
-OPTIONS = ("kind", "position", "granularity", "feature_samples", "chunk_size")
-BEGINNING: MonitorState = {"rows": [], "training_seconds": 0.0, "measuring_seconds": 0.0, "costs": {}, "spent": {}}
+LAST_ENTRY_ONLY = ("within_class_variability", "nearest_mean_disagreement")
+OPTIONS = ("kind", "position", "granularity", "shared", "feature_samples", "chunk_size")
+EMPTY_STATE: MonitorState = {"rows": [], "training_seconds": 0.0, "measuring_seconds": 0.0, "costs": {}, "spent": {}}
 STREAM = "stream"  # finding it, among the costs
 
 
@@ -52,23 +52,32 @@ class Monitor:
     A row holds how many epochs or steps (`unit`) were done; for each name in `metrics` the mean over all stages that
     `resdyn.metrics.summarize` reports (neural collapse: of the last entry, the classifier's input where there is one),
     None where it was not measured; `skipped`, the probes that the budget left out; `error`, one line where measuring
-    failed (then training goes on; the first time there is a `RuntimeWarning` too); and the loop's own scalars.
+    failed (training then continues; the first time there is a `RuntimeWarning` too); and the loop's own scalars.
 
-    samples: of the batch, measured one by one (all of it is read for neural collapse). probes: None is trajectory,
-    10 singular triplets and their coupling, and with labels of whole states neural collapse. log: called with the
-    values of a new row by name, and the epochs or steps done. clock: in seconds. options: `kind`, `position`,
-    `granularity`, `feature_samples`, `chunk_size` of `resdyn.capture`.
-
-    budget: the most of the training time that measuring may take, such as 0.05; None is no bound. Training time is the
-    clock's since `init` without what measuring took, summed over the sessions of a resumed run. Probes are tried from
-    cheap to dear, each at what it cost the last time, and one that would exceed the budget is left out of that row. Of
-    G probes the k cheapest together may take k / G of the budget, so that a dear one is measured when enough is saved
-    up (`singular` and `coupling` count as one). The measurement of `init` is made whatever it costs, and is a debt
-    that later ones wait for.
-
-    Training is the same to the bit with and without a monitor: random numbers, modes, gradients, buffers and autocast
+    Training is bit-for-bit the same with and without a monitor: random numbers, modes, gradients, buffers and autocast
     are left as they were (`isolated`), in train mode and under `no_grad` too. `DistributedDataParallel` and
     `torch.compile` are seen through. The monitor keeps the batch and the network's stream; all else is in the state.
+
+    Args:
+        every: Epochs or steps between measurements.
+        samples: Samples of the batch that are measured one by one (all of it is read for neural collapse).
+        probes: As for `resdyn.capture`. None: trajectory, 10 singular triplets and their coupling, and with labels of
+            whole states neural collapse.
+        metrics: Names of what a row holds.
+        seed: Of the choice of samples and of the probes.
+        unit: What `at` counts, "epoch" or "step".
+        budget: The largest share of the training time that measuring may take, such as 0.05; None is no bound. Training
+            time is the clock's since `init` without what measuring took, summed over the sessions of a resumed run.
+            Probes are tried from cheap to expensive, each at what it cost the last time, and one that would exceed the
+            budget is left out of that row. Of G probes the k cheapest together may take k / G of the budget, so that an
+            expensive one is measured when enough is saved up (`singular` and `coupling` count as one). The measurement
+            of `init` is made whatever it costs, and later ones wait until the budget covers it.
+        log: Called with the values of a new row by name, and the epochs or steps done.
+        clock: In seconds.
+        **options: `kind`, `position`, `granularity`, `shared`, `feature_samples`, `chunk_size` of `resdyn.capture`.
+
+    Raises:
+        InputError: For what `resdyn.capture` would refuse.
     """
 
     def __init__(
@@ -100,27 +109,36 @@ class Monitor:
         for name, call in (("log", log), ("clock", clock)):
             if call is not None and not callable(call):
                 raise checks.wrong(name, call, "a function")
-        self._questions: Questions | None = None
+        self._runner: ProbeRunner | None = None
         self._since = 0.0
 
     def init(
         self,
         model: nn.Module,
         inputs: Data,
-        labels: Tensor | None = None,
+        labels: Array | None = None,
         *,
         at: int = 0,
         state: MonitorState | None = None,
     ) -> MonitorState:
-        """The state with its first row, of the network as it is; or `state`, saved earlier, to go on with.
+        """The state with its first row, of the network as it is; or `state`, saved earlier, to continue from.
 
-        inputs: whatever `resdyn.capture` takes as data; without labels nothing is said about
-        classes. at: the epochs or steps done. The state is plain: numbers, text, lists and dicts, for JSON and
-        checkpoints. Errors: whatever measuring raises, such as InputError for a batch that does not fit the model.
+        Args:
+            model: The network.
+            inputs: Whatever `resdyn.capture` takes as data; without labels nothing is said about classes.
+            labels: Of inputs that are arrays; see `resdyn.capture`.
+            at: The epochs or steps done.
+            state: Of an earlier session.
+
+        Returns:
+            Numbers, text, lists and dicts, for JSON and checkpoints.
+
+        Raises:
+            InputError: For a batch that does not fit the model, as whatever else measuring raises.
         """
-        self._questions = Questions(fixed_batch(inputs, labels), self.probes, self.samples, self.seed, self.options)
+        self._runner = ProbeRunner(fixed_batch(inputs, labels), self.probes, self.samples, self.seed, self.options)
         if state is None:
-            state = self._measured(BEGINNING, unwrapped(model), at, {}, first=True)
+            state = self._with_row(EMPTY_STATE, unwrapped(model), at, {}, first=True)
         self._since = self.clock()
         return state
 
@@ -129,24 +147,30 @@ class Monitor:
     ) -> MonitorState:
         """The state after `at` epochs or steps, with one more row where it is due.
 
-        last: nothing comes after, so a row is due. scalars: for the row, numbers or tensors of one element. May be
-        called at every step: where no row is due it costs nothing. Errors: none of measuring (see `Monitor`).
+        May be called at every step: where no row is due it costs nothing. Never raises what measuring raises.
+
+        Args:
+            state: What `init` or `update` returned.
+            model: The network.
+            at: The epochs or steps done.
+            last: Nothing comes after, so a row is due.
+            **scalars: For the row; numbers or tensors of one element.
         """
         due = self.due(state, at, last)
         if due:
             synchronize(unwrapped(model))
         now = self.clock()
-        state = BEGINNING | state
+        state = EMPTY_STATE | state
         state["training_seconds"] += now - self._since
         if due:
-            state = self._measured(state, unwrapped(model), at, scalars)
+            state = self._with_row(state, unwrapped(model), at, scalars)
         self._since = self.clock() if due else now
         return state
 
     def due(self, state: MonitorState, at: int, last: bool = False) -> bool:
         """Whether `update` would add a row."""
         rows = state["rows"]
-        known = bool(rows) and rows[-1][self.unit] == at  # a step of several batches is told several times
+        known = bool(rows) and rows[-1][self.unit] == at  # a step of several batches is reported several times
         return (last or at % self.every == 0) and not known
 
     def result(self, state: MonitorState) -> list[dict[str, Any]]:
@@ -158,66 +182,66 @@ class Monitor:
         """What was measured of a row, by name."""
         return {name: row[name] for name in self.metrics if row.get(name) is not None}
 
-    def _measured(
+    def _with_row(
         self, state: MonitorState, model: nn.Module, at: int, scalars: Mapping[str, Any], first: bool = False
     ) -> MonitorState:
-        """The state with one more row, its time and its costs written down."""
+        """The state with one more row, its time and its costs recorded."""
         within = None if self.budget is None or first else self.budget * state["training_seconds"]
-        account = Account(state, within, self.clock)
+        spending = Budget(state, within, self.clock)
         with isolated(model):
-            row = self._row(model, account, first)
-        row = {self.unit: at, **_plain(scalars), self.unit: at, **row}  # a scalar of a name that is taken goes
-        self._tell(row, at, quiet=any(earlier["error"] for earlier in state["rows"]))
+            row = self._row(model, spending, first)
+        row = {self.unit: at, **_plain(scalars), self.unit: at, **row}  # a scalar of a name that is taken is dropped
+        self._notify(row, at, known=any(earlier["error"] for earlier in state["rows"]))
         return {
             **state,
             "rows": [*state["rows"], row],
-            "measuring_seconds": account.measuring_seconds,
-            "costs": account.costs,
-            "spent": account.spent,
+            "measuring_seconds": spending.measuring_seconds,
+            "costs": spending.costs,
+            "spent": spending.spent,
         }
 
-    def _row(self, model: nn.Module, account: Account, first: bool) -> dict[str, Any]:
-        """Every metric that the account affords, what was left out, and what went wrong."""
+    def _row(self, model: nn.Module, spending: Budget, first: bool) -> dict[str, Any]:
+        """Every metric that the budget allows, what was left out, and what went wrong."""
         found: list[Metric] = []
         skipped: set[str] = set()
         errors: list[str] = []
-        questions = self._known()
+        runner = self._require_runner()
         groups = {names(group): group for group in self._groups()}
-        for name in account.by_cost(list(groups)):
-            if not account.affords(name, list(groups), () if questions.knows(model) else (STREAM,)):
+        for name in spending.by_cost(list(groups)):
+            if not spending.allows(name, list(groups), () if runner.has_stream(model) else (STREAM,)):
                 skipped |= {probe.name for probe in groups[name]}
                 continue
             try:
-                found += self._asked(groups[name], model, account)
+                found += self._measure(groups[name], model, spending)
             except Exception as error:  # whatever it is, training is worth more
                 if first:
                     raise
                 errors.append(_line(error))
         row: dict[str, Any] = {name: _value(found, name) for name in self.metrics}
-        left_out = [probe.name for probe in questions.probes if probe.name in skipped]
+        left_out = [probe.name for probe in runner.probes if probe.name in skipped]
         return row | {"skipped": left_out, "error": "; ".join(dict.fromkeys(errors)) or None}
 
     def _groups(self) -> list[tuple[Probe, ...]]:
         """Probes that are measured together; without a budget all are."""
-        return [self._known().probes] if self.budget is None else self._known().groups()
+        return [self._require_runner().probes] if self.budget is None else self._require_runner().groups()
 
-    def _asked(self, group: tuple[Probe, ...], model: nn.Module, account: Account) -> list[Metric]:
-        """All metrics of some probes; what they cost is written down."""
-        questions = self._known()
-        if not questions.knows(model) or questions.outdated(model):
-            with account.paying(STREAM):
-                questions.find(model)
-        with account.paying(names(group)):
-            return questions.answers(model, group)
+    def _measure(self, group: tuple[Probe, ...], model: nn.Module, spending: Budget) -> list[Metric]:
+        """All metrics of some probes; their cost is recorded."""
+        runner = self._require_runner()
+        if not runner.has_stream(model) or runner.is_outdated(model):
+            with spending.timed(STREAM):
+                runner.find_stream(model)
+        with spending.timed(names(group)):
+            return runner.measure(model, group)
 
-    def _known(self) -> Questions:
-        if self._questions is None:
+    def _require_runner(self) -> ProbeRunner:
+        if self._runner is None:
             raise InputError("this monitor knows no batch yet: call init(model, inputs, labels, state=state) first")
-        return self._questions
+        return self._runner
 
-    def _tell(self, row: dict[str, Any], at: int, quiet: bool) -> None:
-        if row["error"] and not quiet:
-            said = f"the monitor could not measure at {self.unit} {at}, training goes on: {row['error']}"
+    def _notify(self, row: dict[str, Any], at: int, known: bool) -> None:
+        if row["error"] and not known:
+            said = f"the monitor could not measure at {self.unit} {at}, training continues: {row['error']}"
             warnings.warn(said, RuntimeWarning, stacklevel=4)
         if self.log is not None:
             self.log(self.values(row), at)
@@ -230,6 +254,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     if options.get("position") is not None:
         plain_position(options["position"])
     check_granularity(options.get("granularity", "join"))
+    checks.words("shared", options.get("shared", ()))
     for name in ("feature_samples", "chunk_size"):
         checks.optional_whole(name, options.get(name), 1)
 
@@ -238,7 +263,7 @@ def _value(found: Sequence[Metric], name: str) -> float | None:
     values = [metric.value for metric in found if metric.name == name and metric.value is not None]
     if not values:
         return None
-    return values[-1] if name in OF_THE_LAST else sum(values) / len(values)
+    return values[-1] if name in LAST_ENTRY_ONLY else sum(values) / len(values)
 
 
 def _plain(scalars: Mapping[str, Any]) -> dict[str, Any]:

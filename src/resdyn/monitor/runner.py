@@ -1,19 +1,19 @@
-"""The same questions to one network again and again while its weights change."""
+"""The same measurement of one network, again and again while its weights change."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from resdyn.capturing.indexed import IndexedData, indexed_data, is_indexed
 from resdyn.capturing.run import capture
-from resdyn.capturing.selection import Data, LabelledInputs, labelled_inputs
-from resdyn.data import ImageData
+from resdyn.capturing.selection import Data, LabelledInputs, as_pair, labelled_inputs
+from resdyn.data import ImageData, TokenData
 from resdyn.errors import ComputationError, InputError
 from resdyn.metrics import summarize
 from resdyn.metrics.summary import Metric
@@ -25,27 +25,37 @@ from resdyn.stream.verify import check_current
 TRIPLETS = 10
 
 
-def fixed_batch(inputs: Data, labels: Tensor | None) -> Data:
-    """A batch as `capture` takes it, its tensors out of a loop's reach."""
-    if labels is not None and not isinstance(inputs, Tensor | Mapping):
-        raise InputError(f"got labels beside inputs of type {type(inputs).__name__}, expected them beside tensors")
-    data: Any = inputs if labels is None else (inputs, labels)
-    if isinstance(data, tuple):
-        return tuple(_copied(part) for part in data)  # type: ignore[return-value]
-    return _copied(data)
+def fixed_batch(inputs: Data, labels: Any | None) -> Data:
+    """A batch as `capture` takes it, its arrays out of a loop's reach, a data set by index."""
+    if labels is None and (isinstance(inputs, ImageData | TokenData) or is_indexed(inputs)):
+        return inputs if isinstance(inputs, ImageData | TokenData) else indexed_data(inputs)
+    given, own = as_pair(inputs)
+    if labels is not None and (given is None or own is not None):
+        raise InputError(f"got labels beside inputs of type {type(inputs).__name__}, expected them beside arrays")
+    if given is None:
+        return inputs  # what `capture` refuses
+    labels = own if labels is None else labels
+    return _copied(given) if labels is None else (_copied(given), _copied(labels))
 
 
 def _copied(part: Any) -> Any:
     if isinstance(part, Mapping):
         return {name: _copied(value) for name, value in part.items()}
-    return part.detach().clone() if isinstance(part, Tensor) else part
+    return part.detach().clone() if isinstance(part, Tensor) else copy.deepcopy(part)
 
 
-class Questions:
-    """Probes of a fixed batch. `options` are those of `capture`; `probes` None: what the data allow.
+class ProbeRunner:
+    """Measures a fixed batch again and again while the weights of a network change.
 
     The network's stream is kept, and found again where the network has got other parts, another place or precision, or
     computes something else than its graph.
+
+    Args:
+        data: What `fixed_batch` returned.
+        probes: None is what the data allow.
+        samples: How many of the batch are measured one by one.
+        seed: See `capture`.
+        options: More arguments of `capture`.
     """
 
     def __init__(
@@ -62,11 +72,11 @@ class Questions:
         pair = tuple(probe for probe in self.probes if probe.name in ("singular", "coupling"))
         return [(probe,) for probe in self.probes if probe not in pair] + ([pair] if pair else [])
 
-    def knows(self, model: nn.Module) -> bool:
+    def has_stream(self, model: nn.Module) -> bool:
         """Whether the stream of this network is at hand."""
         return self._stream is not None and self._stream.model is model and self._shapes == _shapes(model)
 
-    def outdated(self, model: nn.Module) -> bool:
+    def is_outdated(self, model: nn.Module) -> bool:
         """Whether the stream at hand no longer computes what the model does: a number in its code has changed."""
         assert self._stream is not None
         try:
@@ -76,41 +86,41 @@ class Questions:
             return True
         return False
 
-    def find(self, model: nn.Module) -> None:
+    def find_stream(self, model: nn.Module) -> None:
         """Find the stream, at two samples, so that a model which mixes the samples of a batch is noticed."""
         inputs = self._inputs(model)
         two = inputs.read(torch.arange(min(2, len(inputs)))).to(model_device(model))
         granularity = self.options.get("granularity", "join")
-        self._stream = find_stream(model, *two.args, granularity=granularity, **two.kwargs)
+        self._stream = find_stream(model, *two.args, granularity=granularity, shared=tuple(two.shared), **two.kwargs)
         self._shapes = _shapes(model)
 
-    def answers(self, model: nn.Module, group: tuple[Probe, ...]) -> list[Metric]:
+    def measure(self, model: nn.Module, group: tuple[Probe, ...]) -> list[Metric]:
         """All metrics that some probes allow; the model in eval mode, its stream found."""
         assert self._stream is not None
         probes = tuple(self._fitted(probe, self._stream) for probe in group) if self.fit else group
         samples = min(self.samples, len(self._inputs(model)))
-        with tempfile.TemporaryDirectory(prefix="resdyn-monitor-") as folder:
-            measured = capture(
-                model,
-                self.data,
-                probes,
-                Path(folder) / "store.zarr",
-                samples=samples,
-                seed=self.seed,
-                stream=self._stream,
-                quiet=True,
-                **self.options,
-            )
-            found = summarize(measured)
-            measured.close()
-        return found
+        measured = capture(
+            model,
+            self.data,
+            probes,
+            store=None,
+            samples=samples,
+            seed=self.seed,
+            stream=self._stream,
+            show_progress=False,
+            **self.options,
+        )
+        return summarize(measured)
 
     def _possible(self) -> tuple[Probe, ...]:
-        classes = isinstance(self.data, ImageData | tuple) and self.options.get("position") is None
+        labelled = isinstance(self.data, ImageData | tuple) or (
+            isinstance(self.data, IndexedData) and self.data.labelled
+        )
+        classes = labelled and self.options.get("position") is None
         return resolve_probes("trajectory,singular,coupling" + ",features" * classes)
 
     def _inputs(self, model: nn.Module) -> LabelledInputs:
-        return labelled_inputs(self.data, model_dtype(model))
+        return labelled_inputs(self.data, model_dtype(model), self.options.get("shared", ()))
 
     def _fitted(self, probe: Probe, stream: ResidualStream) -> Probe:
         """Ten triplets, or as many as the smallest block has."""

@@ -160,7 +160,14 @@ class Lab:
                 return ds
             ds.close()
         return capture(
-            network.model, data, probes, store, samples=samples, stream=network.stream, kind=kind, quiet=self.quiet
+            network.model,
+            data,
+            probes,
+            store,
+            samples=samples,
+            stream=network.stream,
+            kind=kind,
+            show_progress=not self.quiet,
         )
 
     def record(self, key: str, values: ArrayLike, over: str = "", note: str = "") -> Number:

@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 from resdyn import _checks as checks
 from resdyn.errors import InputError
 from resdyn.probes.sample import Layout, padded, state_sizes, to_numpy
-from resdyn.probes.trajectory import logits_of
+from resdyn.probes.trajectory import class_logits
 from resdyn.stream.arguments import Arguments
 
 Batches = Callable[[], Iterable[tuple[Arguments, Tensor]]]
@@ -164,7 +164,14 @@ def _arrays(scatters: list[Scatter], counts: Tensor, sizes: list[int], classifie
 
 def _classifier(stream: Any, n_classes: int) -> tuple[Tensor, Tensor | None] | None:
     classifier = stream.classifier()
+    if classifier is not None and len(classifier[0]) == 1 and n_classes == 2:  # logits (0, z), as `class_logits`
+        weight, bias = classifier
+        classifier = _after_zero(weight), None if bias is None else _after_zero(bias)
     return classifier if classifier is not None and len(classifier[0]) == n_classes else None
+
+
+def _after_zero(rows: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(rows), rows])
 
 
 def _classifier_layout(classifier: tuple[Tensor, Tensor | None] | None, c: int) -> Layout:
@@ -200,5 +207,5 @@ def _members(labels: Tensor, n_classes: int) -> Tensor:
 
 
 def _answers(output: Any, n_classes: int) -> Tensor | None:
-    logits = logits_of(output)
+    logits = class_logits(output, n_classes)
     return logits.argmax(1) if logits is not None and logits.shape[1] == n_classes else None

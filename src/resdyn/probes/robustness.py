@@ -13,7 +13,7 @@ from torch import Tensor
 from resdyn import _checks as checks
 from resdyn.linalg._norms import norm
 from resdyn.probes.sample import Layout, Sample, block_seed, to_numpy
-from resdyn.probes.trajectory import logits_of
+from resdyn.probes.trajectory import class_logits
 from resdyn.stream.readout import logits_function
 
 Logits = Callable[[Tensor], Tensor]
@@ -70,7 +70,7 @@ class Robustness:
         return layout | {"linear_margin": ((), (), "float64"), "logit_margin": ((), (), "float64")}
 
     def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
-        x, model = _image(sample), logits_function(sample.stream)
+        x, model = _image(sample, n_classes), _class_logits(sample, n_classes)
         found = dict.fromkeys(self.layout(sample.stream, n_classes), np.asarray(np.nan))
         found["noise_amplitudes"] = np.full(self.directions, np.nan)
         found["noise_converged"] = found["gradient_converged"] = np.asarray(False)
@@ -147,8 +147,21 @@ def _least(low: Tensor, high: Tensor, tol: float) -> dict[str, np.ndarray]:
     }
 
 
-def _image(sample: Sample) -> Tensor | None:
+def _class_logits(sample: Sample, n_classes: int) -> Logits:
+    """The model as a function to a row of logits, one per class."""
+    function = logits_function(sample.stream)
+
+    def logits(x: Tensor) -> Tensor:
+        output = function(x)
+        found = class_logits(output if output.dim() > 1 else output.reshape(len(x), 1), n_classes)
+        assert found is not None, "of a model whose output is a table (see _image)"
+        return found
+
+    return logits
+
+
+def _image(sample: Sample, n_classes: int) -> Tensor | None:
     """The sample's input without the batch dimension; None where the model is not a map from one tensor to logits."""
-    inputs, logits = sample.states.inputs, logits_of(sample.states.output)
+    inputs, logits = sample.states.inputs, class_logits(sample.states.output, n_classes)
     single = len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point()
     return inputs[0][0] if single and logits is not None and logits.shape[1] > 1 else None

@@ -36,12 +36,12 @@ class Trajectory:
 
     def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
         states = padded([h.flatten() for h in sample.states], float_dtype(sample.stream))
-        logits = logits_of(sample.states.logits)
+        logits = class_logits(sample.states.logits, n_classes)
         prediction = -1 if logits is None else int(logits[0].argmax())
         return {
             "states": states,
             "prediction": np.asarray(prediction),
-            "loss": np.asarray(_loss(logits, sample.label, n_classes, sample.stream.readout.reading)),
+            "loss": np.asarray(_loss(logits, sample.label, n_classes, _reading(sample))),
         }
 
 
@@ -50,6 +50,20 @@ def logits_of(output: Any) -> torch.Tensor | None:
     if isinstance(output, torch.Tensor) and output.dim() == 2 and output.is_floating_point():
         return output
     return None
+
+
+def class_logits(output: Any, n_classes: int) -> torch.Tensor | None:
+    """The same, one column per class: of one logit z for two classes (0, z), so that softmax gives sigmoid(z)."""
+    logits = logits_of(output)
+    if logits is None or logits.shape[1] != 1 or n_classes != 2:
+        return logits
+    return torch.cat([torch.zeros_like(logits), logits], 1)
+
+
+def _reading(sample: Sample) -> str:
+    """How the logits are read: one logit for two classes is one probability, and not one for each class."""
+    reading: str = sample.stream.readout.reading
+    return "logits" if sample.states.logits.shape[-1] == 1 else reading
 
 
 def _loss(logits: torch.Tensor | None, label: int, n_classes: int, reading: str) -> float:

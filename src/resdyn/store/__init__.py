@@ -1,6 +1,7 @@
 """Captured arrays on disk: written task by task, sealed, and opened as one `xarray.Dataset`."""
 
 from resdyn.store.layout import Layout, Region, Variable
+from resdyn.store.place import recover
 from resdyn.store.store import (
     check_resumable,
     create_store,
@@ -8,6 +9,8 @@ from resdyn.store.store import (
     exists,
     is_done,
     open_store,
+    overwrite_store,
+    stored_settings,
     write_task,
 )
 
@@ -21,5 +24,8 @@ __all__ = [
     "exists",
     "is_done",
     "open_store",
+    "overwrite_store",
+    "recover",
+    "stored_settings",
     "write_task",
 ]

@@ -111,6 +111,16 @@ def _attributes(path: Path) -> dict[str, Any]:
     return attributes
 
 
+def is_store(path: Path) -> bool:
+    """Whether there is a folder, not a link, with the metadata of a store that this version reads."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    try:
+        return bool(_attributes(path))
+    except StoreError:
+        return False
+
+
 def _record(attributes: Mapping[str, Any], path: Path) -> dict[str, Any]:
     file = path / "zarr.json"
     try:

@@ -26,6 +26,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from resdyn import _checks as checks
 from resdyn.errors import StoreError
+from resdyn.store import place
 from resdyn.store.layout import Layout, Region, Variable
 from resdyn.store.record import DONE, SCHEMA, WHOLE, Opened, check_size, reading, sha256, stored_array, writing
 from resdyn.store.seal import SealedStore, chunk_keys, digest
@@ -67,11 +68,40 @@ def create_store(
         os.rename(partial, path)
 
 
+def overwrite_store(
+    path: str | Path, layout: Layout, settings: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
+) -> None:
+    """As `create_store`, in the place of a store at `path`, which is removed once the new one is there.
+
+    The caller holds the lock of `path`.
+
+    Raises:
+        StoreError: If what is at `path` is not a store that resdyn wrote, which is left alone.
+    """
+    if not exists(path):
+        create_store(path, layout, settings, provenance)
+        return
+    place.check_is_store(path)
+    new = place.unnamed(place.real(path))
+    try:
+        create_store(new, layout, settings, provenance)
+        place.put_in_place(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    place.remove(place.beside(path), path)
+
+
 def exists(path: str | Path) -> bool:
     """Whether anything is at `path` already; an empty folder is not."""
     path = Path(path)
     with reading(path):
         return os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
+
+
+def stored_settings(path: str | Path) -> tuple[dict[str, Any], bool]:
+    """Settings of the store at `path`, as JSON holds them, and whether it is sealed and finished."""
+    opened = Opened(path)
+    return LATER_SETTINGS | opened.record["settings"], bool(opened.sealed and opened.done.all())
 
 
 def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
@@ -148,7 +178,8 @@ def open_store(path: str | Path) -> xr.Dataset:
     Raises:
         StoreError: If `path` holds no store that this version reads, or a damaged one; the message names the file.
     """
-    opened = Opened(checks.path("store", path))
+    place.recover(checks.path("store", path))
+    opened = Opened(path)
     record, done = opened.record, opened.done
     files = SealedStore(path, seals=opened.seals)
     with reading(path):

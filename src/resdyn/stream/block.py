@@ -43,11 +43,17 @@ class ResidualBlock:
     a batch of them with one leading dimension, and return the same arrangement. They are evaluated with the
     live weights of the model, batch norm in eval mode, and do not change anything.
 
-    Attributes: `index` (0-based), `path` (the module that holds the branch), `branch_modules` (its parts, in
-    order), `shape_in` and `shape_out` (per sample), `skip_kind` ("identity", "projection" or "none"),
-    `gate_kind` ("none", "relu", "layernorm", ...), `square` (whether input and output have equally many
-    elements), `stage` (blocks that work on states of one shape share a stage), `needs_inputs` (names of
-    model inputs, such as a mask, that the block reads besides its state), `num_parameters`.
+    Attributes:
+        index: From 0.
+        path: The module that holds the branch.
+        branch_modules: Its parts, in order.
+        shape_in: Of a state, per sample.
+        shape_out: Of what the block returns, per sample.
+        skip_kind: "identity", "projection" or "none".
+        gate_kind: "none", "relu", "layernorm", ...
+        square: Whether input and output have the same number of elements.
+        stage: Blocks on states of one shape share a stage.
+        num_parameters: Parameters that the block reads.
     """
 
     def __init__(self, graph: DataGraph, join: Join, index: int, stage: int, path: str | None = None) -> None:
@@ -73,6 +79,7 @@ class ResidualBlock:
 
     @property
     def needs_inputs(self) -> tuple[str, ...]:
+        """Names of model inputs, such as a mask, that the block reads besides its state."""
         reads = set(self._whole.leaves)
         seen = [n for n in self._graph.inputs if n in _ancestors(reads)]
         return tuple(node.name for node in seen)
@@ -83,13 +90,22 @@ class ResidualBlock:
         return tuple(self._branch.nodes)
 
     def skip(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
-        """The skipped value: h itself, or its linear projection (zero if the block has no skip)."""
+        """The skipped value: h itself, or its linear projection (zero if the block has no skip).
+
+        Args:
+            h: One state, shape `shape_in`, or a batch (N, *shape_in).
+            inputs: The model inputs of the sample (`states.inputs`), where the block reads them (`needs_inputs`); None
+                takes those of the example.
+
+        Raises:
+            InputError: For a state of another shape or dtype.
+        """
         if self._skip is None:
             return torch.zeros_like(self.branch(h, inputs))
         return self._evaluate(self._skip, h, inputs)
 
     def branch(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
-        """The residual F_i(h)."""
+        """The residual F_i(h); arguments as for `skip`."""
         return self._evaluate(self._branch, h, inputs)
 
     def gate(self, z: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
@@ -97,7 +113,7 @@ class ResidualBlock:
         return self._evaluate(self._gate, z, inputs)
 
     def block(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
-        """The whole block, gate(skip(h) + F(h))."""
+        """The whole block, gate(skip(h) + F(h)); arguments as for `skip`."""
         return self._evaluate(self._whole, h, inputs)
 
     @property
@@ -140,7 +156,7 @@ class ResidualBlock:
     def function(self, kind: Kind, h: Tensor, inputs: Sequence[Any] | None = None) -> BoundFunction:
         """The map of one graph-shaped state whose derivative at `h` is the Jacobian of this `kind`.
 
-        Of a layer of several gated blocks `gated` is the derivative less what passes along skips and gates (`Passing`).
+        Of a layer of several gated blocks "gated" is the derivative less what passes along skips and gates (`Passing`).
         """
         evaluation = Evaluation(self._graph, inputs)
         if kind == "block":
@@ -206,7 +222,7 @@ class ResidualBlock:
         return graph_shape(self.join.fork)
 
     def describe(self) -> dict[str, Any]:
-        """What the block is, as plain data."""
+        """What the block is, as numbers, text and lists."""
         return {
             "index": self.index,
             "path": self.path,
@@ -224,8 +240,13 @@ class ResidualBlock:
     def __repr__(self) -> str:
         return (
             f"ResidualBlock({self.index}, {self.path!r}, {self.shape_in} -> {self.shape_out}, "
-            f"skip={self.skip_kind}, gate={self.gate_kind})"
+            f"skip={self.skip_kind}, gate={self.gate_kind}, {self._dtype_and_device()})"
         )
+
+    def _dtype_and_device(self) -> str:
+        value = tensor_of(self.join.fork)
+        assert value is not None
+        return f"{value.dtype}, {value.device}"
 
 
 def numel(shape: tuple[int, ...]) -> int:

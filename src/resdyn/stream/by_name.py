@@ -20,7 +20,7 @@ from resdyn.stream.discovery import joins_between, stream_sources
 from resdyn.stream.exclusive import serially
 from resdyn.stream.gates import Join, is_gate
 from resdyn.stream.graph import DataGraph, export_graph, tensor_of
-from resdyn.stream.inputs import Signature, check_model, check_runs
+from resdyn.stream.inputs import Signature, by_names, check_model, check_runs
 from resdyn.stream.ops import is_flow, node_modules
 from resdyn.stream.rewrite import aten
 from resdyn.stream.stream import ResidualStream
@@ -32,7 +32,12 @@ Skip = Literal["auto", "none"]
 @serially
 @plain_arithmetic()
 def stream_from_blocks(
-    model: nn.Module, paths: Sequence[str], *example_args: Any, skip: Skip = "auto", **example_kwargs: Any
+    model: nn.Module,
+    paths: Sequence[str],
+    *example_args: Any,
+    skip: Skip = "auto",
+    shared: Sequence[str] = (),
+    **example_kwargs: Any,
 ) -> ResidualStream:
     """The stream whose blocks are named modules, ``h_{i+1} = module_i(h_i)``, in the order in which they run.
 
@@ -46,6 +51,7 @@ def stream_from_blocks(
             ``F(h) = module(h) - h``, gate none, whose ``gated`` Jacobian omits what passes along the skips and gates
             inside. "none": each module is a plain layer without a skip, ``F(h) = module(h)``; this is how networks
             without residual connections are measured.
+        shared: as in ``find_stream``.
         **example_kwargs: keyword arguments of that call.
 
     Returns:
@@ -71,7 +77,8 @@ def stream_from_blocks(
     if not paths:
         raise InputError("no blocks were named; pass a list of module paths such as ['layer1.0', 'layer1.1']")
     model = check_model(model)
-    signature = Signature.of(example_args, example_kwargs)
+    example_args, example_kwargs = by_names(model, example_args, example_kwargs)
+    signature = Signature.of(example_args, example_kwargs, checks.words("shared", shared))
     check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
     with stage("exporting the model"):
@@ -86,7 +93,7 @@ def stream_from_blocks(
     ]
     target = _reached_output(graph, joins[-1].out)
     stream = ResidualStream(graph, joins, target, signature, named=(tuple(paths), skip))
-    stream._find_again = partial(stream_from_blocks, model, paths, *args, skip=skip, **kwargs)
+    stream._find_again = partial(stream_from_blocks, model, paths, *args, skip=skip, shared=shared, **kwargs)
     return verified(stream, example_args, example_kwargs)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from torch import nn
 
+from resdyn import _checks as checks
 from resdyn._numerics import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.progress import stage
@@ -15,7 +17,7 @@ from resdyn.stream.exclusive import serially
 from resdyn.stream.failures import COMPLEX, NO_STREAM, NO_TENSORS
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
 from resdyn.stream.graph import export_graph, tensor_of
-from resdyn.stream.inputs import Signature, check_model, check_runs
+from resdyn.stream.inputs import Signature, by_names, check_model, check_runs
 from resdyn.stream.nested import hidden_blocks
 from resdyn.stream.ops import operation
 from resdyn.stream.stream import ResidualStream
@@ -25,7 +27,11 @@ from resdyn.stream.verify import verified
 @serially
 @plain_arithmetic()
 def find_stream(
-    model: nn.Module, *example_args: Any, granularity: Granularity = "join", **example_kwargs: Any
+    model: nn.Module,
+    *example_args: Any,
+    granularity: Granularity = "join",
+    shared: Sequence[str] = (),
+    **example_kwargs: Any,
 ) -> ResidualStream:
     """Find the residual stream ``h_{i+1} = gate(skip(h_i) + F_i(h_i))`` of any PyTorch model, by dataflow.
 
@@ -35,10 +41,13 @@ def find_stream(
 
     Args:
         model: in eval mode, with finite weights.
-        *example_args: the arguments of one forward call, batch first; at least one of them a tensor.
+        *example_args: the arguments of one forward call, batch first; at least one of them a tensor, or one mapping
+            with the arguments by name.
         granularity: "join" (default): every residual sum is a block (attention and feed-forward of a transformer are
             two). "layer": the sums of one layer are one block, ``F(h) = layer(h) - h``, the layer being the innermost
             repeated module that contains them.
+        shared: names of inputs without a dimension of samples, the same for all of them, such as a mask of tokens by
+            tokens (default: none).
         **example_kwargs: keyword arguments of that call.
 
     Returns:
@@ -62,7 +71,8 @@ def find_stream(
     """
     model = check_model(model)
     check_granularity(granularity)
-    signature = Signature.of(example_args, example_kwargs)
+    example_args, example_kwargs = by_names(model, example_args, example_kwargs)
+    signature = Signature.of(example_args, example_kwargs, checks.words("shared", shared))
     check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
     with stage("exporting the model"):
@@ -79,5 +89,5 @@ def find_stream(
     if granularity == "layer":
         joins = merge_layers(graph, joins)
     stream = ResidualStream(graph, joins, target, signature, granularity=granularity, notes=hidden_blocks(graph, joins))
-    stream._find_again = partial(find_stream, model, *args, granularity=granularity, **kwargs)
+    stream._find_again = partial(find_stream, model, *args, granularity=granularity, shared=shared, **kwargs)
     return verified(stream, example_args, example_kwargs)

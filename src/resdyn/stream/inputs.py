@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from resdyn._numerics import plain_arithmetic
 from resdyn._torch import BatchNorm, pytree
 from resdyn.errors import InputError
+from resdyn.stream.arguments import check_shared
 from resdyn.stream.failures import first_line
 from resdyn.stream.graph import silence_logs
 from resdyn.stream.preserve import preserve_state
@@ -67,6 +69,28 @@ def check_weights(model: nn.Module) -> None:
             )
 
 
+def is_one_mapping(args: tuple[Any, ...]) -> bool:
+    """Whether a call has one positional argument, which holds others by name, as a tokenizer's batch does."""
+    return len(args) == 1 and isinstance(args[0], Mapping)
+
+
+def by_names(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call; one mapping is spread, as in (model, **batch), where its keys are parameters' names.
+
+    A model that takes the mapping itself, and runs on it, gets it as a dict.
+    """
+    if not is_one_mapping(args):
+        return args, kwargs
+    batch = dict(args[0])
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    every = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    fits = all(isinstance(name, str) and (name in named or every) for name in batch) and not set(batch) & set(kwargs)
+    if not fits or _failure(model, ((batch,), kwargs)) is None:
+        return (batch,), kwargs
+    return (), {**batch, **kwargs}
+
+
 def check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], signature: Signature) -> None:
     """The model must run on its example, and on the first sample alone; otherwise its own message is passed on."""
     first = signature.one_sample(args, kwargs)
@@ -109,13 +133,22 @@ def _check_kinds(leaves: list[Any]) -> None:
     """Tensors can be split into samples, and numbers are part of the graph; nothing else can be an input."""
     other = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, PLAIN)]
     if any(isinstance(leaf, Mapping) for leaf in leaves):
-        raise InputError(f"got a {other[0]} as one argument; pass its entries by their names, as in (model, **batch)")
+        raise InputError(
+            f"got a {other[0]} as one argument of several, or with entries that are not arguments of the model; pass "
+            "those that are by their names, as in (model, **batch)"
+        )
     if other:
         raise InputError(
             f"got an argument of type {other[0]}, expected tensors, numbers, words or None, which can be given for one "
             "sample: leave it out (a cache of keys and values: pass all tokens at once instead), or fix it in a module "
             "around the model"
         )
+
+
+def _own_of_samples(args: tuple[Any, ...], kwargs: dict[str, Any], shared: Sequence[str]) -> list[bool]:
+    """Of each flat argument, whether it may have a dimension of samples."""
+    named = [[name not in shared] * len(pytree.tree_leaves(value)) for name, value in kwargs.items()]
+    return [True] * len(pytree.tree_leaves(args)) + [own for owns in named for own in owns]
 
 
 @dataclass(frozen=True)
@@ -133,11 +166,14 @@ class Signature:
     others: tuple[Any, ...]
 
     @classmethod
-    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
+    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any], shared: Sequence[str] = ()) -> Signature:
+        """The signature of one call. shared: names of arguments that have no dimension of samples."""
+        check_shared(shared, kwargs)
         leaves, structure = pytree.tree_flatten((args, kwargs))
         check_tensors(leaves, "an example input")
         _check_kinds(leaves)
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        own = _own_of_samples(args, kwargs, shared)
+        tensors = [leaf for leaf, single in zip(leaves, own, strict=True) if isinstance(leaf, Tensor) and single]
         if not tensors or tensors[0].dim() == 0 or len(tensors[0]) == 0:
             raise InputError(
                 "an example input is needed: a tensor with a leading batch dimension of at least one sample, "
@@ -148,7 +184,10 @@ class Signature:
             shapes=tuple(tuple(leaf.shape) if isinstance(leaf, Tensor) else None for leaf in leaves),
             dtypes=tuple(leaf.dtype if isinstance(leaf, Tensor) else None for leaf in leaves),
             size=size,
-            batched=tuple(isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == size for leaf in leaves),
+            batched=tuple(
+                isinstance(leaf, Tensor) and single and leaf.dim() > 0 and len(leaf) == size
+                for leaf, single in zip(leaves, own, strict=True)
+            ),
             structure=structure,
             others=tuple(None if isinstance(leaf, Tensor) else leaf for leaf in leaves),
         )
@@ -167,6 +206,15 @@ class Signature:
             leaves = [torch.cat([x, x]) if many else x for x, many in zip(leaves, self.batched, strict=True)]
         result: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_unflatten(leaves, self.structure)
         return result
+
+    def spread(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call; a batch in one mapping is arranged as the example was."""
+        if is_one_mapping(args) and pytree.tree_structure((args, kwargs)) != self.structure:
+            batch = dict(args[0])
+            for arranged in (((batch,), kwargs), ((), {**batch, **kwargs})):
+                if pytree.tree_structure(arranged) == self.structure:
+                    return arranged
+        return args, kwargs
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], int]:
         """Flat inputs and the number of samples in them, or an error that says what does not fit."""

@@ -59,7 +59,7 @@ def find_readout(graph: DataGraph, target: fx.Node) -> Readout:
     last = _original(target)
     changed = operation(last) in ("log", "exp")  # log(softmax(z)) is a log-softmax, and the other way round
     inner = _original(last.all_input_nodes[0]) if changed else last
-    if operation(inner) in SIGMOID and len(_shape(target)) == 2:
+    if operation(inner) in SIGMOID and len(_shape(target)) in (1, 2):  # (1,): one logit per sample
         return Readout("sigmoid", _original(inner.all_input_nodes[0]))
     if operation(inner) in (*SOFTMAX, *LOG_SOFTMAX) and _over_classes(inner, target):
         reading: Reading = "log-probabilities" if (operation(inner) in LOG_SOFTMAX) != changed else "probabilities"

@@ -10,6 +10,7 @@ from torch import Tensor
 from resdyn.errors import InputError
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.jacobian import JacobianOperator
+from resdyn.stream.lookup import block_index
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
 
@@ -30,10 +31,11 @@ class LogDeterminants:
     signs: Tensor
 
 
-def step_jacobian(stream: ResidualStream, i: int, states: States) -> JacobianOperator:
-    """d h_{i+1} / d h_i at one sample's states, including the transition after block i; i = L: d output / d h_L."""
+def step_jacobian(stream: ResidualStream, i: int | str, states: States) -> JacobianOperator:
+    """d h_{i+1} / d h_i at one sample, including the transition after block i; i = L: d output / d h_L."""
     if states.num_samples != 1:
         raise InputError(f"a Jacobian belongs to one sample, got States of {states.num_samples}; pass states.sample(n)")
+    i = block_index(stream.blocks, i) if isinstance(i, str) else i
     if not 0 <= i <= len(stream):
         raise InputError(
             f"there is no step {i}: the stream has steps 0 to {len(stream)}, the last from h_L to the output"

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from torch import Tensor
 
+from resdyn._display import Displayed, Table, table
+from resdyn.stream.table import shape
 
-class States(Sequence[Tensor]):
-    """The states h_0..h_L of N samples: a sequence of L+1 tensors of shape (N, *shape_i).
 
-    h_i is the input of block i; h_L is the output of the last block. `outputs[i]` is what block i returns
-    (equal to h_{i+1} unless a transition between stages stands in between), `output` what the model returns,
-    `logits` the same unless a softmax or sigmoid ends the model (then what enters it), `features` the input of the
-    final linear map (None if there is none), `inputs` the flat model inputs, `batched` which of them hold one entry a
-    sample.
+class States(Displayed, Sequence[Tensor]):
+    """The states h_0..h_L of N samples: a sequence of L+1 tensors of shape (N, *shape_i), made by `stream.states`.
+
+    h_i is the input of block i; h_L is the output of the last block. A slice is a tuple of tensors.
+
+    Attributes:
+        outputs: What each block returns, L tensors (N, *shape); equal to h_{i+1} unless a transition between stages
+            comes after the block.
+        output: What the model returns.
+        logits: The same, or what enters the softmax or sigmoid that ends the model.
+        features: The input of the final linear map, (N, d); None if there is none.
+        inputs: The flat model inputs.
+        batched: Which of `inputs` hold one entry per sample.
     """
 
     def __init__(
@@ -42,6 +51,14 @@ class States(Sequence[Tensor]):
     def __getitem__(self, index: Any) -> Any:
         return self._tensors[index]
 
+    def _table(self) -> Table:
+        rows = [
+            (_span(run), shape(run[0][1].shape[1:]) or "1", run[0][1].dtype, run[0][1].device)
+            for run in map(list, _runs(self._tensors))
+        ]
+        samples = f"{self.num_samples} sample{'s' if self.num_samples != 1 else ''}"
+        return table(f"{len(self)} states of {samples}", ("depth", "shape per sample", "dtype", "device"), rows)
+
     @property
     def num_samples(self) -> int:
         """How many samples the states belong to."""
@@ -61,3 +78,14 @@ class States(Sequence[Tensor]):
             self.batched,
             self.logits[pick],
         )
+
+
+def _runs(tensors: Sequence[Tensor]) -> Iterator[Iterator[tuple[int, Tensor]]]:
+    """Consecutive states of one shape, dtype and device, with their depths."""
+    alike = groupby(enumerate(tensors), key=lambda pair: (pair[1].shape, pair[1].dtype, pair[1].device))
+    return (run for _, run in alike)
+
+
+def _span(run: Sequence[tuple[int, Tensor]]) -> str:
+    first, last = run[0][0], run[-1][0]
+    return str(first) if first == last else f"{first} to {last}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, fx, nn
 
+from resdyn._display import Table
 from resdyn._numerics import plain_arithmetic
 from resdyn._torch import pytree
 from resdyn.errors import ComputationError, InputError
@@ -19,10 +20,11 @@ from resdyn.stream.granularity import Granularity
 from resdyn.stream.graph import DataGraph, graph_fingerprint
 from resdyn.stream.inputs import Signature, check_eval, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
+from resdyn.stream.lookup import block_index, pick
 from resdyn.stream.readout import Readout, find_readout
 from resdyn.stream.stages import block_stage, final_linear, state_stages
 from resdyn.stream.states import States
-from resdyn.stream.table import stream_html, stream_table
+from resdyn.stream.table import stream_table
 from resdyn.stream.token import Position, TokenStream
 from resdyn.stream.verify import check_current, is_checked, relative_error, tolerance
 
@@ -33,18 +35,18 @@ OUTLINE = ("index", "shape_in", "shape_out", "skip", "gate", "stage", "transitio
 class ResidualStream:
     """The residual blocks of a model in order, ``h_{i+1} = gate_i(skip_i(h_i) + F_i(h_i))``, i = 0..L-1.
 
-    Made by ``find_stream`` or ``stream_from_blocks``. ``len(stream)`` is L, ``stream[i]`` and ``stream.blocks[i]`` are
-    the blocks, ``print(stream)`` is a table.
+    Made by `find_stream` or `stream_from_blocks`. `len(stream)` is L; `stream[i]`, `stream["layer1.0"]` and
+    `stream.blocks[i]` are blocks, `stream[1:3]` a list of them, and `print(stream)` is a table.
 
     Attributes:
-        model: the network itself.
-        blocks: the L blocks, in order.
-        signature: shapes and dtypes of the model's inputs, and which of them carry the batch dimension.
-        named: the module paths and the kind of skip given to ``stream_from_blocks``; None for ``find_stream``.
-        granularity: "join" or "layer" (see ``find_stream``).
-        notes: sentences that a reader must know, such as blocks inside the branch of another.
-        readout: whether the output is logits or probabilities.
-        position: always None: the states are those of all tokens (see ``at``).
+        model: The module itself.
+        blocks: The blocks in order.
+        named: The paths and the kind of skip that were given to `stream_from_blocks`, else None.
+        granularity: "join" or "layer" (see `find_stream`).
+        notes: What a reader must know, such as blocks inside the branch of another.
+        readout: Whether the output is logits or probabilities (see `Readout`).
+        signature: Shapes and dtypes of the inputs that the stream was found with.
+        position: None, for all tokens (see `at`).
     """
 
     position: None = None  # of all tokens; see `at`
@@ -87,17 +89,26 @@ class ResidualStream:
     def __iter__(self) -> Iterator[ResidualBlock]:
         return iter(self.blocks)
 
-    def __getitem__(self, index: int) -> ResidualBlock:
-        return self.blocks[index]
+    @overload
+    def __getitem__(self, key: int | str) -> ResidualBlock: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[ResidualBlock]: ...
+    def __getitem__(self, key: int | str | slice) -> ResidualBlock | list[ResidualBlock]:
+        """A block by its index or by its module's path, or a list of blocks by a slice."""
+        blocks: ResidualBlock | list[ResidualBlock] = pick(self.blocks, key)
+        return blocks
 
     def __str__(self) -> str:
-        return stream_table(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
+        return self._table().text(max_lines=None)
 
     def __repr__(self) -> str:
         return f"ResidualStream({type(self.model).__name__}, {len(self)} blocks)"
 
     def _repr_html_(self) -> str:
-        return stream_html(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
+        return self._table().html(max_lines=None)
+
+    def _table(self) -> Table:
+        return stream_table(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
 
     @property
     def num_parameters(self) -> int:
@@ -140,19 +151,13 @@ class ResidualStream:
         return evaluation(weight), None if bias is None else evaluation(bias)
 
     def at(self, position: Position) -> TokenStream:
-        """The stream of one token of a model whose states have shape (tokens, width).
-
-        Transformers, Mamba and patches of an image have such states.
+        """The stream of one token, for states of shape (tokens, width): transformers, Mamba, patches of an image.
 
         Args:
-            position: p for the Jacobian of token p onto itself, (q, p) for that of token p onto token q; negative
-                positions count from the end.
-
-        Returns:
-            The stream restricted to that position.
+            position: p, token p onto itself; or (q, p), token p onto token q. From the end where negative.
 
         Raises:
-            InputError: states of another shape, or a position out of range.
+            InputError: For states of another shape, and for a token that there is not.
         """
         return TokenStream(self, position)
 
@@ -160,11 +165,29 @@ class ResidualStream:
     def states(self, *args: Any, **kwargs: Any) -> States:
         """The states h_0..h_L of a batch of N samples, each (N, *shape_i), cloned and detached.
 
-        Arguments are those of the model. Samples are evaluated independently (batch norm in eval mode).
-        Cost: one forward pass, and one of the model itself at the first sample: where it has become another since the
-        stream was found (an adapter switched off, a module exchanged), its graph is exported again. Errors: InputError
-        if an input does not fit the example's shape or dtype; ComputationError if the blocks are not the same any more.
+        Samples are evaluated independently (batch norm in eval mode). Cost: one forward pass, and one of the model
+        itself at the first sample: where it has changed since the stream was found (an adapter switched off, a module
+        exchanged), its graph is exported again.
+
+        Args:
+            *args: Arguments of the model, as `find_stream` was given, for any number of samples.
+            **kwargs: Arguments of the model by name.
+
+        Returns:
+            The states, with the output, the logits and the features of the same pass.
+
+        Raises:
+            InputError: If an input does not fit the example's shape or dtype.
+            ComputationError: If the blocks are no longer the same.
+
+        Example:
+            >>> import torch, resdyn
+            >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+            >>> stream = resdyn.find_stream(model, torch.zeros(1, 3))
+            >>> [tuple(h.shape) for h in stream.states(torch.ones(5, 3))]
+            [(5, 4), (5, 4), (5, 4)]
         """
+        args, kwargs = self.signature.spread(args, kwargs)
         self._follow()
         states = self._states(*args, **kwargs)
         return self._states(*args, **kwargs) if self._renewed(args, kwargs, states.output[:1]) else states
@@ -224,15 +247,24 @@ class ResidualStream:
 
     @plain_arithmetic()
     def jacobian(
-        self, i: int, state: Tensor | States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
+        self, i: int | str, state: Tensor | States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
     ) -> JacobianOperator:
         """The Jacobian of block `i` at one state, matrix-free, of shape (numel of output, numel of state).
 
-        kind "branch": dF_i/dh. kind "gated": gate'(z) dF_i/dh at z = skip(h) + F(h), the Residual Jacobian of Li
-        and Papyan (2023), section 1.3, skip excluded. kind "block": the derivative of the whole block.
-        `state` is one sample's States or one state tensor (the input of block `i`). Tensors are flattened
-        row-major. Products are processed in chunks that keep intermediate values under `memory_limit` bytes. Cost: one
-        pass of the model and one of its graph, to see that they still agree, and products as they are asked for.
+        Tensors are flattened row-major. Cost: one pass of the model and one of its graph, to check that they still
+        agree, and products as they are asked for.
+
+        Args:
+            i: The block, by its index or by its module's path.
+            state: One sample's `States`, or one state (the input of block `i`).
+            kind: "branch", dF_i/dh; "gated", gate'(z) dF_i/dh at z = skip(h) + F(h), the skip excluded; "block", the
+                derivative of the whole block.
+            memory_limit: Bytes of intermediate values that products, processed in chunks, stay under.
+
+        Raises:
+            InputError: For a block that there is not, a state that does not fit, or several samples.
+
+        Source: Li and Papyan (2023), "Residual Alignment", section 1.3, the Residual Jacobian ("gated").
         """
         if kind not in KINDS:
             raise InputError(f"unknown kind of Jacobian {kind!r}; choose one of {', '.join(KINDS)}")
@@ -240,36 +272,33 @@ class ResidualStream:
         return block_jacobian(block, kind, shaped, inputs, memory_limit)
 
     @plain_arithmetic()
-    def skip_jacobian(self, i: int, state: Tensor | States, *, memory_limit: int = MEMORY_LIMIT) -> JacobianOperator:
-        """The linear part of the skip of block ``i``; the identity for most blocks.
+    def skip_jacobian(
+        self, i: int | str, state: Tensor | States, *, memory_limit: int = MEMORY_LIMIT
+    ) -> JacobianOperator:
+        """The linear part of the skip of block `i`, (numel of output, numel of state); the identity for most blocks.
 
         Args:
-            i: index of the block; negative ones count from the end.
-            state: one sample's ``States``, or one state tensor (the input of block ``i``).
-            memory_limit: bytes (default 1 GiB) that the intermediate values of one chunk of products may take.
-
-        Returns:
-            An operator of shape (numel of output, numel of state), both flattened in row-major order.
+            i: As for `jacobian`.
+            state: As for `jacobian`.
+            memory_limit: As for `jacobian`.
 
         Raises:
-            InputError: a block without a skip, an index out of range, or more than one sample.
-            ComputationError: the model has other blocks than when the stream was found.
+            InputError: For a block without a skip.
         """
         block, shaped, inputs = self._linearisation_point(i, state)
         return skip_jacobian(block, shaped, inputs, memory_limit)
 
     def _linearisation_point(
-        self, i: int, state: Tensor | States
+        self, i: int | str, state: Tensor | States
     ) -> tuple[ResidualBlock, Tensor, tuple[Any, ...] | None]:
-        if not -len(self) <= i < len(self):
-            raise InputError(f"there is no block {i}: the stream has blocks 0 to {len(self) - 1}")
+        i = block_index(self.blocks, i)
         self._renew_at(state)
         block = self.blocks[i]
         h, inputs = self._one_state(block, state)
         return block, usable(h).reshape(block.graph_shape_in), inputs
 
     def _renew_at(self, state: Tensor | States) -> None:
-        """See to it that the graph describes the model as it is, at these inputs, or at the example."""
+        """Make the graph describe the model as it is, at these inputs, or at the example."""
         self._follow()
         one = isinstance(state, States) and state.num_samples == 1
         leaves = state.inputs if isinstance(state, States) and one else self._graph.example
@@ -277,7 +306,7 @@ class ResidualStream:
         self._renewed(args, kwargs)
 
     def _renewed(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor | None = None) -> bool:
-        """Whether the model had become another than its graph, which was then exported again."""
+        """Whether the model computed something else than its graph, which was then exported again."""
         check_eval(self.model)
         try:
             check_current(self, args, kwargs, output)
@@ -287,7 +316,7 @@ class ResidualStream:
         return False
 
     def _follow(self) -> None:
-        """Export again what is built or switched otherwise than it was; a derivative may change where no value does."""
+        """Export again what is built or switched differently; a derivative may change where no value does."""
         if is_checked() and configuration(self.model) != self._configuration:
             check_eval(self.model)
             name = type(self.model).__name__

@@ -11,12 +11,13 @@ from resdyn.errors import InputError
 from resdyn.stream.block import graph_shape, numel
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator
+from resdyn.stream.lookup import block_index
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
 
 
 def tail_jacobian(
-    stream: ResidualStream, i: int, states: States, *, memory_limit: int = MEMORY_LIMIT
+    stream: ResidualStream, i: int | str, states: States, *, memory_limit: int = MEMORY_LIMIT
 ) -> tuple[JacobianOperator, tuple[int, ...]]:
     """The derivatives at state h_i of what blocks i .. L-1 return and of the model's output, stacked.
 
@@ -38,6 +39,7 @@ def tail_jacobian(
     """
     if states.num_samples != 1:
         raise InputError(f"a Jacobian belongs to one sample, got States of {states.num_samples}; pass states.sample(n)")
+    i = block_index(stream.blocks, i)
     stream._renew_at(states)
     source = stream.blocks[i].join.fork
     targets = [block.join.out for block in stream.blocks[i:]] + [stream._target]

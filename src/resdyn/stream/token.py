@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from torch import Tensor
 
@@ -13,9 +13,10 @@ from resdyn.errors import InputError
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.jacobian import MEMORY_LIMIT
+from resdyn.stream.lookup import pick
 from resdyn.stream.readout import Readout
 from resdyn.stream.states import States
-from resdyn.stream.table import stream_html
+from resdyn.stream.table import stream_table
 
 if TYPE_CHECKING:
     from resdyn.stream.stream import ResidualStream
@@ -26,22 +27,22 @@ Position = int | tuple[int, int]
 class TokenStates(States):
     """The states of one token, each (N, width), of N samples; `whole` are those of all tokens.
 
-    `output` is the token's row where the model answers for every token, else the model's output.
+    `output` is the token's row where the model has an output for every token, else the model's output.
     """
 
     def __init__(self, whole: States, token: int) -> None:
         def row(value: Tensor) -> Tensor:
             return value[:, token]
 
-        answers = whole.output.dim() == 3 and whole.output.shape[1] == whole[0].shape[1]
+        every_token = whole.output.dim() == 3 and whole.output.shape[1] == whole[0].shape[1]
         super().__init__(
             [row(h) for h in whole],
             [row(h) for h in whole.outputs],
-            row(whole.output) if answers else whole.output,
+            row(whole.output) if every_token else whole.output,
             whole.features,
             whole.inputs,
             whole.batched,
-            row(whole.logits) if answers else whole.logits,
+            row(whole.logits) if every_token else whole.logits,
         )
         self.whole = whole
         self._token = token
@@ -83,13 +84,17 @@ class TokenBlock:
 class TokenStream:
     """The residual stream at one position of states of shape (tokens, width); made by `stream.at(position)`.
 
-    `position` p: states are h_i[p], Jacobians d h_{i+1}[p] / d h_i[p], those of one token onto itself with all other
-    tokens held. `position` (q, p): Jacobians d h_{i+1}[q] / d h_i[p], of token p onto token q; the states are those
-    of q, the token that answers. Positions count from the end where negative. All readings of the Jacobian (`kind`)
-    mean what they mean for the whole; the skip of p onto q != p is zero.
+    All readings of the Jacobian (`kind`) mean what they mean for the whole; the skip of token p onto token q != p is
+    zero. Cost: a product with a token's Jacobian is one with that of the whole block.
 
-    Cost: a product with a token's Jacobian is one with that of the whole block.
-    Errors: InputError for states that are not (tokens, width) with equally many tokens throughout.
+    Args:
+        whole: The stream of all tokens.
+        position: p: states are h_i[p], Jacobians d h_{i+1}[p] / d h_i[p], of one token onto itself with all other
+            tokens held. (q, p): Jacobians d h_{i+1}[q] / d h_i[p], of token p onto token q; the states are those of q.
+            Positions count from the end where negative.
+
+    Raises:
+        InputError: For states that are not (tokens, width) with the same number of tokens throughout.
     """
 
     def __init__(self, whole: ResidualStream, position: Position) -> None:
@@ -107,8 +112,14 @@ class TokenStream:
     def __iter__(self) -> Iterator[TokenBlock]:
         return iter(self.blocks)
 
-    def __getitem__(self, index: int) -> TokenBlock:
-        return self.blocks[index]
+    @overload
+    def __getitem__(self, key: int | str) -> TokenBlock: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[TokenBlock]: ...
+    def __getitem__(self, key: int | str | slice) -> TokenBlock | list[TokenBlock]:
+        """A block by its index or by its module's path, or a list of blocks by a slice."""
+        blocks: TokenBlock | list[TokenBlock] = pick(self.blocks, key)
+        return blocks
 
     def __str__(self) -> str:
         return f"{self.whole}\nat position {self.position}"
@@ -118,7 +129,7 @@ class TokenStream:
 
     def _repr_html_(self) -> str:
         title = f"{type(self.model).__name__} at position {self.position}"
-        return stream_html(title, self.describe(), self.num_parameters, self.notes)
+        return stream_table(title, self.describe(), self.num_parameters, self.notes).html(max_lines=None)
 
     @property
     def num_parameters(self) -> int:
@@ -148,22 +159,32 @@ class TokenStream:
         return self.whole.classifier()
 
     def states(self, *args: Any, **kwargs: Any) -> TokenStates:
-        """The token's states h_0..h_L, each (N, width), cloned and detached; one forward pass."""
+        """The token's states h_0..h_L, each (N, width), cloned and detached; see `ResidualStream.states`."""
         return TokenStates(self.whole.states(*args, **kwargs), self._to)
 
     def jacobian(
-        self, i: int, state: States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
+        self, i: int | str, state: States, kind: Kind = "gated", *, memory_limit: int = MEMORY_LIMIT
     ) -> LinearOperator:
-        """The Jacobian of block `i` from one token to one token, (width out, width in), at one sample's States."""
+        """The Jacobian of block `i` from one token to one token, (width out, width in), at one sample's States.
+
+        Args:
+            i: The block, by its index or by its module's path.
+            state: What `states` returned for one sample, or the States of all its tokens.
+            kind: See `ResidualStream.jacobian`.
+            memory_limit: See `ResidualStream.jacobian`.
+
+        Raises:
+            InputError: For a single state: a token's Jacobian depends on all tokens.
+        """
         jacobian = self.whole.jacobian(i, _whole(state), kind, memory_limit=memory_limit)
         return self._between(i, jacobian)
 
-    def skip_jacobian(self, i: int, state: States, *, memory_limit: int = MEMORY_LIMIT) -> LinearOperator:
+    def skip_jacobian(self, i: int | str, state: States, *, memory_limit: int = MEMORY_LIMIT) -> LinearOperator:
         """The linear part of the skip of block `i` from one token to one token; zero between two."""
         return self._between(i, self.whole.skip_jacobian(i, _whole(state), memory_limit=memory_limit))
 
-    def _between(self, i: int, jacobian: LinearOperator) -> LinearOperator:
-        block = self.blocks[i]
+    def _between(self, i: int | str, jacobian: LinearOperator) -> LinearOperator:
+        block = self[i]
         return jacobian.restricted(_rows(self._to, block.shape_out[0]), _rows(self._of, block.shape_in[0]))
 
 
@@ -188,8 +209,8 @@ def _tokens(whole: ResidualStream) -> int:
     for shape in [block.shape_in for block in whole] + [whole[-1].shape_out]:
         if len(shape) != 2 or shape[0] != tokens:
             raise InputError(
-                f"a position belongs to states of shape (tokens, width), as many tokens at every depth; got one of "
-                f"shape {shape}: leave out position to measure the whole state"
+                f"a position belongs to states of shape (tokens, width), with the same number of tokens at every "
+                f"depth; got one of shape {shape}: leave out position to measure the whole state"
             )
     return tokens
 
@@ -199,7 +220,7 @@ def plain_position(position: Any) -> Position:
     pair = position if isinstance(position, Sequence) else (position, position)
     try:
         if any(isinstance(p, bool) for p in pair):
-            raise TypeError("True is no place among tokens")
+            raise TypeError("True is not a position")
         to, of = (operator.index(p) for p in pair)
     except (TypeError, ValueError):
         raise InputError(f"got position={position!r}, expected a whole number or a pair (to, of) of them") from None
@@ -207,7 +228,7 @@ def plain_position(position: Any) -> Position:
 
 
 def _checked(position: Position, tokens: int) -> tuple[int, int]:
-    """(token that answers, token that is moved), both from the start."""
+    """(token whose output is read, token that is moved), both from the start."""
     to, of = position if isinstance(position, tuple) else (position, position)
     for p in (to, of):
         if not -tokens <= p < tokens:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resdyn._display import Displayed, Table, table
 from resdyn._hash import tensor_bytes
 from resdyn.data.images import ImageData
 from resdyn.errors import ComputationError, InputError
@@ -37,8 +38,8 @@ IN_MEMORY_BYTES = 2 * 2**30
 Penalty = Callable[[nn.Module, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class History:
+@dataclass(frozen=True, repr=False)
+class History(Displayed):
     """The history of a run.
 
     Attributes:
@@ -50,6 +51,11 @@ class History:
     records: list[dict[str, float]]
     results: list[Any]
     seconds: float
+
+    def _table(self) -> Table:
+        columns = list(dict.fromkeys(name for record in self.records for name in record))
+        rows = [[f"{record[name]:.6g}" if name in record else "" for name in columns] for record in self.records]
+        return table(f"{len(self.records)} epochs", columns, rows, f"{self.seconds:.1f} s")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from resdyn._display import Displayed, Table, table
 from resdyn._moved import renamed
 from resdyn.data.images import ImageData
 from resdyn.interventions.pruning.surgery import RemovalCandidate, without
@@ -17,7 +18,7 @@ BATCH = 256
 STEP_IMAGES = 64  # images over which the residual itself is measured
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BlockEffect:
     """What the removal of one block alone does; means over images, NaN for a block that cannot be removed.
 
@@ -39,6 +40,25 @@ class BlockEffect:
     accuracy_error: float
     droppable: RemovalCandidate
 
+    def __repr__(self) -> str:
+        return (
+            f"BlockEffect({self.index}, {self.path!r}, step={self.step:.3g}, logits={self.logits:.3g}, "
+            f"accuracy={self.accuracy:+.3g} ± {self.accuracy_error:.2g})"
+        )
+
+
+class BlockEffects(list[BlockEffect], Displayed):
+    """Effects of single removals, as a list that shows itself as a table."""
+
+    __repr__ = Displayed.__repr__
+
+    def _table(self) -> Table:
+        rows = [
+            (e.index, e.path or "(model)", f"{e.step:.3g}", *_changes(e), e.droppable.reason or "yes") for e in self
+        ]
+        columns = ("block", "module", "lost step", "change of logits", "change of accuracy", "can be removed")
+        return table(f"What the removal of each of {len(self)} blocks does", columns, rows)
+
 
 @dataclass(frozen=True)
 class PruningStep:
@@ -57,7 +77,11 @@ class PruningStep:
     accuracy_error: float
 
 
-def rank_blocks(stream: ResidualStream, candidates: Sequence[RemovalCandidate], data: ImageData) -> list[BlockEffect]:
+def _changes(effect: BlockEffect | PruningStep) -> tuple[str, str]:
+    return f"{effect.logits:.3g}", f"{effect.accuracy:+.3g} ± {effect.accuracy_error:.2g}"
+
+
+def rank_blocks(stream: ResidualStream, candidates: Sequence[RemovalCandidate], data: ImageData) -> BlockEffects:
     """Every block with the effect of its removal, by ascending change of the logits, those that must stay last.
 
     Args:
@@ -80,7 +104,7 @@ def rank_blocks(stream: ResidualStream, candidates: Sequence[RemovalCandidate], 
             with without(stream.model, [candidate.module]):
                 change = compare_answers(logits(stream.model, data), reference, data.labels)
         effects.append(BlockEffect(block.index, block.path, steps[block.index], *change, candidate))
-    return sorted(effects, key=lambda e: (e.droppable.module is None, e.logits, e.index))
+    return BlockEffects(sorted(effects, key=lambda e: (e.droppable.module is None, e.logits, e.index)))
 
 
 def remove_greedily(

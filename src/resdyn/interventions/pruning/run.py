@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from resdyn import _checks as checks
+from resdyn._display import Displayed, Table, table
 from resdyn._moved import renamed
 from resdyn.data.images import ImageData
 from resdyn.errors import InputError
@@ -45,8 +46,8 @@ class Accuracy:
     high: float
 
 
-@dataclass(frozen=True)
-class Pruning:
+@dataclass(frozen=True, repr=False)
+class Pruning(Displayed):
     """Which blocks can be removed, and the accuracy before and after.
 
     Attributes:
@@ -72,6 +73,29 @@ class Pruning:
     change: float
     change_error: float
     chosen_by: int
+
+    def _table(self) -> Table:
+        rows = [
+            (
+                len(rung.dropped),
+                self._path(rung.dropped[-1]),
+                f"{rung.logits:.3g}",
+                f"{rung.accuracy:+.3g} ± {rung.accuracy_error:.2g}",
+                "yes" if len(rung.dropped) <= len(self.dropped) else "",
+            )
+            for rung in self.rungs
+        ]
+        accuracies = " -> ".join(f"{a.value:.4g} ± {a.error:.2g}" for a in (self.before, self.after))
+        return table(
+            f"{len(self.dropped)} of {self.blocks} blocks are proposed for removal",
+            ("removed", "the last", "change of logits", "change of accuracy", "proposed"),
+            rows,
+            f"chosen on {self.chosen_by} images; on {self.after.images} others: accuracy {accuracies}, change "
+            f"{self.change:+.4g} ± {self.change_error:.2g}",
+        )
+
+    def _path(self, index: int) -> str:
+        return next((effect.path for effect in self.effects if effect.index == index), str(index))
 
 
 def prune(
