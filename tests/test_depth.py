@@ -80,7 +80,7 @@ def test_blocks_that_stand_in_no_list_are_told():
         def forward(self, x):
             return x + self.only(x).tanh()
 
-    with pytest.raises(InputError, match="no residual block of Single is an element of a ModuleList"):
+    with pytest.raises(InputError, match="no residual block of Single is in a ModuleList"):
         block_lists(Single().eval(), torch.randn(1, 4))
 
 

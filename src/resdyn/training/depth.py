@@ -28,7 +28,7 @@ def block_lists(model: nn.Module, *example: Any, **named: Any) -> tuple[str, ...
     found = tuple(dict.fromkeys(path for path in paths if path is not None))
     if not found:
         raise InputError(
-            f"no residual block of {type(model).__name__} is an element of a ModuleList or Sequential: none can be removed"
+            f"no residual block of {type(model).__name__} is in a ModuleList or Sequential, so none can be removed"
         )
     return found
 
