@@ -302,7 +302,7 @@ def test_what_is_done_when_a_task_fails_or_the_user_stops_it_stays_done(captured
         ),
         ({"data": (make_data()[0], torch.arange(30) - 1)}, "labels from -1 to 28"),
         ({"data": (make_data()[0] * torch.nan, make_data()[1])}, "NaN or infinite"),
-        ({"data": [1, 2]}, "expected ImageData, TokenData, a DataLoader"),
+        ({"data": {1, 2}}, "expected ImageData, TokenData, a DataLoader"),
         (
             {"data": (torch.zeros(3, 4, dtype=torch.float64), torch.arange(3))},
             r"input 0 has shape \(1, 4\), expected \(N, 5\)",
