@@ -268,7 +268,7 @@ def test_provenance_shows_every_attribute(ds, page):
 
 
 def test_user_text_never_becomes_markup():
-    ds = synthetic_dataset(n_samples=4, n_classes=4, class_names=[EVIL, "<b>bold</b>", "a & b", "<!-- x"])
+    ds = synthetic_dataset(n_samples=4, num_classes=4, class_names=[EVIL, "<b>bold</b>", "a & b", "<!-- x"])
     ds.attrs |= {"model": EVIL, "data": "<!--", "command": "</script><script>alert(2)</script>"}
     ds.attrs["stream"][0] |= {"path": EVIL, "gate": "<i>", "skip": "identity"}
     page = render_page(ds)

@@ -53,13 +53,22 @@ from resdyn.metrics.scaling import (
 )
 from resdyn.metrics.stability import growing_share, stable_step
 from resdyn.metrics.stiffness_index import percent_negative, stiffness, stiffness_index
-from resdyn.metrics.summary import Metric, metrics_table, summarize
+from resdyn.metrics.summary import (
+    Metric,
+    Summary,
+    descriptions,
+    metrics_table,
+    one_number,
+    over_samples,
+    summarize,
+)
 
 __all__ = [
     "Correlation",
     "InverseScalingFit",
     "LineFit",
     "Metric",
+    "Summary",
     "aligned_vectors",
     "alignment",
     "benjamini_hochberg",
@@ -70,6 +79,7 @@ __all__ = [
     "count_unconverged",
     "coupled_rank",
     "cushions",
+    "descriptions",
     "diagonal_energy",
     "dominance_ratio",
     "dominant_fraction",
@@ -97,6 +107,8 @@ __all__ = [
     "nearest_mean_disagreement",
     "neural_collapse",
     "numerical_rank",
+    "one_number",
+    "over_samples",
     "pearson",
     "percent_negative",
     "phi",

@@ -183,10 +183,10 @@ def _collapse(means: NDArray, projected: NDArray, trace: NDArray, ds: xr.Dataset
     return dict(zip(names, values))
 
 
-def _contrasts(n_classes: int) -> FloatArray:
+def _contrasts(num_classes: int) -> FloatArray:
     """Helmert contrasts: C - 1 orthonormal rows orthogonal to the vector of ones."""
-    index = np.arange(1, n_classes)
-    rows = np.tril(np.ones((n_classes - 1, n_classes)))
+    index = np.arange(1, num_classes)
+    rows = np.tril(np.ones((num_classes - 1, num_classes)))
     rows[index - 1, index] = -index
     return rows / np.sqrt(index * (index + 1))[:, None]
 

@@ -15,23 +15,23 @@ from resdyn.errors import InputError
 FloatArray = NDArray[np.float64]
 
 
-def singular_gap(values: ArrayLike, n_classes: int) -> FloatArray:
-    """Gap after the C-th singular value, s_C / s_{C+1}, with C = `n_classes` counted from 1.
+def singular_gap(values: ArrayLike, num_classes: int) -> FloatArray:
+    """Gap after the C-th singular value, s_C / s_{C+1}, with C = `num_classes` counted from 1.
 
     Well above 1 when the residual Jacobian is nearly of rank C; infinite when s_{C+1} = 0 < s_C.
 
     Shapes: values (..., K) descending -> (...), float64, no unit. NaN when fewer than C+1 values are known,
     or when s_C = 0. Raises InputError when C < 1. Source: Li and Papyan (2023), RA3, figure 4a.
 
-    >>> singular_gap([8.0, 4.0, 1.0], n_classes=2)
+    >>> singular_gap([8.0, 4.0, 1.0], num_classes=2)
     array(4.)
     """
-    if n_classes < 1:
-        raise InputError(f"got n_classes={n_classes}, expected at least 1: give the number of classes")
+    if num_classes < 1:
+        raise InputError(f"got num_classes={num_classes}, expected at least 1: give the number of classes")
     values = _leading_run(values)
-    if values.shape[-1] <= n_classes:
+    if values.shape[-1] <= num_classes:
         return np.full(values.shape[:-1], np.nan)
-    return _divide(values[..., n_classes - 1], values[..., n_classes])
+    return _divide(values[..., num_classes - 1], values[..., num_classes])
 
 
 def gap_rank(values: ArrayLike, rtol: float = 0.0) -> FloatArray:
@@ -97,26 +97,26 @@ def rounding_level(ds: xr.Dataset) -> float:
     return eps * float(ds["state_size"].max()) ** 0.5
 
 
-def singular_rank(ds: xr.Dataset, n_classes: int | None = None) -> xr.Dataset:
+def singular_rank(ds: xr.Dataset, num_classes: int | None = None) -> xr.Dataset:
     """RA3 per sample and block: `singular_gap`, `gap_rank`, `numerical_rank`, each (sample, block).
 
-    Needs the singular probe; only converged values are used. `n_classes` defaults to the length of
+    Needs the singular probe; only converged values are used. `num_classes` defaults to the length of
     `ds.attrs["class_names"]`; without either there is no `singular_gap`. The relative tolerance of the two
     ranks is `rounding_level(ds)`, kept in the attribute `rtol`.
     """
     values = converged_singular_values(ds).transpose("sample", "block", "rank").values
-    n_classes = n_classes or len(ds.attrs.get("class_names") or ())
+    num_classes = num_classes or len(ds.attrs.get("class_names") or ())
     rtol = rounding_level(ds)
     dims = ("sample", "block")
     parts = {
         "gap_rank": (dims, gap_rank(values, rtol)),
         "numerical_rank": (dims, numerical_rank(values, rtol)),
     }
-    if n_classes:
-        parts["singular_gap"] = (dims, singular_gap(values, n_classes))
+    if num_classes:
+        parts["singular_gap"] = (dims, singular_gap(values, num_classes))
     coords = {"sample": ds["sample"], "block": ds["block"]}
     return xr.Dataset(
-        parts, coords=coords, attrs={"rtol": rtol, "n_classes": n_classes, "num_values": values.shape[-1]}
+        parts, coords=coords, attrs={"rtol": rtol, "num_classes": num_classes, "num_values": values.shape[-1]}
     )
 
 

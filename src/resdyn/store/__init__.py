@@ -8,6 +8,7 @@ from resdyn.store.store import (
     exists,
     is_done,
     open_store,
+    stored_regions,
     write_task,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "exists",
     "is_done",
     "open_store",
+    "stored_regions",
     "write_task",
 ]

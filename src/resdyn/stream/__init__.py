@@ -4,6 +4,7 @@ from resdyn.stream.block import KINDS, Kind, ResidualBlock
 from resdyn.stream.by_name import stream_from_blocks
 from resdyn.stream.granularity import Granularity
 from resdyn.stream.jacobian import JacobianOperator
+from resdyn.stream.protocol import Block, Stream
 from resdyn.stream.sensitivities import LogDeterminants, log_determinants, sensitivity
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream, find_stream
@@ -11,6 +12,7 @@ from resdyn.stream.token import Position, TokenStates, TokenStream
 
 __all__ = [
     "KINDS",
+    "Block",
     "Granularity",
     "JacobianOperator",
     "Kind",
@@ -19,6 +21,7 @@ __all__ = [
     "ResidualBlock",
     "ResidualStream",
     "States",
+    "Stream",
     "TokenStates",
     "TokenStream",
     "find_stream",

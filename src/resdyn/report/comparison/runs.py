@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from resdyn.errors import InputError
-from resdyn.metrics.summary import Metric, as_row, summarize
+from resdyn.metrics.summary import Metric, summarize
 from resdyn.report.comparison.overlays import OVERLAYS, Overlay, Values
 from resdyn.report.figures.profile import MEAN_HOVER, whole_ticks
 from resdyn.report.theme import MARKERS, PALETTE, SYMBOLS, figure, plain
@@ -148,7 +148,7 @@ def pictures(runs: Sequence[Run]) -> list[tuple[Overlay, go.Figure, list[str]]]:
 def _value(metric: Metric | None) -> dict[str, Any] | None:
     if metric is None:
         return None
-    row = as_row(metric)
+    row = metric.as_row()
     return {name: row[name] for name in ("value", "standard_error", "interval", "n", "where", "note")}
 
 
