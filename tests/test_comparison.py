@@ -11,6 +11,7 @@ import torch
 import resdyn
 from resdyn.cli.app import run as command
 from resdyn.errors import InputError, StoreError
+from resdyn.report.comparison.outline import comparison_outline
 from resdyn.report.comparison.page import distinct, opened
 from resdyn.report.comparison.runs import metrics_comparison, pictures, runs_of, settings_table, traps
 from synthetic import synthetic_dataset
@@ -23,6 +24,10 @@ def run(**changes):
 
 def compared(*datasets):
     return runs_of(datasets, [f"run {k}" for k in range(len(datasets))])
+
+
+def drawn_of(runs):
+    return [row for _, overlays in comparison_outline(runs) for row in pictures(runs, overlays)]
 
 
 def row_of(runs, name):
@@ -94,7 +99,7 @@ class TestPictures:
     def test_show_a_line_for_each_run_that_has_the_quantity(self):
         drawn = {
             overlay.name: (figure, missing)
-            for overlay, figure, missing in pictures(compared(run(), run(probes=("trajectory",))))
+            for overlay, figure, missing in drawn_of(compared(run(), run(probes=("trajectory",))))
         }
         figure, missing = drawn["collinearity"]
         assert [trace.name for trace in figure.data] == ["run 0", "run 1"]
@@ -102,14 +107,14 @@ class TestPictures:
         assert missing == []
 
     def test_of_runs_of_unequal_depth_are_over_relative_depth(self):
-        drawn = {overlay.name: figure for overlay, figure, _ in pictures(compared(run(n_blocks=8), run(n_blocks=4)))}
+        drawn = {overlay.name: figure for overlay, figure, _ in drawn_of(compared(run(n_blocks=8), run(n_blocks=4)))}
         ends = [(min(trace.x), max(trace.x)) for trace in drawn["top_singular_value"].data]
         assert ends == [(0.0, 1.0), (0.0, 1.0)]
         assert "relative" in drawn["top_singular_value"].layout.xaxis.title.text
 
     def test_of_the_top_value_hold_what_is_stored(self):
         ds = run()
-        drawn = {overlay.name: figure for overlay, figure, _ in pictures(compared(ds, ds))}
+        drawn = {overlay.name: figure for overlay, figure, _ in drawn_of(compared(ds, ds))}
         expected = ds["singular_values"].isel(rank=0).mean("sample").values
         np.testing.assert_allclose(drawn["top_singular_value"].data[0].y, expected)
 

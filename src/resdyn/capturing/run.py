@@ -147,7 +147,9 @@ def _run(plan: Plan, store: Path, workers: int, scheduler: str | None, quiet: bo
 def _check_precision(module: nn.Module, probes: tuple[Probe, ...]) -> None:
     """Spectra of Jacobians need single precision: said before a store is begun."""
     precision = model_dtype(module)
-    if precision not in (torch.float32, torch.float64) and any(traits(probe).needs_single_precision for probe in probes):
+    if precision not in (torch.float32, torch.float64) and any(
+        traits(probe).needs_single_precision for probe in probes
+    ):
         raise InputError(
             f"got a model in {precision}, in which singular values and eigenvalues cannot be computed; measure it in single "
             "precision: model.float(), or dtype=torch.float32 where it is loaded"

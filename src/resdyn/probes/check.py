@@ -47,7 +47,9 @@ def layout_of(probe: Probe, stream: Stream, num_classes: int) -> Layout:
     return {name: _variable(probe, name, entry, known) for name, entry in declared.items()}
 
 
-def _variable(probe: Probe, name: Any, entry: Any, known: Mapping[str, int]) -> tuple[tuple[str, ...], tuple[int, ...], str]:
+def _variable(
+    probe: Probe, name: Any, entry: Any, known: Mapping[str, int]
+) -> tuple[tuple[str, ...], tuple[int, ...], str]:
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_") or name in COORDS:
         raise InputError(f"{probe.name}: got a variable {name!r}, expected an identifier that is not a coordinate")
     whose = f"{probe.name}: '{name}'"

@@ -109,7 +109,9 @@ class Cushion:
         state = sample.states[i].reshape(-1)
         exact = len(state) <= self.exact_limit
         seed = block_seed(sample.seed, sample.index, i)
-        directions = unit_columns(len(state), range(len(state)), jacobian) if exact else random_signs(jacobian, self.draws, seed)
+        directions = (
+            unit_columns(len(state), range(len(state)), jacobian) if exact else random_signs(jacobian, self.draws, seed)
+        )
         products = jacobian.matmat(torch.cat([directions, state[:, None]], 1))
         arrays["state_norm"][i] = _norm(state)
         *blocks, output = rows_of(sizes)

@@ -180,7 +180,9 @@ class Scatter:
         }
 
 
-def _arrays(scatters: list[Scatter], counts: Tensor, sizes: list[int], classifier: Classifier | None) -> dict[str, Array]:
+def _arrays(
+    scatters: list[Scatter], counts: Tensor, sizes: list[int], classifier: Classifier | None
+) -> dict[str, Array]:
     layers = [scatter.results() for scatter in scatters]
     states, last = layers[: len(sizes)], layers[len(sizes) :]
     arrays = {name: np.stack([layer[name] for layer in states]) for name in states[0] if name != "mean"}

@@ -74,7 +74,9 @@ def traits(probe: Any) -> Traits:
     Raises:
         InputError: A trait of another type, such as `requires="singular"`.
     """
-    found: dict[str, Any] = {field.name: getattr(probe, field.name, field.default) for field in dataclasses.fields(Traits)}
+    found: dict[str, Any] = {
+        field.name: getattr(probe, field.name, field.default) for field in dataclasses.fields(Traits)
+    }
     for field in dataclasses.fields(Traits):
         value, expected = found[field.name], type(field.default)
         if type(value) is not expected or (expected is tuple and not all(isinstance(name, str) for name in value)):

@@ -63,7 +63,9 @@ def _scaling(ds: xr.Dataset) -> Iterator[Metric]:
         n = mean_of(own_lines)[2]
         regression = f"standard error of the regression {getattr(fit, f'{name}_error'):.2g}"
         said = trend if name == "slope" else ""
-        common = one_number(f"inverse_scaling_{name}", getattr(fit, name), spread, n, where, regression, said, convergence)
+        common = one_number(
+            f"inverse_scaling_{name}", getattr(fit, name), spread, n, where, regression, said, convergence
+        )
         yield with_samples(common, own_lines)
     own = mean_of([line.r_squared for line in lines])[0]
     own_note = f"mean R^2 of the samples' own lines {own:.3g}" if np.isfinite(own) else ""

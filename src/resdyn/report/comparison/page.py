@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from markupsafe import Markup
 
 from resdyn import _checks as checks
 from resdyn import store as stores
@@ -15,18 +14,10 @@ from resdyn._format import short, with_error
 from resdyn.errors import InputError, StoreError
 from resdyn.progress import track
 from resdyn.report.comparison import runs as comparison
+from resdyn.report.comparison.outline import comparison_outline
 from resdyn.report.comparison.runs import Run
 from resdyn.report.page import figure_json, render, write_page
 from resdyn.report.theme import shortened
-
-SECTIONS = (
-    ("trajectories", "States", "Where the states travel", ("trajectory",)),
-    ("alignment", "Alignment", "Do the blocks share their singular vectors?", ("coupling",)),
-    ("singular", "Singular values", "How strong are the blocks?", ("singular",)),
-    ("stiffness", "Eigenvalues", "Eigenvalues", ("spectrum",)),
-    ("cushion", "Noise", "How much noise do the blocks pass on?", ("cushion",)),
-    ("collapse", "Neural collapse", "Neural collapse over depth", ("features",)),
-)
 
 
 def write_comparison(
@@ -85,22 +76,21 @@ def distinct(paths: Sequence[Path]) -> list[str]:
 
 def comparison_page(runs: Sequence[Run]) -> str:
     """The HTML text of the comparison."""
-    drawn = comparison.pictures(_measured(runs))
+    runs = _measured(runs)
     sections = []
-    for anchor, name, title, probes in SECTIONS:
-        own = [(overlay, picture, missing) for overlay, picture, missing in drawn if overlay.probe in probes]
+    for heading, overlays in comparison_outline(runs):
         figures = [
             {
                 "name": overlay.name,
                 "title": overlay.title,
-                "how": Markup(overlay.how),
+                "how": overlay.how,
                 "json": figure_json(picture),
                 "note": f"Not measured in: {', '.join(missing)}." if missing else "",
             }
-            for overlay, picture, missing in own
+            for overlay, picture, missing in comparison.pictures(runs, overlays)
         ]
         if figures:
-            sections.append({"anchor": anchor, "short": name, "title": title, "figures": figures})
+            sections.append({**heading, "figures": figures})
     return render(
         "comparison.html.jinja",
         title=" and ".join(run.title for run in runs) if len(runs) == 2 else f"{len(runs)} runs side by side",

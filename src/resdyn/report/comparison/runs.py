@@ -15,7 +15,7 @@ import xarray as xr
 
 from resdyn.errors import InputError
 from resdyn.metrics.summary import Metric, summarize
-from resdyn.report.comparison.overlays import OVERLAYS, Overlay, Values
+from resdyn.report.comparison.overlay import Overlay, Values
 from resdyn.report.figures.profile import MEAN_HOVER, whole_ticks
 from resdyn.report.theme import MARKERS, PALETTE, SYMBOLS, figure, plain
 from resdyn.report.view import mean_and_error
@@ -131,10 +131,10 @@ def metrics_comparison(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def pictures(runs: Sequence[Run]) -> list[tuple[Overlay, go.Figure, list[str]]]:
+def pictures(runs: Sequence[Run], overlays: Sequence[Overlay]) -> list[tuple[Overlay, go.Figure, list[str]]]:
     """(what, picture, titles of the runs that lack it) of each quantity that any run has."""
     drawn = []
-    for overlay in OVERLAYS:
+    for overlay in overlays:
         lines = [overlay.values(run.ds) for run in runs]
         known = [
             (run, number, line) for number, (run, line) in enumerate(zip(runs, lines, strict=True)) if line is not None
