@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MOVED = {
     "resdyn.boundary": "resdyn.interventions.boundary",
@@ -46,3 +51,25 @@ def forward_moved_modules() -> None:
     """Let the old names be imported; called once, by the package."""
     if not any(isinstance(finder, _Forwarding) for finder in sys.meta_path):
         sys.meta_path.append(_Forwarding())
+
+
+def renamed_argument(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function be called with the old name of a keyword, with a `DeprecationWarning`."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def accepting(*args: P.args, **kwargs: P.kwargs) -> R:
+            if old in kwargs:
+                if new in kwargs:
+                    raise TypeError(f"{function.__name__}() got both {new} and {old}, its old name")
+                warnings.warn(
+                    f"{old}= of {function.__name__} is now {new}=; the old name will be removed in the next version",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return accepting
+
+    return decorate

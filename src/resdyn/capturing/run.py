@@ -151,8 +151,8 @@ def _check_precision(module: nn.Module, probes: tuple[Probe, ...]) -> None:
         traits(probe).needs_single_precision for probe in probes
     ):
         raise InputError(
-            f"got a model in {precision}, in which singular values and eigenvalues cannot be computed; measure it in single "
-            "precision: model.float(), or dtype=torch.float32 where it is loaded"
+            f"got a model in {precision}, in which singular values and eigenvalues cannot be computed; measure it in "
+            "single precision: model.float(), or dtype=torch.float32 where it is loaded"
         )
 
 

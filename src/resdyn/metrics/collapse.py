@@ -7,6 +7,8 @@ within classes. Pass the rows of classes that have images; everything is compute
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +21,8 @@ FloatArray = NDArray[np.float64]
 def centred_means(means: ArrayLike) -> FloatArray:
     """Class means minus their mean, m_c = mu_c - (1/C) sum_c' mu_c': (C, d) -> (C, d)."""
     means = np.asarray(means, dtype=np.float64)
-    return means - means.mean(0)
+    centred: FloatArray = means - means.mean(0)
+    return centred
 
 
 def within_class_variability(means: ArrayLike, within_projected: ArrayLike) -> float:
@@ -126,7 +129,7 @@ def neural_collapse(ds: xr.Dataset) -> xr.Dataset:
     left out; `attrs["empty_classes"]` lists their indices. NaN everywhere with fewer than two classes.
     """
     present = ds["class_count"].values > 0
-    parts: dict[str, tuple] = {}
+    parts: dict[str, tuple[Any, ...]] = {}
     if "class_mean" in ds:
         rows = [_depth_collapse(ds, depth, present) for depth in range(ds.sizes["depth"])]
         parts |= {name: ("depth", np.array([row[name] for row in rows])) for name in rows[0]}
@@ -140,14 +143,14 @@ def neural_collapse(ds: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(parts, coords=coords, attrs={"empty_classes": np.flatnonzero(~present).tolist()})
 
 
-def _depth_collapse(ds: xr.Dataset, depth: int, present: NDArray) -> dict[str, float]:
+def _depth_collapse(ds: xr.Dataset, depth: int, present: NDArray[Any]) -> dict[str, float]:
     here = ds.isel(depth=depth)
     size = int(here["state_size"])
     means = here["class_mean"].transpose("class", "coord").values[present, :size]
     return _collapse(means, here["within_projected"].values, here["within_trace"].values, ds, present)
 
 
-def _feature_collapse(ds: xr.Dataset, present: NDArray) -> dict[str, float]:
+def _feature_collapse(ds: xr.Dataset, present: NDArray[Any]) -> dict[str, float]:
     """What can be said of the classifier's input features; empty when they are not stored."""
     parts: dict[str, float] = {}
     if "feature_mean" in ds:
@@ -163,7 +166,9 @@ def _feature_collapse(ds: xr.Dataset, present: NDArray) -> dict[str, float]:
     return parts
 
 
-def _collapse(means: NDArray, projected: NDArray, trace: NDArray, ds: xr.Dataset, present: NDArray) -> dict[str, float]:
+def _collapse(
+    means: NDArray[Any], projected: NDArray[Any], trace: NDArray[Any], ds: xr.Dataset, present: NDArray[Any]
+) -> dict[str, float]:
     names = (
         "within_class_variability",
         "within_between_ratio",
@@ -188,7 +193,8 @@ def _contrasts(num_classes: int) -> FloatArray:
     index = np.arange(1, num_classes)
     rows = np.tril(np.ones((num_classes - 1, num_classes)))
     rows[index - 1, index] = -index
-    return rows / np.sqrt(index * (index + 1))[:, None]
+    contrasts: FloatArray = rows / np.sqrt(index * (index + 1))[:, None]
+    return contrasts
 
 
 def _norms(means: ArrayLike) -> FloatArray:

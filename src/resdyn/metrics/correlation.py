@@ -48,7 +48,8 @@ def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
     if not _varies(x, y):
         return _undefined(x)
     found = stats.pearsonr(x, y)
-    low, high = _fisher(float(found.statistic), 1.0, x.size, level)
+    ends = found.confidence_interval(_level(level))
+    low, high = (float(ends.low), float(ends.high)) if x.size > MIN_PAIRS else (np.nan, np.nan)
     return Correlation(float(found.statistic), float(found.pvalue), low, high, x.size)
 
 
@@ -150,8 +151,7 @@ def _undefined(x: FloatArray) -> Correlation:
 
 def _fisher(coefficient: float, variance: float, n: int, level: float) -> tuple[float, float]:
     """Interval on the scale of artanh, where the coefficient's variance is `variance` / (n - 3)."""
-    if not 0 < level < 1:
-        raise InputError(f"got level={level}, expected a share between 0 and 1, such as 0.95")
+    level = _level(level)
     if n < 4:
         return (-1.0, 1.0) if n == 3 else (np.nan, np.nan)
     if abs(coefficient) >= 1:
@@ -159,3 +159,9 @@ def _fisher(coefficient: float, variance: float, n: int, level: float) -> tuple[
     half = stats.norm.ppf((1 + level) / 2) * np.sqrt(variance / (n - 3))
     centre = np.arctanh(coefficient)
     return float(np.tanh(centre - half)), float(np.tanh(centre + half))
+
+
+def _level(level: float) -> float:
+    if not 0 < level < 1:
+        raise InputError(f"got level={level}, expected a share between 0 and 1, such as 0.95")
+    return level

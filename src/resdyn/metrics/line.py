@@ -6,6 +6,8 @@ difference of two successive states. A step of length zero has no direction.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
@@ -60,7 +62,8 @@ def collinearity(states: ArrayLike) -> FloatArray:
     Source: Li and Papyan (2023), RA1 ("on a line").
     """
     units = _unit_steps(states)
-    return np.clip((units[..., 1:, :] * units[..., :-1, :]).sum(-1), -1.0, 1.0)
+    cosines: FloatArray = np.clip((units[..., 1:, :] * units[..., :-1, :]).sum(-1), -1.0, 1.0)
+    return cosines
 
 
 def equispacing(states: ArrayLike) -> FloatArray:
@@ -82,7 +85,8 @@ def equispacing(states: ArrayLike) -> FloatArray:
 
 def step_length(states: ArrayLike) -> FloatArray:
     """Lengths |h_{i+1} - h_i| of the steps: (..., T, d) -> (..., T - 1), in the unit of the states."""
-    return np.linalg.norm(np.diff(np.asarray(states, dtype=np.float64), axis=-2), axis=-1)
+    lengths: FloatArray = np.linalg.norm(np.diff(np.asarray(states, dtype=np.float64), axis=-2), axis=-1)
+    return lengths
 
 
 def line_geometry(ds: xr.Dataset) -> xr.Dataset:
@@ -107,7 +111,7 @@ def line_geometry(ds: xr.Dataset) -> xr.Dataset:
 
 
 def _sample_geometry(
-    ds: xr.Dataset, index: int, stages: NDArray, stage_of_depth: NDArray
+    ds: xr.Dataset, index: int, stages: NDArray[Any], stage_of_depth: NDArray[Any]
 ) -> tuple[FloatArray, FloatArray]:
     """Scores (stage, 3) and profiles (depth, 2) of one sample."""
     padded = ds["states"].isel(sample=index).values

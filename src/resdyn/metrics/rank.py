@@ -10,11 +10,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from resdyn._moved import renamed_argument
 from resdyn.errors import InputError
 
 FloatArray = NDArray[np.float64]
 
 
+@renamed_argument("n_classes", "num_classes")
 def singular_gap(values: ArrayLike, num_classes: int) -> FloatArray:
     """Gap after the C-th singular value, s_C / s_{C+1}, with C = `num_classes` counted from 1.
 
@@ -94,9 +96,10 @@ def rounding_level(ds: xr.Dataset) -> float:
     """
     dtype = str(ds.attrs.get("dtype", "float32")).removeprefix("torch.")
     eps = 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
-    return eps * float(ds["state_size"].max()) ** 0.5
+    return float(eps * float(ds["state_size"].max()) ** 0.5)
 
 
+@renamed_argument("n_classes", "num_classes")
 def singular_rank(ds: xr.Dataset, num_classes: int | None = None) -> xr.Dataset:
     """RA3 per sample and block: `singular_gap`, `gap_rank`, `numerical_rank`, each (sample, block).
 

@@ -11,6 +11,8 @@ convention; off the diagonal and in the overlaps it is arbitrary. What follows i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
@@ -66,7 +68,7 @@ def vector_alignment(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
     """Cosines |a_k . b_k| of singular vectors of equal rank, the absolute diagonal of an overlap A^T B.
 
     1 when the k-th vectors are parallel. Nearly equal singular values may swap their vectors between blocks,
-    which shows here and not in `principal_angles`.
+    which shows here and not in `overlap_angles`.
 
     Shapes: overlap (..., K, K) -> (..., K'), float64 in [0, 1], ordered by rank.
     Source: Li and Papyan (2023), RA2.
@@ -74,14 +76,14 @@ def vector_alignment(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
     return np.minimum(np.abs(np.diagonal(_leading(overlap, rank), axis1=-2, axis2=-1)), 1.0)
 
 
-def principal_angles(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
+def overlap_angles(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
     """Angles between the spans of two orthonormal bases A, B: arccos of the singular values of A^T B.
 
     Shapes: overlap (..., K, K) = A^T B -> (..., K') in radians in [0, pi/2], ascending. Since only A^T B is
     stored, angles below the square root of its rounding (1e-8 in float64, 3e-4 in float32) read as noise.
     Source: Bjorck and Golub (1973), theorem 1.
 
-    >>> np.degrees(principal_angles([[0.5]])).round(6)
+    >>> np.degrees(overlap_angles([[0.5]])).round(6)
     array([60.])
     """
     return np.arccos(_cosines(_leading(overlap, rank)))
@@ -95,7 +97,8 @@ def subspace_overlap(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
     Shapes: overlap (..., K, K) = A^T B, orthonormal bases -> (...), float64 in [0, 1].
     """
     overlap = _leading(overlap, rank)
-    return np.minimum((overlap**2).sum((-2, -1)) / overlap.shape[-1], 1.0)
+    share: FloatArray = np.minimum((overlap**2).sum((-2, -1)) / overlap.shape[-1], 1.0)
+    return share
 
 
 def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
@@ -158,7 +161,9 @@ def coupled_rank(ds: xr.Dataset) -> int:
     return max((int(np.isfinite(values).reshape(len(values), -1).any(1).sum()) for values in known), default=0)
 
 
-def _couplings(ds: xr.Dataset, rank: int, values: FloatArray | None, usable: NDArray) -> dict[str, tuple]:
+def _couplings(
+    ds: xr.Dataset, rank: int, values: FloatArray | None, usable: NDArray[Any]
+) -> dict[str, tuple[Any, ...]]:
     parts = {}
     for kind in ("uv", "vu"):
         if f"coupling_{kind}" not in ds:
@@ -171,8 +176,8 @@ def _couplings(ds: xr.Dataset, rank: int, values: FloatArray | None, usable: NDA
     return {name: (PAIR_DIMS, array) for name, array in parts.items()}
 
 
-def _overlaps(ds: xr.Dataset, rank: int, usable: NDArray) -> dict[str, tuple]:
-    parts: dict[str, tuple] = {}
+def _overlaps(ds: xr.Dataset, rank: int, usable: NDArray[Any]) -> dict[str, tuple[Any, ...]]:
+    parts: dict[str, tuple[Any, ...]] = {}
     both = usable[:, :, None] & usable[:, None, :]
     for side, kind in (("left", "uu"), ("right", "vv")):
         if f"overlap_{kind}" in ds:

@@ -150,7 +150,8 @@ def inverse_top_value(top_values: ArrayLike) -> FloatArray:
         return inverse
     known = np.isfinite(inverse)
     with np.errstate(invalid="ignore"):
-        return np.where(known, inverse, 0.0).sum(0) / known.sum(0)
+        mean: FloatArray = np.where(known, inverse, 0.0).sum(0) / known.sum(0)
+    return mean
 
 
 def inverse_scaling(ds: xr.Dataset, start: int | None = None) -> tuple[InverseScalingFit, list[LineFit]]:

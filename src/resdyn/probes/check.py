@@ -74,7 +74,7 @@ def _dtype(whose: str, dtype: Any) -> str:
         found = None
     if found is None or found.kind not in "fib" or found.itemsize > 8:
         raise InputError(f"{whose}: got dtype={_short(dtype)}, expected a float, an int or 'bool', such as 'float64'")
-    return found.name
+    return str(found.name)
 
 
 def measured(probe: Probe, found: Any, layout: Layout, sample: int | None = None) -> dict[str, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -222,7 +222,10 @@ def _classifier_layout(classifier: Classifier | None, c: int) -> Layout:
 
 def _layers(states: States, with_features: bool) -> list[Tensor]:
     layers = [_double(h).flatten(1) for h in states]
-    return layers + [_double(states.features).flatten(1)] if with_features else layers
+    if with_features:
+        assert states.features is not None, "a model with a classifier has its input"
+        layers.append(_double(states.features).flatten(1))
+    return layers
 
 
 def _double(values: Tensor) -> Tensor:

@@ -79,7 +79,8 @@ def traits(probe: Any) -> Traits:
     }
     for field in dataclasses.fields(Traits):
         value, expected = found[field.name], type(field.default)
-        if type(value) is not expected or (expected is tuple and not all(isinstance(name, str) for name in value)):
+        names = value if isinstance(value, tuple) else ()
+        if type(value) is not expected or not all(isinstance(name, str) for name in names):
             words = {bool: "True or False", int: "a whole number", tuple: "a tuple of names of probes"}[expected]
             raise InputError(f"{probe.name}: got {field.name}={value!r}, expected {words}")
     return Traits(**found)

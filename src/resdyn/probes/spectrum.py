@@ -191,10 +191,10 @@ class Spectrum:
         return found
 
     def _slices(self, jacobian: LinearOperator, block: Block) -> dict[str, Any]:
-        shapes = block.shape_out, block.shape_in
-        if any(len(shape) != 3 for shape in shapes) or block.shape_in[1] != block.shape_in[2]:
+        if len(block.shape_out) != 3 or len(block.shape_in) != 3 or block.shape_in[1] != block.shape_in[2]:
             return {}
-        found = slice_eigenvalues(jacobian, *shapes)
+        (c_out, h_out, w_out), (c_in, h_in, w_in) = block.shape_out, block.shape_in
+        found = slice_eigenvalues(jacobian, (c_out, h_out, w_out), (c_in, h_in, w_in))
         real = found.values.real
         zero = 0.0 if found.num_values > len(real) else np.nan
         return {
