@@ -9,7 +9,7 @@ import numpy as np
 
 import resdyn
 from resdyn.metrics import Summary, over_samples
-from resdyn.report import Section, profile_overlay, profile_picture
+from resdyn.report import Section, profile_figure, profile_overlay
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ GAIN = resdyn.Phenomenon(
             "gain",
             "Gain",
             "How fast does the state grow?",
-            [profile_picture("gain", "Growth <per> block", "1: the norm is kept.", "ratio", [("mean_gain", "Mean")])],
+            [profile_figure("gain", "Growth <per> block", "1: the norm is kept.", "ratio", [("mean_gain", "Mean")])],
             tiles=[("mean_gain", "growth of the norm")],
         )
     ],

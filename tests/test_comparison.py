@@ -13,7 +13,7 @@ from resdyn.cli.app import run as command
 from resdyn.errors import InputError, StoreError
 from resdyn.report.comparison.outline import comparison_outline
 from resdyn.report.comparison.page import distinct, opened
-from resdyn.report.comparison.runs import metrics_comparison, pictures, runs_of, settings_table, traps
+from resdyn.report.comparison.runs import comparability_warnings, metrics_comparison, overlaid, runs_of, settings_table
 from synthetic import synthetic_dataset
 
 
@@ -27,7 +27,7 @@ def compared(*datasets):
 
 
 def drawn_of(runs):
-    return [row for _, overlays in comparison_outline(runs) for row in pictures(runs, overlays)]
+    return [row for _, overlays in comparison_outline(runs) for row in overlaid(runs, overlays)]
 
 
 def row_of(runs, name):
@@ -84,15 +84,15 @@ def test_what_differs_in_the_making_is_marked():
 )
 def test_what_makes_runs_incomparable_is_said_first(attrs, words):
     plain = {"dtype": "float32", "granularity": "join"}
-    assert traps(compared(run(attrs=plain), run(attrs=plain))) == []
-    (note,) = traps(compared(run(attrs=plain), run(attrs=plain | attrs)))
+    assert comparability_warnings(compared(run(attrs=plain), run(attrs=plain))) == []
+    (note,) = comparability_warnings(compared(run(attrs=plain), run(attrs=plain | attrs)))
     assert words in note
 
 
 def test_a_probe_of_other_settings_is_a_trap_and_one_left_out_is_none():
     first, second = (run(attrs={"probes": {"singular": {"k": k}, "trajectory": {}}}) for k in (4, 8))
-    assert "singular" in traps(compared(first, second))[0]
-    assert traps(compared(first, run(attrs={"probes": {"trajectory": {}}}))) == []
+    assert "singular" in comparability_warnings(compared(first, second))[0]
+    assert comparability_warnings(compared(first, run(attrs={"probes": {"trajectory": {}}}))) == []
 
 
 class TestPictures:
@@ -212,5 +212,5 @@ def test_numbers_of_unlike_places_have_no_difference_and_the_page_says_why():
     assert "by chance" in row["values"][0]["note"]
     shapes = [[{"shape_in": [4], "shape_out": [4]}] * blocks for blocks in (4, 7)]
     unlike = compared(first.assign_attrs(stream=shapes[0]), second.assign_attrs(stream=shapes[1]))
-    assert any("not alike" in note for note in traps(unlike))
-    assert not any("not alike" in note for note in traps(compared(first, first)))
+    assert any("not alike" in note for note in comparability_warnings(unlike))
+    assert not any("not alike" in note for note in comparability_warnings(compared(first, first)))

@@ -14,7 +14,7 @@ from resdyn.errors import InputError, did_you_mean
 from resdyn.metrics.scaling import InverseScalingFit, LineFit
 from resdyn.phenomena import phenomena
 from resdyn.report import write_report
-from resdyn.report.sections import Picture, all_pictures
+from resdyn.report.sections import ReportFigure, all_figures
 
 
 @xr.register_dataset_accessor("resdyn")
@@ -46,7 +46,7 @@ class ResdynAccessor:
 
     def figures(self) -> list[str]:
         """Names of the figures that this dataset allows."""
-        return [name for name, picture in all_pictures(self._ds).items() if picture.draw(self._ds) is not None]
+        return [name for name, picture in all_figures(self._ds).items() if picture.draw(self._ds) is not None]
 
     def figure(self, name: str) -> go.Figure:
         """A figure of the report as a plotly Figure. Raises InputError for a name that is not one of `figures()`."""
@@ -215,8 +215,8 @@ class ResdynAccessor:
             raise InputError(f"{metric} is not defined for this dataset, which allows {', '.join(map(str, found))}")
         return found[variable]
 
-    def _picture(self, name: str) -> Picture | None:
-        return all_pictures(self._ds).get(name)
+    def _picture(self, name: str) -> ReportFigure | None:
+        return all_figures(self._ds).get(name)
 
     def _no_figure(self, name: str) -> InputError:
         known = self.figures()

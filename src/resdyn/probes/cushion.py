@@ -44,7 +44,7 @@ MAX_DRAWS = 100_000
 
 @dataclass(frozen=True)
 class Cushion:
-    """Norms behind the layer cushion and the interlayer cushion of every layer, block and pair of blocks.
+    """Norms that the layer cushion and the interlayer cushion are made of, of every layer, block and pair of blocks.
 
     Of each convolution or linear layer A in a branch (`block`, `part`, in order): `layer_input_norm` |x|,
     `layer_output_norm` |A x| (without bias), `layer_weight_norm` |A|_F of its weights. Where the layer is the whole

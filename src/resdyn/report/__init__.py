@@ -3,15 +3,15 @@
 from resdyn.report.comparison.overlay import Overlay
 from resdyn.report.comparison.page import write_comparison
 from resdyn.report.page import render_page, write_report
-from resdyn.report.sections import Picture, Section
-from resdyn.report.sections.profiles import profile_overlay, profile_picture
+from resdyn.report.sections import ReportFigure, Section
+from resdyn.report.sections.profiles import profile_figure, profile_overlay
 
 __all__ = [
     "Overlay",
-    "Picture",
+    "ReportFigure",
     "Section",
+    "profile_figure",
     "profile_overlay",
-    "profile_picture",
     "render_page",
     "write_comparison",
     "write_report",

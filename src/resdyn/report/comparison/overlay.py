@@ -1,4 +1,4 @@
-"""A quantity over depth that several runs can share one picture of."""
+"""A quantity over depth that several runs can share one figure of."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Values = tuple[Array, Array]
 
 @dataclass(frozen=True)
 class Overlay:
-    """One picture of a comparison: a line per run, its mean over samples with standard errors.
+    """One figure of a comparison: a line per run, its mean over samples with standard errors.
 
     Attributes:
-        name: An identifier of the picture on the page.
+        name: An identifier of the figure on the page.
         title: Its caption; text is escaped, `markupsafe.Markup` is not.
         how: How to read it.
         x_title: What the horizontal axis counts: "block" or "depth".
@@ -38,7 +38,7 @@ class Overlay:
 
 
 def of_profile(make: Callable[[xr.Dataset], Profile | None]) -> Callable[[xr.Dataset], Values | None]:
-    """The values of a picture of the report."""
+    """The values of a figure of the report."""
 
     def values(ds: xr.Dataset) -> Values | None:
         profile = make(ds)

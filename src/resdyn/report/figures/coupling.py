@@ -75,7 +75,7 @@ def coupling_grid_paper(ds: xr.Dataset, group: int = 0) -> mf.Figure | None:
     return drawn
 
 
-def pictures_offered(ds: xr.Dataset, blocks: Array, num_groups: int) -> int:
+def samples_offered(ds: xr.Dataset, blocks: Array, num_groups: int) -> int:
     """How many single samples the drop-down of a group has room for."""
     cells = (len(blocks) * ds.sizes["rank"]) ** 2
     return max(1, MAX_CELLS // (cells * num_groups) - 1)
@@ -91,7 +91,7 @@ def _pictures(ds: xr.Dataset, blocks: Array, num_groups: int) -> tuple[Array, li
     flat = coupling[kept].transpose(0, 1, 3, 2, 4).reshape(-1, side, side)
     if not len(kept):  # some pair is missing in every sample: show the gaps instead of inventing zeros
         return _percent(coupling[:1].transpose(0, 1, 3, 2, 4).reshape(-1, side, side)), [sample_title(ds, 0)]
-    room = pictures_offered(ds, blocks, num_groups)
+    room = samples_offered(ds, blocks, num_groups)
     single = [_percent(picture) for picture in flat[:room]]
     titles = [sample_title(ds, int(k)) for k in kept[:room]]
     if len(kept) == 1:

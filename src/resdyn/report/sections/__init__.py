@@ -1,22 +1,22 @@
 """The sections of the report, a file per phenomenon."""
 
 from resdyn.report.sections.build import (
-    DrawnPicture,
+    DrawnFigure,
     DrawnSection,
-    all_pictures,
+    all_figures,
     build_sections,
     outline,
     paper_figures,
     warnings_of,
 )
-from resdyn.report.sections.section import Picture, Section
+from resdyn.report.sections.section import ReportFigure, Section
 
 __all__ = [
-    "DrawnPicture",
+    "DrawnFigure",
     "DrawnSection",
-    "Picture",
+    "ReportFigure",
     "Section",
-    "all_pictures",
+    "all_figures",
     "build_sections",
     "outline",
     "paper_figures",

@@ -1,4 +1,4 @@
-"""The sections of a page, drawn: which pictures a dataset allows, and what each one shows."""
+"""The sections of a page, drawn: which figures a dataset allows, and what each one shows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from markupsafe import Markup
 from resdyn.errors import InputError
 from resdyn.phenomena import Phenomenon, phenomena, phenomena_in
 from resdyn.progress import track
-from resdyn.report.sections.section import Picture, Section
+from resdyn.report.sections.section import ReportFigure, Section
 from resdyn.report.sentences import Rows
 
 
 @dataclass(frozen=True)
-class DrawnPicture:
-    """A picture as the template needs it."""
+class DrawnFigure:
+    """A figure as the template needs it."""
 
     name: str
     title: str
@@ -31,12 +31,12 @@ class DrawnPicture:
 
 @dataclass(frozen=True)
 class DrawnSection:
-    """A heading with its pictures; `notes` say what is missing or left out."""
+    """A heading with its figures; `notes` say what is missing or left out."""
 
     anchor: str
     short: str
     title: str
-    figures: list[DrawnPicture]
+    figures: list[DrawnFigure]
     notes: list[str]
 
 
@@ -68,12 +68,12 @@ def outline(ds: xr.Dataset) -> list[tuple[Phenomenon, Section, bool]]:
 
 
 def build_sections(ds: xr.Dataset, metrics: Rows, encode: Callable[[go.Figure], Markup]) -> list[DrawnSection]:
-    """All sections in reading order; an expected one whose phenomenon is absent holds a note instead of pictures."""
+    """All sections in reading order; an expected one whose phenomenon is absent holds a note instead of figures."""
     rows = outline(ds)
-    pictures = {p.name: _drawn(p, ds, metrics, encode) for p in track(_pictures(ds, rows), "drawing the page")}
+    drawn_figures = {p.name: _drawn(p, ds, metrics, encode) for p in track(_figures(ds, rows), "drawing the page")}
     built = []
     for phenomenon, section, present in rows:
-        drawn = [found for p in section.pictures_of(ds) if (found := pictures[p.name]) is not None]
+        drawn = [found for p in section.figures_of(ds) if (found := drawn_figures[p.name]) is not None]
         notes = section.notes(ds) if drawn else [_missing(phenomenon, present)]
         built.append(DrawnSection(section.anchor, section.short, section.title, drawn, notes))
     return built
@@ -84,27 +84,27 @@ def warnings_of(ds: xr.Dataset) -> list[str]:
     return [warning for _, section, present in outline(ds) if present for warning in section.warnings(ds)]
 
 
-def all_pictures(ds: xr.Dataset) -> dict[str, Picture]:
-    """Every picture that this dataset could have, by name."""
-    return {picture.name: picture for picture in _pictures(ds, outline(ds))}
+def all_figures(ds: xr.Dataset) -> dict[str, ReportFigure]:
+    """Every figure that this dataset could have, by name."""
+    return {planned.name: planned for planned in _figures(ds, outline(ds))}
 
 
 def paper_figures(ds: xr.Dataset) -> Iterator[tuple[str, mf.Figure]]:
-    """(name, matplotlib figure) of every picture that the dataset allows."""
-    for picture in track(_pictures(ds, outline(ds)), "drawing the figures"):
-        figure = None if picture.paper is None else picture.paper(ds)
+    """(name, matplotlib figure) of every figure that the dataset allows."""
+    for planned in track(_figures(ds, outline(ds)), "drawing the figures"):
+        figure = None if planned.paper is None else planned.paper(ds)
         if figure is not None:
-            yield picture.name, figure
+            yield planned.name, figure
 
 
-def _pictures(ds: xr.Dataset, rows: Sequence[tuple[Phenomenon, Section, bool]]) -> list[Picture]:
-    found = [(phenomenon.name, picture) for phenomenon, section, _ in rows for picture in section.pictures_of(ds)]
-    _check_names("picture", [(owner, picture.name) for owner, picture in found])
-    return [picture for _, picture in found]
+def _figures(ds: xr.Dataset, rows: Sequence[tuple[Phenomenon, Section, bool]]) -> list[ReportFigure]:
+    found = [(phenomenon.name, planned) for phenomenon, section, _ in rows for planned in section.figures_of(ds)]
+    _check_names("figure", [(owner, planned.name) for owner, planned in found])
+    return [planned for _, planned in found]
 
 
 def _check_names(what: str, names: Sequence[tuple[str, str]]) -> None:
-    """Anchors and names of pictures are ids on the page and names of files."""
+    """Anchors and names of figures are ids on the page and names of files."""
     owners: dict[str, str] = {}
     for owner, name in names:
         if not isinstance(name, str) or not name.isidentifier() or not name.isascii():
@@ -115,19 +115,19 @@ def _check_names(what: str, names: Sequence[tuple[str, str]]) -> None:
 
 
 def _drawn(
-    picture: Picture, ds: xr.Dataset, metrics: Rows, encode: Callable[[go.Figure], Markup]
-) -> DrawnPicture | None:
-    figure = picture.draw(ds)
+    planned: ReportFigure, ds: xr.Dataset, metrics: Rows, encode: Callable[[go.Figure], Markup]
+) -> DrawnFigure | None:
+    figure = planned.draw(ds)
     if figure is None:
         return None
     if not isinstance(figure, go.Figure):
-        raise InputError(f"the picture '{picture.name}' is a {type(figure).__name__}, expected a plotly Figure or None")
-    numbers = picture.sentences(ds, metrics)
-    return DrawnPicture(picture.name, picture.title, picture.how, numbers, encode(figure), picture.wide)
+        raise InputError(f"the figure '{planned.name}' is a {type(figure).__name__}, expected a plotly Figure or None")
+    numbers = planned.sentences(ds, metrics)
+    return DrawnFigure(planned.name, planned.title, planned.how, numbers, encode(figure), planned.wide)
 
 
 def _missing(phenomenon: Phenomenon, present: bool) -> str:
-    """Why a section has no pictures."""
+    """Why a section has no figures."""
     if not present:
         return f"Not measured: this dataset was captured without the probe '{phenomenon.name}'."
     return f"The probe '{phenomenon.name}' was captured, but holds too few finite values to draw anything."

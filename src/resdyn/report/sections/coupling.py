@@ -12,8 +12,8 @@ from resdyn._format import short, with_error
 from resdyn.metrics.residual_alignment import alignment, between_blocks, coupled_rank, expected_diagonal_energy
 from resdyn.report import figures
 from resdyn.report.comparison.overlay import Overlay, of_blocks
-from resdyn.report.figures.coupling import pictures_offered
-from resdyn.report.sections.section import WIDE_CELLS, Picture, Section, built_in
+from resdyn.report.figures.coupling import samples_offered
+from resdyn.report.sections.section import WIDE_CELLS, ReportFigure, Section, built_in
 from resdyn.report.sentences import Rows
 from resdyn.report.view import Array, coupled_groups, mean_and_error
 
@@ -39,7 +39,7 @@ ENERGY = Markup(
 ).format(UJV)
 
 
-def _pictures(ds: xr.Dataset) -> list[Picture]:
+def _figures(ds: xr.Dataset) -> list[ReportFigure]:
     """A grid per stage, and the energy of all pairs."""
     grids = []
     groups = coupled_groups(ds)
@@ -47,7 +47,7 @@ def _pictures(ds: xr.Dataset) -> list[Picture]:
         numbers = ds["block"].values[blocks]
         which = f", blocks {numbers[0]} to {numbers[-1]}" if len(groups) > 1 else ""
         grids.append(
-            Picture(
+            ReportFigure(
                 "coupling_grid" if g == 0 else f"coupling_grid_{g + 1}",
                 UJV + which,
                 GRID,
@@ -79,7 +79,7 @@ def _notes(ds: xr.Dataset) -> list[str]:
         names = ", ".join(f"block {int(ds['block'].values[b])}" for b in alone)
         notes.append(f"Not in the grid, since no other block maps between the same shapes: {names}.")
     if groups and ds.sizes["sample"] > 1:
-        offered = min(pictures_offered(ds, group, len(groups)) for group in groups)
+        offered = min(samples_offered(ds, group, len(groups)) for group in groups)
         if offered < ds.sizes["sample"]:
             notes.append(
                 f"To keep the page small, the grid offers the mean and the first {offered} of "
@@ -103,7 +103,7 @@ SECTIONS = (
         "alignment",
         "Alignment",
         "Do the blocks share their singular vectors?",
-        _pictures,
+        _figures,
         notes=_notes,
         tiles=(("diagonal_energy_uv", "energy on the diagonal, pairs of blocks (RA2)"),),
         expected=True,

@@ -1,4 +1,4 @@
-"""Pictures of a stored array against depth, ready to be put into a section."""
+"""Figures of a stored array against depth, ready to be put into a section."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import xarray as xr
 from resdyn.errors import InputError
 from resdyn.report.comparison.overlay import Overlay, Values
 from resdyn.report.figures.profile import Profile, draw, draw_paper
-from resdyn.report.sections.section import Picture
+from resdyn.report.sections.section import ReportFigure
 from resdyn.report.sentences import Wording
 from resdyn.report.view import has, sample_ids
 
 AXES = {"block": "block", "depth": "depth"}
 
 
-def profile_picture(variable: str, title: str, how: str, y_title: str, wording: Wording = ()) -> Picture:
-    """A picture of an array (sample, block) or (sample, depth): samples as faint lines, their mean with its error.
+def profile_figure(variable: str, title: str, how: str, y_title: str, wording: Wording = ()) -> ReportFigure:
+    """A figure of an array (sample, block) or (sample, depth): samples as faint lines, their mean with its error.
 
     Args:
-        variable: The stored array; also the picture's name.
+        variable: The stored array; also the figure's name.
         title: Its caption.
         how: How to read it.
         y_title: The vertical axis, with the unit.
-        wording: (metric, words) pairs: the numbers below the picture.
+        wording: (metric, words) pairs: the numbers below the figure.
     """
     profile = partial(_profile, variable=variable, y_title=y_title)
-    return Picture(variable, title, how, partial(_draw, make=profile), partial(_draw_paper, make=profile), wording)
+    return ReportFigure(variable, title, how, partial(_draw, make=profile), partial(_draw_paper, make=profile), wording)
 
 
 def profile_overlay(variable: str, title: str, how: str, y_title: str, axis: str = "block") -> Overlay:
-    """A picture for comparisons of an array (sample, block) or (sample, depth): a line per run.
+    """A figure for comparisons of an array (sample, block) or (sample, depth): a line per run.
 
     Args:
-        variable: The stored array; also the picture's name.
+        variable: The stored array; also the figure's name.
         title: Its caption.
         how: How to read it.
         y_title: The vertical axis, with the unit.

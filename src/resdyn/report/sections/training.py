@@ -8,7 +8,7 @@ import xarray as xr
 
 from resdyn._format import short
 from resdyn.report import figures
-from resdyn.report.sections.section import Picture, Section
+from resdyn.report.sections.section import ReportFigure, Section
 from resdyn.report.sentences import Rows, Wording, sentence
 
 ALIGNMENT = (
@@ -39,7 +39,7 @@ SECTIONS = (
         "Training",
         "As the network trained",
         (
-            Picture(
+            ReportFigure(
                 "training_alignment",
                 "Residual alignment",
                 HOW + "curves that rise towards 1 show alignment emerging from a network that had none.",
@@ -47,7 +47,7 @@ SECTIONS = (
                 figures.training_alignment_paper,
                 numbers=partial(_first_to_last, columns=ALIGNMENT),
             ),
-            Picture(
+            ReportFigure(
                 "training_collapse",
                 "Neural collapse and loss",
                 HOW + "NC1 falls as classes shrink to points; the loss need not, since weight decay limits the logits.",
