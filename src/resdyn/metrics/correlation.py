@@ -41,8 +41,20 @@ def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
     exclude nothing: it is (-1, 1). Two always are on a line: r = +-1 with p = 1 and no interval (NaN). x and y (n,),
     any unit.
 
-    >>> round(pearson([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]).coefficient, 3)
-    0.8
+    Args:
+        x: (n,), any unit.
+        y: (n,), any unit.
+        level: Of the interval.
+
+    Returns:
+        Coefficient, p-value, interval and number of pairs.
+
+    Raises:
+        InputError: Two shapes, or a level outside (0, 1).
+
+    Example:
+        >>> round(pearson([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]).coefficient, 3)
+        0.8
     """
     x, y = _pairs(x, y)
     if not _varies(x, y):
@@ -61,8 +73,20 @@ def spearman(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
     clearest order has. Interval as of `pearson` with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright
     (2000), taken half a step of rho below 1 where all pairs are in order: ranks cannot tell more. x and y (n,).
 
-    >>> [round(spearman(range(n), range(n)).p_value, 3) for n in (3, 4, 5)]
-    [0.333, 0.083, 0.017]
+    Args:
+        x: (n,), any unit.
+        y: (n,), any unit.
+        level: Of the interval.
+
+    Returns:
+        Coefficient, p-value, interval and number of pairs.
+
+    Raises:
+        InputError: Two shapes, or a level outside (0, 1).
+
+    Example:
+        >>> [round(spearman(range(n), range(n)).p_value, 3) for n in (3, 4, 5)]
+        [0.333, 0.083, 0.017]
     """
     x, y = _pairs(x, y)
     if not _varies(x, y):
@@ -80,10 +104,19 @@ def holm(p_values: ArrayLike) -> FloatArray:
     """Adjusted p-values that control the chance of any false finding: Holm (1979).
 
     In ascending order p~_(k) = max_{j <= k} min(1, (m - j + 1) p_(j)) over the m known ones; NaN stays NaN.
-    Shapes: any, kept; all values are one family.
 
-    >>> holm([0.01, 0.04, 0.03]).round(4).tolist()
-    [0.03, 0.06, 0.06]
+    Args:
+        p_values: Any shape; all values are one family, NaN stays NaN.
+
+    Returns:
+        Adjusted p-values of the same shape.
+
+    Raises:
+        InputError: A value outside [0, 1].
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).round(4).tolist()
+        [0.03, 0.06, 0.06]
     """
     return _adjusted(p_values, _holm)
 
@@ -92,10 +125,20 @@ def benjamini_hochberg(p_values: ArrayLike) -> FloatArray:
     """Adjusted p-values that control the expected share of false findings: Benjamini and Hochberg (1995).
 
     In ascending order p~_(k) = min_{j >= k} min(1, m p_(j) / j); for tests that are independent or positively
-    dependent. NaN stays NaN. Shapes: any, kept; all values are one family.
+    dependent. NaN stays NaN.
 
-    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(4).tolist()
-    [0.03, 0.04, 0.04]
+    Args:
+        p_values: Any shape; all values are one family, NaN stays NaN.
+
+    Returns:
+        Adjusted p-values of the same shape.
+
+    Raises:
+        InputError: A value outside [0, 1].
+
+    Example:
+        >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(4).tolist()
+        [0.03, 0.04, 0.04]
     """
     return _adjusted(p_values, lambda known: stats.false_discovery_control(known, method="bh"))
 

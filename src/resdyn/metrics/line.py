@@ -22,11 +22,18 @@ def line_shape_score(states: ArrayLike) -> FloatArray:
     cancel); T' steps in independent directions of a high-dimensional space give about sqrt(T').
     Lengths of the steps do not enter: see `equispacing` for these and `tortuosity` for the path itself.
 
-    Shapes: states (..., T, d) -> (...), float64, no unit. NaN with fewer than two steps that are not zero.
-    Source: Gai and Zhang (2021), line-shape score.
+    Args:
+        states: (..., T, d), the states of one stage in order of depth.
 
-    >>> line_shape_score([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
-    array(1.)
+    Returns:
+        (...), float64, no unit; NaN with fewer than two steps that are not zero.
+
+    Source:
+        Gai and Zhang (2021), line-shape score.
+
+    Example:
+        >>> line_shape_score([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
+        array(1.)
     """
     units = _unit_steps(states)
     moving = np.asarray(np.isfinite(units).all(-1))
@@ -41,10 +48,15 @@ def tortuosity(states: ArrayLike) -> FloatArray:
     1 when the path is straight, larger otherwise, infinite when it closes; unlike `line_shape_score` long
     steps weigh more. Also known as the arc-chord ratio.
 
-    Shapes: states (..., T, d) -> (...), float64, no unit. NaN with fewer than two steps or without movement.
+    Args:
+        states: (..., T, d), the states of one stage in order of depth.
 
-    >>> float(tortuosity([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]]))
-    1.4
+    Returns:
+        (...), float64, no unit; NaN with fewer than two steps or without movement.
+
+    Example:
+        >>> float(tortuosity([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]]))
+        1.4
     """
     states = np.asarray(states, dtype=np.float64)
     lengths = step_length(states)
@@ -58,8 +70,14 @@ def collinearity(states: ArrayLike) -> FloatArray:
 
     1 when the path goes straight on, 0 at a right angle, -1 when it turns back.
 
-    Shapes: states (..., T, d) -> (..., T - 2), float64, ordered by depth. NaN beside a step of length zero.
-    Source: Li and Papyan (2023), RA1 ("on a line").
+    Args:
+        states: (..., T, d), the states of one stage in order of depth.
+
+    Returns:
+        (..., T - 2), float64, ordered by depth; NaN beside a step of length zero.
+
+    Source:
+        Li and Papyan (2023), RA1 ("on a line").
     """
     units = _unit_steps(states)
     cosines: FloatArray = np.clip((units[..., 1:, :] * units[..., :-1, :]).sum(-1), -1.0, 1.0)
@@ -71,11 +89,18 @@ def equispacing(states: ArrayLike) -> FloatArray:
 
     0 when the states are equispaced; the standard deviation divides by the number of steps.
 
-    Shapes: states (..., T, d) -> (...), float64, no unit. NaN with fewer than two steps or without movement.
-    Source: Li and Papyan (2023), RA1 ("equispaced").
+    Args:
+        states: (..., T, d), the states of one stage in order of depth.
 
-    >>> equispacing([[0.0], [1.0], [2.0], [3.0]])
-    array(0.)
+    Returns:
+        (...), float64, no unit; NaN with fewer than two steps or without movement.
+
+    Source:
+        Li and Papyan (2023), RA1 ("equispaced").
+
+    Example:
+        >>> equispacing([[0.0], [1.0], [2.0], [3.0]])
+        array(0.)
     """
     lengths = step_length(states)
     if lengths.shape[-1] < 2:

@@ -22,11 +22,22 @@ def singular_gap(values: ArrayLike, num_classes: int) -> FloatArray:
 
     Well above 1 when the residual Jacobian is nearly of rank C; infinite when s_{C+1} = 0 < s_C.
 
-    Shapes: values (..., K) descending -> (...), float64, no unit. NaN when fewer than C+1 values are known,
-    or when s_C = 0. Raises InputError when C < 1. Source: Li and Papyan (2023), RA3, figure 4a.
+    Args:
+        values: (..., K), descending.
+        num_classes: C, counted from 1.
 
-    >>> singular_gap([8.0, 4.0, 1.0], num_classes=2)
-    array(4.)
+    Returns:
+        (...), float64, no unit; NaN when fewer than C+1 values are known, or when s_C = 0.
+
+    Raises:
+        InputError: C < 1.
+
+    Source:
+        Li and Papyan (2023), RA3, figure 4a.
+
+    Example:
+        >>> singular_gap([8.0, 4.0, 1.0], num_classes=2)
+        array(4.)
     """
     if num_classes < 1:
         raise InputError(f"got num_classes={num_classes}, expected at least 1: give the number of classes")
@@ -42,12 +53,19 @@ def gap_rank(values: ArrayLike, rtol: float = 0.0) -> FloatArray:
     Values below `rtol * s_1` are raised to it, so that ratios of rounding errors do not count. With K known
     values the answer is at most K - 1: the gap must have two sides.
 
-    Shapes: values (..., K) descending -> (...), float64 holding whole numbers. 0 for a zero matrix, NaN when
-    fewer than two values are known. Source: effective rank for RA3 of Li and Papyan (2023); the criterion
-    is ours (the paper reads the gap off figure 4a).
+    Args:
+        values: (..., K), descending.
+        rtol: Values below rtol * s_1 are raised to it.
 
-    >>> gap_rank([3.0, 2.0, 0.1, 0.09])
-    array(2.)
+    Returns:
+        (...), float64 holding whole numbers; 0 for a zero matrix, NaN when fewer than two values are known.
+
+    Source:
+        effective rank for RA3 of Li and Papyan (2023); the criterion is ours (the paper reads the gap off figure 4a).
+
+    Example:
+        >>> gap_rank([3.0, 2.0, 0.1, 0.09])
+        array(2.)
     """
     values = _leading_run(values)
     top = values[..., :1]
@@ -64,7 +82,12 @@ def numerical_rank(values: ArrayLike, rtol: float) -> FloatArray:
 
     When all K known values are above, the true rank is at least K, not K.
 
-    Shapes: values (..., K) descending -> (...), float64 holding whole numbers. NaN when no value is known.
+    Args:
+        values: (..., K), descending.
+        rtol: Relative to s_1.
+
+    Returns:
+        (...), float64 holding whole numbers; NaN when no value is known.
     """
     values = _leading_run(values)
     with np.errstate(invalid="ignore"):
@@ -106,6 +129,13 @@ def singular_rank(ds: xr.Dataset, num_classes: int | None = None) -> xr.Dataset:
     Needs the singular probe; only converged values are used. `num_classes` defaults to the length of
     `ds.attrs["class_names"]`; without either there is no `singular_gap`. The relative tolerance of the two
     ranks is `rounding_level(ds)`, kept in the attribute `rtol`.
+
+    Args:
+        ds: A dataset with the singular probe.
+        num_classes: C (default: the number of class names).
+
+    Returns:
+        A dataset (sample, block); attributes `rtol`, `num_classes`, `num_values`.
     """
     values = converged_singular_values(ds).transpose("sample", "block", "rank").values
     num_classes = num_classes or len(ds.attrs.get("class_names") or ())

@@ -43,7 +43,7 @@ def write_report(
     Args:
         ds: What `resdyn.open_store` returns, or any part of it; the page says what is missing.
         path: The file to write.
-        figures_dir: A folder into which every picture is also written as PDF and PNG.
+        figures_dir: A folder into which every figure is also written as PDF and PNG.
         title: Heading of the page (default: the model and its data).
 
     Returns:

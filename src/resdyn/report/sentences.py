@@ -1,4 +1,4 @@
-"""The number under each picture, in words, from the rows of the metrics table."""
+"""The number under each figure, in words, from the rows of the metrics table."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ GRID = Markup(
     "also diagonalise block i (RA2)."
 ).format(UJV)
 ENERGY = Markup(
-    "Share of the squared entries of {} that lies on its diagonal, mean over samples: 1 when block j "
+    "Share of the squared entries of {} that is on its diagonal, mean over samples: 1 when block j "
     "diagonalises block i, one over the number of vectors by chance; blank where shapes differ. A diagonal "
     "alone does not prove shared vectors: it also appears where J<sub>i</sub> acts on paired vectors like a "
     "multiple of the identity. The cosines of the vectors across blocks tell the two apart."

@@ -12,7 +12,7 @@ import xarray as xr
 from resdyn.report import figures as drawn_figures
 from resdyn.report.sentences import Rows, Wording, sentences
 
-WIDE_CELLS = 150  # cells per side from which a picture takes the whole width of the page
+WIDE_CELLS = 150  # cells per side from which a figure takes the whole width of the page
 
 
 def _none(ds: xr.Dataset) -> list[str]:

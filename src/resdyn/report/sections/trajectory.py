@@ -1,4 +1,4 @@
-"""The states in the report: where they travel, and whether they lie equispaced on a line."""
+"""The states in the report: where they travel, and whether they are equispaced on a line."""
 
 from __future__ import annotations
 
