@@ -33,7 +33,7 @@ def synthetic_dataset(
     *,
     n_samples: int = 6,
     n_blocks: int = 8,
-    n_classes: int = 4,
+    num_classes: int = 4,
     class_names: Sequence[str] | None = None,
     probes: Sequence[str] = PROBES,
     rank: int | None = None,
@@ -47,16 +47,16 @@ def synthetic_dataset(
     seed: int = 0,
 ) -> xr.Dataset:
     """Build the dataset; `probes` names the parts that are present."""
-    rank = n_classes + 2 if rank is None else rank
+    rank = num_classes + 2 if rank is None else rank
     sizes = (3 * rank, 2 * rank) if stage_sizes is None else stage_sizes
-    if min(sizes) < max(2 * rank, n_classes):
-        raise ValueError(f"stage sizes {sizes} are too small for rank {rank} and {n_classes} classes")
-    names = [f"class {c}" for c in range(n_classes)] if class_names is None else list(class_names)
-    if len(names) != n_classes:
-        raise ValueError(f"got {len(names)} class names for {n_classes} classes")
+    if min(sizes) < max(2 * rank, num_classes):
+        raise ValueError(f"stage sizes {sizes} are too small for rank {rank} and {num_classes} classes")
+    names = [f"class {c}" for c in range(num_classes)] if class_names is None else list(class_names)
+    if len(names) != num_classes:
+        raise ValueError(f"got {len(names)} class names for {num_classes} classes")
     rng = np.random.default_rng(seed)
     stage_of_depth = (np.arange(n_blocks + 1) > n_blocks // 2).astype(np.int64)
-    frame = _Frame(n_samples, n_blocks, n_classes, rank, sizes, stage_of_depth)
+    frame = _Frame(n_samples, n_blocks, num_classes, rank, sizes, stage_of_depth)
     ds = frame.coordinates().assign_attrs(_attributes(frame, names, probes, seed))
     if "trajectory" in probes:
         ds = ds.assign(frame.trajectory(rng, speed))
@@ -79,11 +79,11 @@ def synthetic_dataset(
     return ds
 
 
-def simplex_frame(n_classes: int, dimension: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """`n_classes` unit vectors with pairwise cosine -1/(C-1), as rows, in a random orientation."""
-    centred = np.eye(n_classes) - 1 / n_classes
+def simplex_frame(num_classes: int, dimension: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`num_classes` unit vectors with pairwise cosine -1/(C-1), as rows, in a random orientation."""
+    centred = np.eye(num_classes) - 1 / num_classes
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    return centred @ random_orthonormal(dimension, n_classes, rng).T
+    return centred @ random_orthonormal(dimension, num_classes, rng).T
 
 
 def random_orthonormal(n: int, k: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -94,14 +94,14 @@ def random_orthonormal(n: int, k: int, rng: np.random.Generator) -> NDArray[np.f
 class _Frame:
     """The sizes of a synthetic dataset, and the parts built from them."""
 
-    def __init__(self, n_samples, n_blocks, n_classes, rank, sizes, stage_of_depth) -> None:
-        self.n_samples, self.n_blocks, self.n_classes, self.rank = n_samples, n_blocks, n_classes, rank
+    def __init__(self, n_samples, n_blocks, num_classes, rank, sizes, stage_of_depth) -> None:
+        self.n_samples, self.n_blocks, self.num_classes, self.rank = n_samples, n_blocks, num_classes, rank
         self.stage_of_depth = stage_of_depth
         self.state_size = np.asarray(sizes)[stage_of_depth]
-        self.label = np.arange(n_samples) % n_classes
+        self.label = np.arange(n_samples) % num_classes
 
     def coordinates(self) -> xr.Dataset:
-        blocks, ranks, classes = np.arange(self.n_blocks), np.arange(self.rank), np.arange(self.n_classes)
+        blocks, ranks, classes = np.arange(self.n_blocks), np.arange(self.rank), np.arange(self.num_classes)
         return xr.Dataset(
             coords={
                 "sample": np.arange(self.n_samples) * 3 + 1,
@@ -124,7 +124,7 @@ class _Frame:
         for stage in np.unique(self.stage_of_depth):
             depths = np.flatnonzero(self.stage_of_depth == stage)
             size = self.state_size[depths[0]]
-            directions = simplex_frame(self.n_classes, size, rng)
+            directions = simplex_frame(self.num_classes, size, rng)
             start = rng.standard_normal((self.n_samples, size))
             for step, depth in enumerate(depths):
                 states[:, depth, :size] = start + step * speed * directions[self.label]
@@ -139,9 +139,9 @@ class _Frame:
         early = np.where(number % 2 == 1, 4.0, 0.5)
         inverse = np.where(number <= early_blocks, early, number)
         factor = 1 + spread * np.linspace(-1, 1, self.n_samples) if self.n_samples > 1 else np.ones(1)
-        profile = 1 - 0.5 * np.arange(self.rank) / max(self.n_classes - 1, 1)
-        tail = self.rank - self.n_classes
-        profile[self.n_classes :] = (0.5 - 0.01 * np.arange(tail)) / gap
+        profile = 1 - 0.5 * np.arange(self.rank) / max(self.num_classes - 1, 1)
+        tail = self.rank - self.num_classes
+        profile[self.num_classes :] = (0.5 - 0.01 * np.arange(tail)) / gap
         return profile / (factor[:, None] * inverse)[..., None]
 
     def singular_vectors(self, rng: np.random.Generator, angle: float) -> tuple[list, list]:
@@ -246,21 +246,21 @@ class _Frame:
         }
 
     def features(self, rng: np.random.Generator) -> dict[str, tuple]:
-        n_depths, n_classes = self.n_blocks + 1, self.n_classes
-        mean = self._padded(n_depths, n_classes)
-        projected = np.empty((n_depths, n_classes, n_classes))
-        trace = np.empty((n_depths, n_classes))
+        n_depths, num_classes = self.n_blocks + 1, self.num_classes
+        mean = self._padded(n_depths, num_classes)
+        projected = np.empty((n_depths, num_classes, num_classes))
+        trace = np.empty((n_depths, num_classes))
         for depth, size in enumerate(self.state_size):
-            centred = (depth + 1) * simplex_frame(n_classes, size, rng)
+            centred = (depth + 1) * simplex_frame(num_classes, size, rng)
             mean[depth, :, :size] = centred + rng.standard_normal(size)
             projected[depth] = centred @ centred.T / (depth + 1) ** 2
             trace[depth] = size / (depth + 1) ** 2
         last = mean[-1, :, : self.state_size[-1]]
         centred = last - last.mean(0)
-        agrees = np.linspace(1 / n_classes, 1.0, n_depths)
+        agrees = np.linspace(1 / num_classes, 1.0, n_depths)
         return {
             "class_mean": (("depth", "class", "coord"), mean),
-            "class_count": ("class", np.full(n_classes, 10)),
+            "class_count": ("class", np.full(num_classes, 10)),
             "within_trace": (("depth", "class"), trace),
             "within_projected": (("depth", "class", "class_j"), projected),
             "nearest_mean_agrees": ("depth", agrees),
@@ -270,8 +270,8 @@ class _Frame:
             "feature_within_projected": (("class", "class_j"), projected[-1].copy()),
             "feature_nearest_mean_agrees": ((), 1.0),
             "classifier_weight": (("class", "feature"), 0.3 * centred),
-            "classifier_bias": ("class", np.zeros(n_classes)),
-            "num_images": ((), 10 * n_classes),
+            "classifier_bias": ("class", np.zeros(num_classes)),
+            "num_images": ((), 10 * num_classes),
         }
 
     def _padded(self, *shape: int) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import inspect
 
 import matplotlib.figure
 import numpy as np
+import pandas
 import plotly.graph_objects
 import pytest
 import torch
@@ -13,7 +14,7 @@ import xarray as xr
 
 import resdyn
 from resdyn import metrics
-from resdyn.accessor import PARTS, WHOLE
+from resdyn.accessor import ResdynAccessor
 from resdyn.errors import InputError
 from synthetic import synthetic_dataset
 
@@ -23,23 +24,49 @@ def ds():
     return synthetic_dataset()
 
 
+WHOLE = (
+    "line_geometry",
+    "alignment",
+    "aligned_vectors",
+    "converged_singular_values",
+    "count_unconverged",
+    "singular_rank",
+    "inverse_scaling",
+    "stiffness",
+    "cushions",
+    "neural_collapse",
+)
+OWN = {"summary", "figures", "figure", "paper_figure", "report"}
+METHODS = {name for name in vars(ResdynAccessor) if not name.startswith("_")}
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_metric_of_a_dataset_is_a_method(ds, name):
     found, expected = getattr(ds.resdyn, name)(), getattr(metrics, name)(ds)
     assert found.equals(expected) if hasattr(expected, "equals") else found == expected
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", sorted(METHODS - OWN - set(WHOLE)))
 def test_a_metric_of_arrays_reads_them_from_the_dataset(ds, name):
     found = getattr(ds.resdyn, name)()
     assert isinstance(found, xr.DataArray)
     assert np.isfinite(found.values).any()
-    assert inspect.getdoc(getattr(type(ds.resdyn), name)) == inspect.getdoc(getattr(metrics, name))
+    assert f"`resdyn.metrics.{name}`" in inspect.getdoc(getattr(ResdynAccessor, name))
+    assert callable(getattr(metrics, name))
+
+
+@pytest.mark.parametrize("name", sorted(METHODS - {"figure", "paper_figure", "report", "count_unconverged", "figures"}))
+def test_a_method_returns_what_its_signature_says(ds, name):
+    said = inspect.signature(getattr(ResdynAccessor, name)).return_annotation
+    kinds = {"xr.Dataset": xr.Dataset, "xr.DataArray": xr.DataArray, "pd.DataFrame": pandas.DataFrame}
+    assert isinstance(getattr(ds.resdyn, name)(), kinds.get(said, tuple))
 
 
 def test_every_metric_of_a_dataset_has_a_method():
     public = {name: getattr(metrics, name) for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))}
-    takes_it = {name for name, function in public.items() if next(iter(inspect.signature(function).parameters)) == "ds"}
+    takes_it = {
+        name for name, function in public.items() if next(iter(inspect.signature(function).parameters), "") == "ds"
+    }
     assert takes_it - set(WHOLE) == {"summarize", "metrics_table", "coupled_rank"}
 
 

@@ -11,8 +11,9 @@ import torch
 import resdyn
 from resdyn.cli.app import run as command
 from resdyn.errors import InputError, StoreError
+from resdyn.report.comparison.outline import comparison_outline
 from resdyn.report.comparison.page import distinct, opened
-from resdyn.report.comparison.runs import metrics_comparison, pictures, runs_of, settings_table, traps
+from resdyn.report.comparison.runs import comparability_warnings, metrics_comparison, overlaid, runs_of, settings_table
 from synthetic import synthetic_dataset
 
 
@@ -23,6 +24,10 @@ def run(**changes):
 
 def compared(*datasets):
     return runs_of(datasets, [f"run {k}" for k in range(len(datasets))])
+
+
+def drawn_of(runs):
+    return [row for _, overlays in comparison_outline(runs) for row in overlaid(runs, overlays)]
 
 
 def row_of(runs, name):
@@ -79,22 +84,22 @@ def test_what_differs_in_the_making_is_marked():
 )
 def test_what_makes_runs_incomparable_is_said_first(attrs, words):
     plain = {"dtype": "float32", "granularity": "join"}
-    assert traps(compared(run(attrs=plain), run(attrs=plain))) == []
-    (note,) = traps(compared(run(attrs=plain), run(attrs=plain | attrs)))
+    assert comparability_warnings(compared(run(attrs=plain), run(attrs=plain))) == []
+    (note,) = comparability_warnings(compared(run(attrs=plain), run(attrs=plain | attrs)))
     assert words in note
 
 
 def test_a_probe_of_other_settings_is_a_trap_and_one_left_out_is_none():
     first, second = (run(attrs={"probes": {"singular": {"k": k}, "trajectory": {}}}) for k in (4, 8))
-    assert "singular" in traps(compared(first, second))[0]
-    assert traps(compared(first, run(attrs={"probes": {"trajectory": {}}}))) == []
+    assert "singular" in comparability_warnings(compared(first, second))[0]
+    assert comparability_warnings(compared(first, run(attrs={"probes": {"trajectory": {}}}))) == []
 
 
 class TestPictures:
     def test_show_a_line_for_each_run_that_has_the_quantity(self):
         drawn = {
             overlay.name: (figure, missing)
-            for overlay, figure, missing in pictures(compared(run(), run(probes=("trajectory",))))
+            for overlay, figure, missing in drawn_of(compared(run(), run(probes=("trajectory",))))
         }
         figure, missing = drawn["collinearity"]
         assert [trace.name for trace in figure.data] == ["run 0", "run 1"]
@@ -102,14 +107,14 @@ class TestPictures:
         assert missing == []
 
     def test_of_runs_of_unequal_depth_are_over_relative_depth(self):
-        drawn = {overlay.name: figure for overlay, figure, _ in pictures(compared(run(n_blocks=8), run(n_blocks=4)))}
+        drawn = {overlay.name: figure for overlay, figure, _ in drawn_of(compared(run(n_blocks=8), run(n_blocks=4)))}
         ends = [(min(trace.x), max(trace.x)) for trace in drawn["top_singular_value"].data]
         assert ends == [(0.0, 1.0), (0.0, 1.0)]
         assert "relative" in drawn["top_singular_value"].layout.xaxis.title.text
 
     def test_of_the_top_value_hold_what_is_stored(self):
         ds = run()
-        drawn = {overlay.name: figure for overlay, figure, _ in pictures(compared(ds, ds))}
+        drawn = {overlay.name: figure for overlay, figure, _ in drawn_of(compared(ds, ds))}
         expected = ds["singular_values"].isel(rank=0).mean("sample").values
         np.testing.assert_allclose(drawn["top_singular_value"].data[0].y, expected)
 
@@ -209,5 +214,5 @@ def test_numbers_of_unlike_places_have_no_difference_and_the_page_says_why():
     assert "by chance" in row["values"][0]["note"]
     shapes = [[{"shape_in": [4], "shape_out": [4]}] * blocks for blocks in (4, 7)]
     unlike = compared(first.assign_attrs(stream=shapes[0]), second.assign_attrs(stream=shapes[1]))
-    assert any("not alike" in note for note in traps(unlike))
-    assert not any("not alike" in note for note in traps(compared(first, first)))
+    assert any("not alike" in note for note in comparability_warnings(unlike))
+    assert not any("not alike" in note for note in comparability_warnings(compared(first, first)))

@@ -15,7 +15,7 @@ from resdyn.metrics import (
     diagonal_energy,
     expected_diagonal_energy,
     mismatch,
-    principal_angles,
+    overlap_angles,
     subspace_overlap,
     vector_alignment,
 )
@@ -74,13 +74,13 @@ def test_signed_mismatch_tells_an_opposite_orientation_apart():
     assert mismatch(np.diag([-2.0, 1.0]), [2.0, 1.0], signed=True) == pytest.approx(4 / 5**0.5)
 
 
-def test_principal_angles_of_planes_turned_by_known_angles():
+def test_overlap_angles_of_planes_turned_by_known_angles():
     rng = np.random.default_rng(2)
     basis = random_orthonormal(10, 6, rng)
     angles = np.array([0.1, 0.7, 1.3])
     turned = basis[:, :3] * np.cos(angles) + basis[:, 3:] * np.sin(angles)
     mixed = turned @ random_orthonormal(3, 3, rng)
-    np.testing.assert_allclose(principal_angles(basis[:, :3].T @ mixed), angles, atol=1e-10)
+    np.testing.assert_allclose(overlap_angles(basis[:, :3].T @ mixed), angles, atol=1e-10)
     np.testing.assert_allclose(subspace_overlap(basis[:, :3].T @ mixed), np.mean(np.cos(angles) ** 2))
     np.testing.assert_allclose(vector_alignment(-basis[:, :3].T @ turned), np.cos(angles))
 
@@ -98,8 +98,8 @@ def test_matrices_that_hold_nan_give_nan():
     for metric in (diagonal_energy, subspace_overlap):
         assert np.isnan(metric(matrix)[0])
         assert metric(matrix)[1] == 1.0
-    assert np.isnan(principal_angles(matrix)[0]).all()
-    np.testing.assert_array_equal(principal_angles(matrix)[1], 0.0)
+    assert np.isnan(overlap_angles(matrix)[0]).all()
+    np.testing.assert_array_equal(overlap_angles(matrix)[1], 0.0)
 
 
 def test_aligned_blocks_have_full_energy_and_no_mismatch():

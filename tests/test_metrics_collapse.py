@@ -20,12 +20,12 @@ from resdyn.metrics import (
 from synthetic import random_orthonormal, simplex_frame, synthetic_dataset
 
 
-def labelled_features(seed, n_classes=4, size=7, per_class=9):
+def labelled_features(seed, num_classes=4, size=7, per_class=9):
     """Features (N, d) with labels; classes of one size."""
     rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(n_classes), per_class)
+    labels = np.repeat(np.arange(num_classes), per_class)
     mixing = rng.standard_normal((size, size))
-    means = 2 * rng.standard_normal((n_classes, size)) + 5
+    means = 2 * rng.standard_normal((num_classes, size)) + 5
     return means[labels] + rng.standard_normal((labels.size, size)) @ mixing, labels
 
 
@@ -48,25 +48,25 @@ def naive_nc1(means, covariance):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**20), n_classes=st.integers(2, 6), size=st.integers(6, 12))
-def test_within_class_variability_agrees_with_full_covariances(seed, n_classes, size):
-    means, projected, _, _, covariance = statistics(*labelled_features(seed, n_classes, size))
+@given(seed=st.integers(0, 2**20), num_classes=st.integers(2, 6), size=st.integers(6, 12))
+def test_within_class_variability_agrees_with_full_covariances(seed, num_classes, size):
+    means, projected, _, _, covariance = statistics(*labelled_features(seed, num_classes, size))
     ours = within_class_variability(means, projected)
     assert ours == pytest.approx(naive_nc1(means, covariance), rel=1e-6)
 
 
 def test_within_class_variability_with_more_classes_than_dimensions():
-    means, projected, _, _, covariance = statistics(*labelled_features(0, n_classes=8, size=3))
+    means, projected, _, _, covariance = statistics(*labelled_features(0, num_classes=8, size=3))
     assert within_class_variability(means, projected) == pytest.approx(naive_nc1(means, covariance))
 
 
 def test_within_class_variability_of_a_simplex_is_known():
     rng = np.random.default_rng(0)
-    n_classes, radius, deviation = 5, 3.0, 0.2
-    means = radius * simplex_frame(n_classes, 9, rng) + 4.0
+    num_classes, radius, deviation = 5, 3.0, 0.2
+    means = radius * simplex_frame(num_classes, 9, rng) + 4.0
     centred = centred_means(means)
     value = within_class_variability(means, deviation**2 * centred @ centred.T)
-    assert value == pytest.approx(deviation**2 * (n_classes - 1) ** 2 / (n_classes * radius**2))
+    assert value == pytest.approx(deviation**2 * (num_classes - 1) ** 2 / (num_classes * radius**2))
 
 
 def test_two_equal_class_means_do_not_upset_it():
@@ -122,9 +122,9 @@ def test_within_between_ratio_agrees_with_full_covariances_for_unequal_classes()
     assert within_between_ratio(means, trace, counts) == pytest.approx(np.trace(covariance) / between)
 
 
-@pytest.mark.parametrize("n_classes", [2, 3, 10])
-def test_a_simplex_frame_is_equinormal_equiangular_and_maximal(n_classes):
-    means = 3 * simplex_frame(n_classes, 12, np.random.default_rng(1)) + 2
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+def test_a_simplex_frame_is_equinormal_equiangular_and_maximal(num_classes):
+    means = 3 * simplex_frame(num_classes, 12, np.random.default_rng(1)) + 2
     for metric in (equinorm, equiangularity, maximal_angle):
         assert metric(means) == pytest.approx(0.0, abs=1e-12)
 
@@ -183,7 +183,7 @@ def test_nearest_mean_disagreement_is_the_other_share():
 
 
 def test_a_stored_network_collapses_as_prescribed_at_every_depth():
-    measured = neural_collapse(synthetic_dataset(n_blocks=8, n_classes=4))
+    measured = neural_collapse(synthetic_dataset(n_blocks=8, num_classes=4))
     radius = np.arange(1, 10)
     np.testing.assert_allclose(measured["within_class_variability"], 9 / (4 * radius.astype(float) ** 4))
     np.testing.assert_allclose(measured["within_between_ratio"], measured["state_size"] / radius.astype(float) ** 4)
@@ -195,7 +195,7 @@ def test_a_stored_network_collapses_as_prescribed_at_every_depth():
 
 
 def test_classes_without_images_are_left_out_and_named():
-    ds = synthetic_dataset(n_classes=4)
+    ds = synthetic_dataset(num_classes=4)
     whole = neural_collapse(ds)
     padded = ds.pad({"class": (0, 1), "class_j": (0, 1)}).assign_coords(
         {"class": np.arange(5), "class_j": np.arange(5)}
@@ -208,7 +208,7 @@ def test_classes_without_images_are_left_out_and_named():
 
 
 def test_fewer_than_two_classes_give_nan():
-    ds = synthetic_dataset(n_classes=3)
+    ds = synthetic_dataset(num_classes=3)
     ds["class_count"] = ("class", np.array([10, 0, 0]))
     measured = neural_collapse(ds)
     assert np.isnan(measured["within_class_variability"]).all()

@@ -29,7 +29,7 @@ def test_singular_gap_needs_one_value_more_than_classes():
 
 
 def test_singular_gap_refuses_no_classes():
-    with pytest.raises(InputError, match="n_classes=0"):
+    with pytest.raises(InputError, match="num_classes=0"):
         singular_gap([2.0, 1.0], 0)
 
 
@@ -74,14 +74,14 @@ def test_numerical_rank_counts_values_above_the_tolerance():
 
 
 def test_a_stored_spectrum_shows_its_prescribed_gap():
-    measured = singular_rank(synthetic_dataset(n_classes=4, gap=10.0))
+    measured = singular_rank(synthetic_dataset(num_classes=4, gap=10.0))
     np.testing.assert_allclose(measured["singular_gap"], 10.0)
     np.testing.assert_array_equal(measured["gap_rank"], 4)
     np.testing.assert_array_equal(measured["numerical_rank"], 6)
 
 
 def test_values_that_did_not_converge_are_counted_and_not_used():
-    ds = synthetic_dataset(n_classes=4)
+    ds = synthetic_dataset(num_classes=4)
     ds["singular_converged"][0, 2, 4] = False
     ds["singular_values"][1, 0, 5] = np.nan
     ds["singular_converged"][1, 0, 5] = False

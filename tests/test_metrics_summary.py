@@ -11,7 +11,7 @@ from scipy import stats
 from resdyn.errors import InputError
 from resdyn.metrics import metrics_table, summarize
 from resdyn.metrics.share import share_interval
-from resdyn.metrics.summary import DESCRIPTIONS, _over_samples
+from resdyn.metrics.summary import descriptions, over_samples
 from synthetic import PROBES, synthetic_dataset
 
 
@@ -20,7 +20,7 @@ def by_name(ds, name, **options):
 
 
 def test_the_summary_of_a_known_network_holds_its_known_numbers():
-    ds = synthetic_dataset(early_blocks=2, n_classes=4, n_samples=5)
+    ds = synthetic_dataset(early_blocks=2, num_classes=4, n_samples=5)
     expected = {
         "line_shape_score": 1.0,
         "equispacing": 0.0,
@@ -42,7 +42,7 @@ def test_the_summary_of_a_known_network_holds_its_known_numbers():
 
 def test_every_metric_is_described_and_measured_when_all_probes_are_present():
     names = {metric.name for metric in summarize(synthetic_dataset())}
-    assert names == set(DESCRIPTIONS)
+    assert names == set(descriptions())
 
 
 def test_stiffness_is_averaged_over_blocks_and_told_of_the_last():
@@ -72,7 +72,7 @@ def test_any_subset_of_probes_gives_json_without_nan(probes):
     assert bool(table) == bool(probes)
 
 
-def test_the_standard_error_is_that_of_the_mean_over_samples():
+def test_the_standard_error_is_that_of_the_meanover_samples():
     metric = by_name(synthetic_dataset(n_samples=5, spread=0.1), "inverse_scaling_slope")[0]
     slopes = 1 + 0.1 * np.linspace(-1, 1, 5)
     assert metric.standard_error == pytest.approx(slopes.std(ddof=1) / 5**0.5)
@@ -131,7 +131,7 @@ def test_couplings_without_singular_values_say_that_convergence_is_unknown():
 
 
 def test_empty_classes_and_two_classes_are_noted():
-    ds = synthetic_dataset(n_classes=3)
+    ds = synthetic_dataset(num_classes=3)
     ds["class_count"] = ("class", np.array([10, 0, 10]))
     note = by_name(ds, "equinorm")[0].note
     assert "1 classes without images left out" in note
@@ -139,7 +139,7 @@ def test_empty_classes_and_two_classes_are_noted():
 
 
 def test_too_few_triplets_for_the_gap_are_none_with_a_note():
-    metric = by_name(synthetic_dataset(n_classes=4, rank=4), "singular_gap")[0]
+    metric = by_name(synthetic_dataset(num_classes=4, rank=4), "singular_gap")[0]
     assert metric.value is None
     assert "needs 5 triplets, 4 are stored" in metric.note
 
@@ -157,7 +157,7 @@ def test_rank_limits_the_alignment():
 
 
 def test_one_description_per_quantity():
-    titles = [title for title, _, _ in DESCRIPTIONS.values()]
+    titles = [title for title, _, _ in descriptions().values()]
     assert len(set(titles)) == len(titles)
 
 
@@ -192,7 +192,7 @@ def test_a_store_of_which_no_sample_is_finished_yet_has_a_summary_without_values
 
 
 def test_infinite_values_of_both_signs_have_no_mean():
-    metric = _over_samples("singular_gap", [np.inf, -np.inf, 2.0], None)
+    metric = over_samples("singular_gap", [np.inf, -np.inf, 2.0], None)
     assert metric.value is None
     assert "2 of 3 samples infinite, median 2" in metric.note
 

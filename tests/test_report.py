@@ -19,7 +19,9 @@ from resdyn.metrics.summary import metrics_table
 from resdyn.report import figures, render_page, write_comparison, write_report
 from resdyn.report.header import tiles
 from resdyn.report.page import script_json
-from resdyn.report.sentences import ALIGNMENT, NC34, sentences
+from resdyn.report.sections.coupling import ALIGNMENT
+from resdyn.report.sections.features import NC34, SECTIONS
+from resdyn.report.sentences import sentences
 from resdyn.report.stream_svg import stream_svg
 from resdyn.report.theme import class_colour, class_symbol, plain
 from synthetic import PROBES, synthetic_dataset
@@ -268,7 +270,7 @@ def test_provenance_shows_every_attribute(ds, page):
 
 
 def test_user_text_never_becomes_markup():
-    ds = synthetic_dataset(n_samples=4, n_classes=4, class_names=[EVIL, "<b>bold</b>", "a & b", "<!-- x"])
+    ds = synthetic_dataset(n_samples=4, num_classes=4, class_names=[EVIL, "<b>bold</b>", "a & b", "<!-- x"])
     ds.attrs |= {"model": EVIL, "data": "<!--", "command": "</script><script>alert(2)</script>"}
     ds.attrs["stream"][0] |= {"path": EVIL, "gate": "<i>", "skip": "identity"}
     page = render_page(ds)
@@ -339,7 +341,7 @@ def test_the_interval_of_a_share_of_all_is_told_in_plain_numbers_below_the_tile(
         "where": "last",
         "note": "",
     }
-    (tile,) = tiles([row])
+    (tile,) = tiles([row], SECTIONS)
     assert tile.value == "0.0 %"
     assert tile.detail.startswith("95 %: 0 to 0.26 %, n = 1500")
 

@@ -22,7 +22,7 @@ def test_every_code_block_of_a_tutorial_runs_in_its_order(path, tmp_path, monkey
     with torch.random.fork_rng():
         for block in re.finditer(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
             lines_before = text[: block.start(1)].count("\n")
-            exec(compile("\n" * lines_before + block[1], str(path), "exec"), scope)
+            exec(compile("\n" * lines_before + block[1], str(path), "exec", dont_inherit=True), scope)
 
 
 def test_every_page_that_is_linked_is_there():

@@ -9,7 +9,7 @@ from torch import nn
 
 import resdyn
 from resdyn import metrics
-from resdyn.report.notes import drawn_notes
+from resdyn.report.sections.spectrum import SECTIONS
 from test_eig import grcar
 from test_stiffness import LinearBlocks, measured
 
@@ -67,4 +67,4 @@ def test_values_whose_error_exceeds_them_are_undetermined_everywhere(tmp_path):
     for name in ("stiffness_index_flattened", "percent_negative_flattened", "spectral_radius"):
         assert rows[name].value is None
         assert "the error exceeds the value" in rows[name].note
-    assert any("is undetermined" in note for note in drawn_notes(ds, "stiffness"))
+    assert any("is undetermined" in note for note in SECTIONS[0].notes(ds))

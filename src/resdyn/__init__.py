@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from resdyn.linalg import EigenResult, SVDResult, eigenvalues, svd
     from resdyn.models import load_model
     from resdyn.monitor import Monitor
+    from resdyn.phenomena import Phenomenon, register
     from resdyn.report import write_comparison, write_report
     from resdyn.store import open_store
     from resdyn.stream import ResidualBlock, ResidualStream, States, TokenStream, find_stream, stream_from_blocks
@@ -29,6 +30,7 @@ __all__ = [
     "EigenResult",
     "Monitor",
     "NoiseResponse",
+    "Phenomenon",
     "ResidualBlock",
     "ResidualStream",
     "SVDResult",
@@ -49,6 +51,7 @@ __all__ = [
     "nets",
     "noise_response",
     "open_store",
+    "register",
     "stream_from_blocks",
     "svd",
     "to_plain",
@@ -64,6 +67,7 @@ _NAMES = {
     "resdyn.linalg": ("EigenResult", "SVDResult", "eigenvalues", "svd"),
     "resdyn.models": ("load_model",),
     "resdyn.monitor": ("Monitor",),
+    "resdyn.phenomena": ("Phenomenon", "register"),
     "resdyn.report": ("write_comparison", "write_report"),
     "resdyn.store": ("open_store",),
     "resdyn.stream": (
@@ -88,6 +92,7 @@ _MODULES = (
     "monitor",
     "nets",
     "papers",
+    "phenomena",
     "probes",
     "report",
     "store",

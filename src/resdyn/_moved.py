@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MOVED = {
     "resdyn.boundary": "resdyn.interventions.boundary",
@@ -54,3 +58,25 @@ def renamed(old: str, new: str, value: Any) -> Any:
     """The value of an argument under its old name, after a `DeprecationWarning` that says the new one."""
     warnings.warn(f"the argument {old} is now {new}; the old name will be removed", DeprecationWarning, stacklevel=3)
     return value
+
+
+def renamed_argument(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function be called with the old name of a keyword, with a `DeprecationWarning`."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def accepting(*args: P.args, **kwargs: P.kwargs) -> R:
+            if old in kwargs:
+                if new in kwargs:
+                    raise TypeError(f"{function.__name__}() got both {new} and {old}, its old name")
+                warnings.warn(
+                    f"{old}= of {function.__name__} is now {new}=; the old name will be removed in the next version",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return accepting
+
+    return decorate

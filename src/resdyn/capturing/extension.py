@@ -61,7 +61,7 @@ def is_extension(path: Path, plan: Plan, settings: dict[str, Any]) -> bool:
     if {k: v for k, v in stored.items() if k not in same} != {k: v for k, v in asked.items() if k not in same}:
         return False
     rows = plan.data.rows_of(stored["samples"])
-    return bool(fingerprint(plan.data, rows, plan.read_by_features) == stored["data_hash"])
+    return bool(fingerprint(plan.data, rows, plan.read_in_passes) == stored["data_hash"])
 
 
 def begin_extension(path: Path, plan: Plan, settings: dict[str, Any], provenance: dict[str, Any]) -> Path:

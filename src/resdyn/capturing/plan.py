@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from resdyn.capturing.described import COORDS, DIMS, described_array, settings_of
 from resdyn.capturing.executor import Task
 from resdyn.capturing.selection import LabelledInputs, fingerprint
 from resdyn.capturing.worker import DataTask, EarlierResults, Job, ModelSource, SampleTask
 from resdyn.models import LoadedModel, weights_hash
-from resdyn.probes import Features, Probe
-from resdyn.probes.sample import Layout as ProbeLayout
+from resdyn.probes import Probe, traits
+from resdyn.probes.check import layouts_of
+from resdyn.probes.protocol import attributes
 from resdyn.probes.sample import float_dtype, state_sizes
 from resdyn.store import Layout, Region, Variable
-from resdyn.stream import Kind, ResidualStream, TokenStream
+from resdyn.stream import Kind, Stream
 
 MANY_CLASSES = 1000
 Coords = dict[str, tuple[tuple[str, ...], np.ndarray]]
@@ -30,18 +32,18 @@ class Plan:
 
     Attributes:
         samples: Rows of `data` that are measured one by one, int64.
-        read: What the features probe reads.
-        n_classes: Of the data, or the model's logits where no label is known.
+        read: What probes read that pass over the data.
+        num_classes: Of the data, or the model's logits where no label is known.
         notes: What a reader must know of the classes.
     """
 
     model: nn.Module | LoadedModel
-    stream: ResidualStream | TokenStream
+    stream: Stream
     data: LabelledInputs
     probes: tuple[Probe, ...]
     samples: Tensor
     read: LabelledInputs
-    n_classes: int
+    num_classes: int
     kind: Kind
     seed: int
     chunk_size: int
@@ -63,11 +65,11 @@ class Plan:
             "stream": self.stream.describe(),
             "data": self.data.name,
             "split": self.data.split,
-            "data_hash": fingerprint(self.data, self.samples, self.read_by_features),
+            "data_hash": fingerprint(self.data, self.samples, self.read_in_passes),
             "class_names": self._class_names(),
             "samples": self.data.index[self.samples].tolist(),
             "feature_samples": len(self.read) if self._reads_all else None,
-            "probes": {probe.name: dataclasses.asdict(probe) for probe in self.probes},
+            "probes": {probe.name: settings_of(probe) for probe in self.probes},
             "kind": self.kind,
             "position": self.stream.position,
             "granularity": self.stream.granularity,
@@ -82,30 +84,33 @@ class Plan:
         """Names of the data's classes, else numbers; none for a vocabulary, or where no label is known."""
         if self.data.class_names is not None:
             return list(self.data.class_names)
-        nameless = not self.data.labelled or self.n_classes > MANY_CLASSES
-        return [] if nameless else [str(c) for c in range(self.n_classes)]
+        nameless = not self.data.labelled or self.num_classes > MANY_CLASSES
+        return [] if nameless else [str(c) for c in range(self.num_classes)]
 
     @cached_property
     def layout(self) -> Layout:
         """All arrays; where probes want different lengths of an axis, the longest (the rest stays NaN)."""
-        wanted: dict[bool, ProbeLayout] = {probe.per_sample: {} for probe in self.probes}
-        for probe in self.probes:
-            wanted[probe.per_sample] |= probe.layout(self.stream, self.n_classes)
-        sample_names, data_names = tuple(wanted.get(True, ())), tuple(wanted.get(False, ()))
-        lengths = _lengths([*wanted.get(True, {}).values(), *wanted.get(False, {}).values()])
+        layouts = layouts_of(self.probes, self.stream, self.num_classes)
+        lengths = _lengths([entry for layout in layouts.values() for entry in layout.values()])
         lengths["sample"] = len(self.samples)
-        variables = {}
-        for per_sample, group in wanted.items():
-            for name, (dims, _, dtype) in group.items():
+        variables, names = {}, {True: (), False: ()}  # type: tuple[dict[str, Variable], dict[bool, tuple[str, ...]]]
+        for probe in self.probes:
+            said, per_sample = attributes(probe, self.kind), traits(probe).per_sample
+            names[per_sample] += tuple(layouts[probe.name])
+            for name, (dims, _, dtype) in layouts[probe.name].items():
                 dims = ("sample", *dims) if per_sample else dims
-                variables[name] = Variable(dims, tuple(lengths[dim] for dim in dims), dtype)
+                meaning = described_array(probe.name, dims, said.get(name, {}))
+                variables[name] = Variable(dims, tuple(lengths[dim] for dim in dims), dtype, meaning)
+        sample_names, data_names = names[True], names[False]
         regions = [Region(sample_names, n, n + self.chunk_size) for n in self._starts] if sample_names else []
         regions += [Region(data_names)] if data_names else []
-        return Layout(variables, self._coords(lengths, bool(sample_names)), tuple(regions), self.chunk_size)
+        coords = self._coords(lengths, bool(sample_names))
+        meaning = {name: {"long_name": (DIMS | COORDS)[name]} for name in coords}
+        return Layout(variables, coords, tuple(regions), self.chunk_size, meaning)
 
-    def tasks(self) -> list[Task]:
-        """One per region of the layout, in the same order."""
-        return [self._task(number, region) for number, region in enumerate(self.layout.regions)]
+    def tasks(self, regions: Sequence[Region]) -> list[Task]:
+        """One per region of the store, in the same order."""
+        return [self._task(number, region) for number, region in enumerate(regions)]
 
     def job(self, store: str, earlier: EarlierResults | None = None) -> Job:
         """What the tasks share. The stream that was found here serves in this process."""
@@ -120,21 +125,26 @@ class Plan:
             probes=self.probes,
             kind=self.kind,
             seed=self.seed,
-            n_classes=self.n_classes,
-            data=self.read_by_features,
+            num_classes=self.num_classes,
+            data=self.read_in_passes,
             earlier=earlier,
         )
         job.stream = self.stream
         return job
 
     @property
-    def read_by_features(self) -> LabelledInputs | None:
+    def read_in_passes(self) -> LabelledInputs | None:
         """What the features probe reads, where it was asked for."""
         return self.read if self._reads_all else None
 
     @property
     def _reads_all(self) -> bool:
-        return any(not probe.per_sample for probe in self.probes)
+        return bool(self._reading)
+
+    @property
+    def _reading(self) -> list[Probe]:
+        """The probes that pass over the data."""
+        return [probe for probe in self.probes if not traits(probe).per_sample]
 
     @property
     def _starts(self) -> range:
@@ -142,8 +152,9 @@ class Plan:
 
     def _task(self, number: int, region: Region) -> Task:
         if region.start is None:
-            size = next(probe.batch_size for probe in self.probes if isinstance(probe, Features))
-            return Task(DataTask(number, region), "class means", ticks=2 * -(-len(self.read) // size))
+            reading = [traits(probe) for probe in self._reading]
+            batches = sum(probe.passes * -(-len(self.read) // probe.batch_size) for probe in reading)
+            return Task(DataTask(number, region), "passes over the data", ticks=batches)
         rows = self.samples[region.start : region.stop]
         labels, indices = self.data.labels[rows].tolist(), self.data.index[rows].tolist()
         payload = SampleTask(number, region, self.data.read(rows), tuple(labels), tuple(indices))
@@ -157,7 +168,7 @@ class Plan:
             "stage": (("block",), np.asarray([block.stage for block in self.stream.blocks])),
             "stage_of_depth": (("depth",), np.asarray(self.stream.stage_of_depth)),
             "state_size": (("depth",), np.asarray(state_sizes(self.stream))),
-            "class": (("class",), np.arange(self.n_classes)),
+            "class": (("class",), np.arange(self.num_classes)),
         }
         if "rank" in lengths:
             coords["rank"] = (("rank",), np.arange(lengths["rank"]))
@@ -172,4 +183,4 @@ def _lengths(layouts: list[Any]) -> dict[str, int]:
     for dims, shape, _ in layouts:
         for dim, length in zip(dims, shape):
             lengths[dim] = max(length, lengths.get(dim, 0))
-    return {dim: lengths[dim.removesuffix("_j")] for dim in lengths}
+    return {dim: max(length, lengths.get(dim.removesuffix("_j"), 0)) for dim, length in lengths.items()}

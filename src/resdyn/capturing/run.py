@@ -36,19 +36,19 @@ from resdyn.capturing.worker import run_task
 from resdyn.data import ImageData, TokenData
 from resdyn.errors import InputError
 from resdyn.models import LoadedModel
-from resdyn.probes import Cushion, Features, Probe, Robustness, Trajectory, fit_probes, resolve_probes
+from resdyn.probes import Probe, fit_probes, resolve_probes, traits
+from resdyn.probes.check import check_labelled
 from resdyn.probes.trajectory import logits_of
 from resdyn.progress import show_progress as progress_shown
 from resdyn.store import place
 from resdyn.store.lock import locked
-from resdyn.stream import KINDS, Granularity, Kind, Position, ResidualStream, TokenStream, find_stream
+from resdyn.stream import KINDS, Granularity, Kind, Position, Stream, find_stream
 from resdyn.stream.exclusive import one_at_a_time
 from resdyn.stream.inputs import check_model
 from resdyn.stream.placement import model_device, model_dtype
 from resdyn.stream.token import plain_position
 from resdyn.stream.verify import check_current, taken_as_current
 
-IN_SINGLE = ("singular", "coupling", "spectrum")
 DEFAULT_PROBES = "trajectory,singular,coupling,spectrum,features"
 PROBES_WITHOUT_CLASSES = "trajectory,singular,coupling,spectrum"
 LIGHT_CHUNK = 64
@@ -71,7 +71,7 @@ def capture(
     feature_samples: int | None = None,
     workers: int = 0,
     scheduler: str | None = None,
-    stream: ResidualStream | TokenStream | None = None,
+    stream: Stream | None = None,
     overwrite: bool = False,
     show_progress: bool = True,
     command: str | None = None,
@@ -165,7 +165,7 @@ def capture(
             stream = _stream(module, inputs, stream, position, granularity)
         with taken_as_current():
             logits = _number_of_logits(stream, inputs)
-        n_classes = number_of_classes(inputs, logits)
+        num_classes = number_of_classes(inputs, logits)
         asked = fit_probes(asked, stream)
         plan = Plan(
             model=model if isinstance(model, LoadedModel) else module,
@@ -174,8 +174,8 @@ def capture(
             probes=asked,
             samples=_chosen(inputs, samples, seed, asked),
             read=_read(inputs, feature_samples, seed),
-            n_classes=n_classes,
-            notes=notes_on_classes(n_classes, logits),
+            num_classes=num_classes,
+            notes=notes_on_classes(num_classes, logits),
             kind=kind,
             seed=seed,
             chunk_size=_chunk_size(chunk_size, asked),
@@ -218,7 +218,8 @@ class _Run:
 
     def _tasks(self, store: Path, earlier: Earlier | None = None) -> None:
         done = stores.done_tasks(store)
-        todo = [task for task in self.plan.tasks() if not done[task.payload.number]]
+        regions = stores.stored_regions(store, self.plan.layout)
+        todo = [task for task in self.plan.tasks(regions) if not done[task.payload.number]]
         run_tasks(
             run_task,
             todo,
@@ -252,7 +253,9 @@ def _show_progress(show_progress: bool, quiet: bool | None) -> bool:
 def _check_precision(module: nn.Module, probes: tuple[Probe, ...]) -> None:
     """Spectra of Jacobians need single precision: said before a store is begun."""
     precision = model_dtype(module)
-    if precision not in (torch.float32, torch.float64) and any(probe.name in IN_SINGLE for probe in probes):
+    if precision not in (torch.float32, torch.float64) and any(
+        traits(probe).needs_single_precision for probe in probes
+    ):
         raise InputError(
             f"got a model in {precision}, in which singular values and eigenvalues cannot be computed; measure it in "
             "single precision: model.float(), or dtype=torch.float32 where it is loaded"
@@ -272,9 +275,8 @@ def _probes(
         classes = inputs.labelled and not isinstance(data, TokenData) and position is None
         return resolve_probes(DEFAULT_PROBES if classes else PROBES_WITHOUT_CLASSES)
     asked = resolve_probes(probes)
-    if not inputs.labelled and any(isinstance(probe, Features) for probe in asked):
-        raise InputError("the features probe needs labels: pass data as (inputs, labels), or leave it out")
-    if position is not None and (wrong := [p.name for p in asked if isinstance(p, Cushion | Features | Robustness)]):
+    check_labelled(asked, inputs.labelled)
+    if position is not None and (wrong := [p.name for p in asked if traits(p).whole_state_only]):
         raise InputError(f"{', '.join(wrong)}: measured for the whole state only; leave out the probe or position")
     return asked
 
@@ -282,10 +284,10 @@ def _probes(
 def _stream(
     module: nn.Module,
     inputs: LabelledInputs,
-    stream: ResidualStream | TokenStream | None,
+    stream: Stream | None,
     position: Position | None,
     granularity: Granularity,
-) -> ResidualStream | TokenStream:
+) -> Stream:
     if stream is None:
         # Two samples, so that a model which mixes the samples of a batch is noticed.
         two = inputs.read(torch.arange(min(2, len(inputs)))).to(model_device(module))
@@ -295,25 +297,25 @@ def _stream(
     elif granularity not in ("join", stream.granularity):
         raise InputError(f"got granularity={granularity!r} and a stream of granularity {stream.granularity!r}")
     else:
-        whole = stream.whole if isinstance(stream, TokenStream) else stream
+        whole = stream.whole
         first = inputs.read(torch.tensor([0])).to(model_device(module))
         whole._follow()
         check_current(whole, first.args, first.kwargs)
     if position is None:
         return stream
-    if isinstance(stream, TokenStream):
+    if stream.position is not None:
         raise InputError(f"got position={position!r} and a stream at position {stream.position!r}; give one of them")
-    return stream.at(position)
+    return stream.whole.at(position)
 
 
-def _number_of_logits(stream: ResidualStream | TokenStream, inputs: LabelledInputs) -> int | None:
+def _number_of_logits(stream: Stream, inputs: LabelledInputs) -> int | None:
     first = inputs.read(torch.tensor([0])).to(model_device(stream.model))
     logits = logits_of(stream.states(*first.args, **first.kwargs).output)
     return None if logits is None else logits.shape[1]
 
 
 def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, probes: Sequence[Probe]) -> Tensor:
-    if not any(probe.per_sample for probe in probes):
+    if not any(traits(probe).per_sample for probe in probes):
         samples = 1  # none is measured alone; this one identifies the data
     if isinstance(samples, bool | int | float | np.number | str):  # one number, or what is none
         return choose(inputs, checks.whole("samples", samples, 1), seed)
@@ -321,14 +323,14 @@ def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, pro
 
 
 def _read(inputs: LabelledInputs, feature_samples: int | None, seed: int) -> LabelledInputs:
-    """What the features probe reads."""
+    """What probes read that pass over the data."""
     count = checks.optional_whole("feature_samples", feature_samples, 1)
     return inputs if count is None else inputs.subset(choose(inputs, count, seed))
 
 
 def _chunk_size(chunk_size: int | None, probes: Sequence[Probe]) -> int:
     if chunk_size is None:
-        light = all(isinstance(probe, Trajectory | Features) for probe in probes)
+        light = all(traits(probe).light for probe in probes)
         return LIGHT_CHUNK if light else 1
     return checks.whole("chunk_size", chunk_size, 1)
 

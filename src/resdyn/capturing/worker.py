@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from resdyn.errors import ComputationError
 from resdyn.models import LoadedModel, load_model
 from resdyn.models.placement import place
 from resdyn.models.spec import parse_spec
-from resdyn.probes import Features, Probe, Sample, Singular
+from resdyn.probes import Probe, Sample, Singular, traits
+from resdyn.probes.check import layout_of, measured
+from resdyn.probes.sample import Layout
 from resdyn.store import Region
-from resdyn.stream import Granularity, Kind, Position, ResidualStream, TokenStream, find_stream, stream_from_blocks
+from resdyn.stream import Granularity, Kind, Position, Stream, find_stream, stream_from_blocks
 from resdyn.stream.arguments import Arguments
 from resdyn.stream.by_name import Skip
 from resdyn.stream.placement import model_device
@@ -111,12 +114,12 @@ class Job:
     probes: tuple[Probe, ...]
     kind: Kind
     seed: int
-    n_classes: int
+    num_classes: int
     data: LabelledInputs | None
     earlier: EarlierResults | None = None
 
     @cached_property
-    def stream(self) -> ResidualStream | TokenStream:
+    def stream(self) -> Stream:
         model = self.source.build().eval()
         example = self.example.to(model_device(model))
         if self.named is None:
@@ -129,18 +132,25 @@ class Job:
             whole = stream_from_blocks(
                 model, paths, *example.args, skip=cast("Skip", skip), shared=shared, **example.kwargs
             )
-        stream: ResidualStream | TokenStream = whole if self.position is None else whole.at(self.position)
+        stream: Stream = whole if self.position is None else whole.at(self.position)
         if stream.describe() != self.description:
             raise ComputationError("a worker found another stream in the model; capture in one process (workers=0)")
         return stream
 
     def __getstate__(self) -> dict[str, Any]:
         # the copy comes first: another thread may be adding `stream`
-        return {name: value for name, value in dict(self.__dict__).items() if name != "stream"}
+        return {name: value for name, value in dict(self.__dict__).items() if name not in ("stream", "layouts")}
+
+    @cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """What each probe has declared, by name."""
+        return {probe.name: layout_of(probe, self.stream, self.num_classes) for probe in self.probes}
 
     @property
     def singular(self) -> Singular:
-        return next((probe for probe in self.probes if isinstance(probe, Singular)), Singular())
+        """The probe whose triplets the samples share; of default settings where none was asked for."""
+        asked = next((probe for probe in self.probes if isinstance(probe, Singular)), None)
+        return Singular().fitted(self.stream) if asked is None else asked
 
     @property
     def device(self) -> torch.device:
@@ -190,8 +200,10 @@ def _measure_sample(job: Job, task: SampleTask, n: int) -> dict[str, np.ndarray]
     sample = Sample(job.stream, states, task.labels[n], task.indices[n], job.kind, job.seed, job.singular.svd)
     arrays: dict[str, np.ndarray] = {}
     for probe in job.probes:
-        if not isinstance(probe, Features):
-            arrays |= probe.measure(sample, job.n_classes)
+        if traits(probe).per_sample:
+            with _named(probe, f"at sample {sample.index}"):
+                found = probe.measure(sample, job.num_classes)
+            arrays |= measured(probe, found, job.layouts[probe.name], sample.index)
     return arrays
 
 
@@ -200,7 +212,20 @@ def _measure_data(job: Job, task: DataTask, tick: Tick) -> dict[str, np.ndarray]
         return job.earlier.whole(task.region.variables)
     arrays: dict[str, np.ndarray] = {}
     for probe in job.probes:
-        if isinstance(probe, Features):
-            batches = partial(job.batches, probe.batch_size)
-            arrays |= probe.measure(job.stream, batches, job.n_classes, tick)
+        own = traits(probe)
+        if not own.per_sample:
+            batches = partial(job.batches, own.batch_size)
+            with _named(probe, "in a pass over the data"):
+                found = probe.measure(job.stream, batches, job.num_classes, tick)
+            arrays |= measured(probe, found, job.layouts[probe.name])
     return arrays
+
+
+@contextlib.contextmanager
+def _named(probe: Probe, where: str) -> Iterator[None]:
+    """Add to whatever a probe raises whose it is."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised by the probe '{probe.name}' {where}")
+        raise

@@ -31,13 +31,13 @@ def compare(
     """
     from resdyn.progress import stage
     from resdyn.report.comparison.page import comparison_page, opened
-    from resdyn.report.comparison.runs import metrics_comparison, settings_table, traps
+    from resdyn.report.comparison.runs import comparability_warnings, metrics_comparison, settings_table
     from resdyn.report.page import write_page
 
     with stage("reading the runs"):
         runs = opened(stores, titles or None)
     page = write_page(out, comparison_page(runs))
-    rows, notes = metrics_comparison(runs), traps(runs)
+    rows, notes = metrics_comparison(runs), comparability_warnings(runs)
     if json:
         named = [{"title": run.title, "store": str(path)} for run, path in zip(runs, stores, strict=True)]
         print_json(

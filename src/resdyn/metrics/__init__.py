@@ -1,11 +1,16 @@
-"""Metrics: pure functions of stored arrays.
+"""What stored arrays say: pure functions that need no model.
 
 Each file measures one phenomenon, with cores on plain arrays and one function of a stored dataset:
-`line_geometry` (RA1), `alignment` (RA2), `singular_rank` (RA3), `inverse_scaling` (RA4), `stiffness` and
-`neural_collapse` (NC1-NC4). Beside them: `pearson` and `spearman` with corrections for many
-tests, `jacobian_elements` and `eigenvalue_count` from shapes, `stable_step` from eigenvalues. `summarize` and
-`metrics_table` put the numbers that a store allows side by side.
+`line_geometry` (RA1), `alignment` (RA2), `singular_rank` (RA3), `inverse_scaling` (RA4), `stiffness`, `cushions` and
+`neural_collapse` (NC1-NC4). Besides: `pearson` and `spearman` with corrections for many tests, `jacobian_elements` and
+`eigenvalue_count` from shapes, `stable_step` from eigenvalues. `summarize` and `metrics_table` list the numbers that a
+store allows; a registered probe adds its own by a `Summary`.
 """
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
 
 from resdyn.metrics.collapse import (
     centred_means,
@@ -39,7 +44,7 @@ from resdyn.metrics.residual_alignment import (
     diagonal_energy,
     expected_diagonal_energy,
     mismatch,
-    principal_angles,
+    overlap_angles,
     subspace_overlap,
     vector_alignment,
 )
@@ -53,13 +58,22 @@ from resdyn.metrics.scaling import (
 )
 from resdyn.metrics.stability import growing_share, stable_step
 from resdyn.metrics.stiffness_index import percent_negative, stiffness, stiffness_index
-from resdyn.metrics.summary import Metric, metrics_table, summarize
+from resdyn.metrics.summary import (
+    Metric,
+    Summary,
+    descriptions,
+    metrics_table,
+    one_number,
+    over_samples,
+    summarize,
+)
 
 __all__ = [
     "Correlation",
     "InverseScalingFit",
     "LineFit",
     "Metric",
+    "Summary",
     "aligned_vectors",
     "alignment",
     "benjamini_hochberg",
@@ -70,6 +84,7 @@ __all__ = [
     "count_unconverged",
     "coupled_rank",
     "cushions",
+    "descriptions",
     "diagonal_energy",
     "dominance_ratio",
     "dominant_fraction",
@@ -97,11 +112,13 @@ __all__ = [
     "nearest_mean_disagreement",
     "neural_collapse",
     "numerical_rank",
+    "one_number",
+    "over_samples",
+    "overlap_angles",
     "pearson",
     "percent_negative",
     "phi",
     "phi_logistic",
-    "principal_angles",
     "self_duality",
     "singular_gap",
     "singular_rank",
@@ -117,3 +134,15 @@ __all__ = [
     "within_between_ratio",
     "within_class_variability",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "principal_angles":
+        warnings.warn(
+            "resdyn.metrics.principal_angles is now overlap_angles, for angles from a stored overlap; "
+            "resdyn.linalg.principal_angles takes the bases themselves",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return overlap_angles
+    raise AttributeError(f"module 'resdyn.metrics' has no attribute {name!r}")

@@ -7,6 +7,8 @@ within classes. Pass the rows of classes that have images; everything is compute
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +21,8 @@ FloatArray = NDArray[np.float64]
 def centred_means(means: ArrayLike) -> FloatArray:
     """Class means minus their mean, m_c = mu_c - (1/C) sum_c' mu_c': (C, d) -> (C, d)."""
     means = np.asarray(means, dtype=np.float64)
-    return means - means.mean(0)
+    centred: FloatArray = means - means.mean(0)
+    return centred
 
 
 def within_class_variability(means: ArrayLike, within_projected: ArrayLike) -> float:
@@ -32,7 +35,16 @@ def within_class_variability(means: ArrayLike, within_projected: ArrayLike) -> f
     by less than the rounding of the stored means (eps of their dtype times their norm) count as null.
 
     0 when each class is a point. Cost: one SVD of (C-1, d). NaN when the class means coincide.
-    Source: Papyan, Han and Donoho (2020), NC1.
+
+    Args:
+        means: (C, d), the class means.
+        within_projected: (C, C), W_cc' = m_c^T Sigma_W m_c'.
+
+    Returns:
+        0 when each class is a point; NaN when the class means coincide.
+
+    Source:
+        Papyan, Han and Donoho (2020), NC1.
     """
     projected = np.asarray(within_projected, dtype=np.float64)
     contrasts = _contrasts(projected.shape[0])
@@ -51,6 +63,14 @@ def within_between_ratio(means: ArrayLike, within_trace: ArrayLike, counts: Arra
     `within_trace` (C,): t_c = (1/n_c) sum |h - mu_c|^2; `counts` (C,): n_c. A coarser reading of NC1:
     it weighs all directions equally, also those in which the class means do not differ. NaN when the means
     coincide.
+
+    Args:
+        means: (C, d), the class means.
+        within_trace: (C,), t_c = (1/n_c) sum |h - mu_c|^2.
+        counts: (C,), n_c, images per class.
+
+    Returns:
+        0 when each class is a point; NaN when the means coincide.
     """
     counts = np.asarray(counts, dtype=np.float64)
     within = float(counts @ np.asarray(within_trace, dtype=np.float64) / counts.sum())
@@ -62,7 +82,15 @@ def equinorm(means: ArrayLike) -> float:
     """NC2, coefficient of variation of the centred norms, std_c |m_c| / mean_c |m_c| (std divides by C).
 
     0 for a simplex equiangular tight frame, and always for two classes. NaN when the means coincide.
-    Source: Papyan, Han and Donoho (2020), NC2, figure 2.
+
+    Args:
+        means: (C, d), the class means.
+
+    Returns:
+        0 for a simplex equiangular tight frame, and always for two classes; NaN when the means coincide.
+
+    Source:
+        Papyan, Han and Donoho (2020), NC2, figure 2.
     """
     norms = _norms(means)
     return _ratio(float(norms.std()), float(norms.mean()))
@@ -72,7 +100,16 @@ def equiangularity(means: ArrayLike) -> float:
     """NC2, standard deviation over pairs c != c' of the cosines between m_c and m_c'.
 
     0 for a simplex equiangular tight frame, and always for two classes. Pairs with m_c = 0 have no angle and
-    are left out; NaN when no pair is left. Source: Papyan, Han and Donoho (2020), NC2, figure 3.
+    are left out; NaN when no pair is left.
+
+    Args:
+        means: (C, d), the class means.
+
+    Returns:
+        0 for a simplex equiangular tight frame, and always for two classes; NaN when no pair has an angle.
+
+    Source:
+        Papyan, Han and Donoho (2020), NC2, figure 3.
     """
     cosines = _pair_cosines(means)
     return float(cosines.std()) if cosines.size else float("nan")
@@ -82,7 +119,15 @@ def maximal_angle(means: ArrayLike) -> float:
     """NC2, mean over pairs c != c' of |cos(m_c, m_c') + 1/(C-1)|.
 
     0 for a simplex equiangular tight frame, and always for two classes; pairs as in `equiangularity`.
-    Source: Papyan, Han and Donoho (2020), NC2, figure 4.
+
+    Args:
+        means: (C, d), the class means.
+
+    Returns:
+        0 for a simplex equiangular tight frame, and always for two classes; NaN when no pair has an angle.
+
+    Source:
+        Papyan, Han and Donoho (2020), NC2, figure 4.
     """
     cosines = _pair_cosines(means)
     return float(np.abs(cosines + 1 / (len(np.asarray(means)) - 1)).mean()) if cosines.size else float("nan")
@@ -94,7 +139,19 @@ def self_duality(means: ArrayLike, weight: ArrayLike, *, centre_weight: bool = F
     0 when classifier and class means are proportional, sqrt(2) when orthogonal, at most 2. W is used as it
     is, as in the source; `centre_weight=True` first subtracts its mean row, which no decision depends on.
 
-    Shapes: means (C, d), weight (C, d). NaN when either is zero. Source: Papyan, Han and Donoho (2020), NC3.
+    Args:
+        means: (C, d), the class means.
+        weight: (C, d), the classifier's rows.
+        centre_weight: Subtract the mean row of W first, which no decision depends on.
+
+    Returns:
+        0 when proportional, sqrt(2) when orthogonal, at most 2; NaN when either is zero.
+
+    Raises:
+        InputError: `means` and `weight` differ in shape.
+
+    Source:
+        Papyan, Han and Donoho (2020), NC3.
     """
     centred, weight = centred_means(means), np.asarray(weight, dtype=np.float64)
     if centred.shape != weight.shape:
@@ -112,7 +169,16 @@ def self_duality(means: ArrayLike, weight: ArrayLike, *, centre_weight: bool = F
 def nearest_mean_disagreement(agrees: ArrayLike) -> FloatArray:
     """NC4, 1 - share of the images whose nearest class mean is the class that the network predicts.
 
-    0 when the network decides by the nearest class mean. Source: Papyan, Han and Donoho (2020), NC4.
+    0 when the network decides by the nearest class mean.
+
+    Args:
+        agrees: Shares of agreement, any shape.
+
+    Returns:
+        Shares of the same shape, 0 when the network decides by the nearest class mean.
+
+    Source:
+        Papyan, Han and Donoho (2020), NC4.
     """
     return 1.0 - np.asarray(agrees, dtype=np.float64)
 
@@ -124,9 +190,15 @@ def neural_collapse(ds: xr.Dataset) -> xr.Dataset:
     `maximal_angle`, `nearest_mean_disagreement`. The same without dims and with the prefix `feature_` for the
     input of the classifier, and `feature_self_duality`, where these are stored. Classes without images are
     left out; `attrs["empty_classes"]` lists their indices. NaN everywhere with fewer than two classes.
+
+    Args:
+        ds: A dataset with the features probe.
+
+    Returns:
+        A dataset of these numbers; `attrs["empty_classes"]` lists the classes left out.
     """
     present = ds["class_count"].values > 0
-    parts: dict[str, tuple] = {}
+    parts: dict[str, tuple[Any, ...]] = {}
     if "class_mean" in ds:
         rows = [_depth_collapse(ds, depth, present) for depth in range(ds.sizes["depth"])]
         parts |= {name: ("depth", np.array([row[name] for row in rows])) for name in rows[0]}
@@ -140,14 +212,14 @@ def neural_collapse(ds: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(parts, coords=coords, attrs={"empty_classes": np.flatnonzero(~present).tolist()})
 
 
-def _depth_collapse(ds: xr.Dataset, depth: int, present: NDArray) -> dict[str, float]:
+def _depth_collapse(ds: xr.Dataset, depth: int, present: NDArray[Any]) -> dict[str, float]:
     here = ds.isel(depth=depth)
     size = int(here["state_size"])
     means = here["class_mean"].transpose("class", "coord").values[present, :size]
     return _collapse(means, here["within_projected"].values, here["within_trace"].values, ds, present)
 
 
-def _feature_collapse(ds: xr.Dataset, present: NDArray) -> dict[str, float]:
+def _feature_collapse(ds: xr.Dataset, present: NDArray[Any]) -> dict[str, float]:
     """What can be said of the classifier's input features; empty when they are not stored."""
     parts: dict[str, float] = {}
     if "feature_mean" in ds:
@@ -163,7 +235,9 @@ def _feature_collapse(ds: xr.Dataset, present: NDArray) -> dict[str, float]:
     return parts
 
 
-def _collapse(means: NDArray, projected: NDArray, trace: NDArray, ds: xr.Dataset, present: NDArray) -> dict[str, float]:
+def _collapse(
+    means: NDArray[Any], projected: NDArray[Any], trace: NDArray[Any], ds: xr.Dataset, present: NDArray[Any]
+) -> dict[str, float]:
     names = (
         "within_class_variability",
         "within_between_ratio",
@@ -183,12 +257,13 @@ def _collapse(means: NDArray, projected: NDArray, trace: NDArray, ds: xr.Dataset
     return dict(zip(names, values))
 
 
-def _contrasts(n_classes: int) -> FloatArray:
+def _contrasts(num_classes: int) -> FloatArray:
     """Helmert contrasts: C - 1 orthonormal rows orthogonal to the vector of ones."""
-    index = np.arange(1, n_classes)
-    rows = np.tril(np.ones((n_classes - 1, n_classes)))
+    index = np.arange(1, num_classes)
+    rows = np.tril(np.ones((num_classes - 1, num_classes)))
     rows[index - 1, index] = -index
-    return rows / np.sqrt(index * (index + 1))[:, None]
+    contrasts: FloatArray = rows / np.sqrt(index * (index + 1))[:, None]
+    return contrasts
 
 
 def _norms(means: ArrayLike) -> FloatArray:

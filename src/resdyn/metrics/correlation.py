@@ -41,14 +41,27 @@ def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
     exclude nothing: it is (-1, 1). Two always are on a line: r = +-1 with p = 1 and no interval (NaN). x and y (n,),
     any unit.
 
-    >>> round(pearson([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]).coefficient, 3)
-    0.8
+    Args:
+        x: (n,), any unit.
+        y: (n,), any unit.
+        level: Of the interval.
+
+    Returns:
+        Coefficient, p-value, interval and number of pairs.
+
+    Raises:
+        InputError: Two shapes, or a level outside (0, 1).
+
+    Example:
+        >>> round(pearson([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]).coefficient, 3)
+        0.8
     """
     x, y = _pairs(x, y)
     if not _varies(x, y):
         return _undefined(x)
     found = stats.pearsonr(x, y)
-    low, high = _fisher(float(found.statistic), 1.0, x.size, level)
+    ends = found.confidence_interval(_level(level))
+    low, high = (float(ends.low), float(ends.high)) if x.size > MIN_PAIRS else (np.nan, np.nan)
     return Correlation(float(found.statistic), float(found.pvalue), low, high, x.size)
 
 
@@ -60,8 +73,20 @@ def spearman(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
     clearest order has. Interval as of `pearson` with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright
     (2000), taken half a step of rho below 1 where all pairs are in order: ranks cannot tell more. x and y (n,).
 
-    >>> [round(spearman(range(n), range(n)).p_value, 3) for n in (3, 4, 5)]
-    [0.333, 0.083, 0.017]
+    Args:
+        x: (n,), any unit.
+        y: (n,), any unit.
+        level: Of the interval.
+
+    Returns:
+        Coefficient, p-value, interval and number of pairs.
+
+    Raises:
+        InputError: Two shapes, or a level outside (0, 1).
+
+    Example:
+        >>> [round(spearman(range(n), range(n)).p_value, 3) for n in (3, 4, 5)]
+        [0.333, 0.083, 0.017]
     """
     x, y = _pairs(x, y)
     if not _varies(x, y):
@@ -79,10 +104,19 @@ def holm(p_values: ArrayLike) -> FloatArray:
     """Adjusted p-values that control the chance of any false finding: Holm (1979).
 
     In ascending order p~_(k) = max_{j <= k} min(1, (m - j + 1) p_(j)) over the m known ones; NaN stays NaN.
-    Shapes: any, kept; all values are one family.
 
-    >>> holm([0.01, 0.04, 0.03]).round(4).tolist()
-    [0.03, 0.06, 0.06]
+    Args:
+        p_values: Any shape; all values are one family, NaN stays NaN.
+
+    Returns:
+        Adjusted p-values of the same shape.
+
+    Raises:
+        InputError: A value outside [0, 1].
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).round(4).tolist()
+        [0.03, 0.06, 0.06]
     """
     return _adjusted(p_values, _holm)
 
@@ -91,10 +125,20 @@ def benjamini_hochberg(p_values: ArrayLike) -> FloatArray:
     """Adjusted p-values that control the expected share of false findings: Benjamini and Hochberg (1995).
 
     In ascending order p~_(k) = min_{j >= k} min(1, m p_(j) / j); for tests that are independent or positively
-    dependent. NaN stays NaN. Shapes: any, kept; all values are one family.
+    dependent. NaN stays NaN.
 
-    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(4).tolist()
-    [0.03, 0.04, 0.04]
+    Args:
+        p_values: Any shape; all values are one family, NaN stays NaN.
+
+    Returns:
+        Adjusted p-values of the same shape.
+
+    Raises:
+        InputError: A value outside [0, 1].
+
+    Example:
+        >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(4).tolist()
+        [0.03, 0.04, 0.04]
     """
     return _adjusted(p_values, lambda known: stats.false_discovery_control(known, method="bh"))
 
@@ -150,8 +194,7 @@ def _undefined(x: FloatArray) -> Correlation:
 
 def _fisher(coefficient: float, variance: float, n: int, level: float) -> tuple[float, float]:
     """Interval on the scale of artanh, where the coefficient's variance is `variance` / (n - 3)."""
-    if not 0 < level < 1:
-        raise InputError(f"got level={level}, expected a share between 0 and 1, such as 0.95")
+    level = _level(level)
     if n < 4:
         return (-1.0, 1.0) if n == 3 else (np.nan, np.nan)
     if abs(coefficient) >= 1:
@@ -159,3 +202,9 @@ def _fisher(coefficient: float, variance: float, n: int, level: float) -> tuple[
     half = stats.norm.ppf((1 + level) / 2) * np.sqrt(variance / (n - 3))
     centre = np.arctanh(coefficient)
     return float(np.tanh(centre - half)), float(np.tanh(centre + half))
+
+
+def _level(level: float) -> float:
+    if not 0 < level < 1:
+        raise InputError(f"got level={level}, expected a share between 0 and 1, such as 0.95")
+    return level

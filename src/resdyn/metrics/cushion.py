@@ -16,10 +16,21 @@ def layer_cushion(output_norm: ArrayLike, weight_norm: ArrayLike, input_norm: Ar
 
     At most 1 for a linear layer; a convolution reuses its kernel, whose norm |A|_F is, and may exceed 1. A large
     cushion means that noise in the weights matters little.
-    Source: Arora et al. (2018), "Stronger generalization bounds", definition 6; Yu and Tomasi, section 5.
 
-    >>> float(layer_cushion(3.0, 2.0, 3.0))
-    0.5
+    Args:
+        output_norm: |A x|, any shape.
+        weight_norm: |A|_F, of the same shape.
+        input_norm: |x|, of the same shape.
+
+    Returns:
+        The cushions, elementwise; NaN where a norm in the denominator is zero or unknown.
+
+    Source:
+        Arora et al. (2018), "Stronger generalization bounds", definition 6; Yu and Tomasi, section 5.
+
+    Example:
+        >>> float(layer_cushion(3.0, 2.0, 3.0))
+        0.5
     """
     return _ratio(output_norm, np.asarray(weight_norm, dtype=np.float64) * np.asarray(input_norm, dtype=np.float64))
 
@@ -29,11 +40,23 @@ def interlayer_cushion(
 ) -> FloatArray:
     """mu_ij(x) = sqrt(n) |J x| / (|J|_F |x|), n = `size` of the state x; 1 where J treats x as a random direction.
 
-    Between 0 and sqrt(n), which a rank-one J attains that looks along x. Source: Arora et al. (2018), definition 7; Yu
-    and Tomasi, section 5.
+    Between 0 and sqrt(n), which a rank-one J attains that looks along x.
 
-    >>> float(interlayer_cushion(2.0, 4.0, 1.0, 4))
-    1.0
+    Args:
+        product_norm: |J x|, any shape.
+        jacobian_norm: |J|_F, of the same shape.
+        state_norm: |x|, of the same shape.
+        size: n, the number of elements of x.
+
+    Returns:
+        Between 0 and sqrt(n), elementwise.
+
+    Source:
+        Arora et al. (2018), definition 7; Yu and Tomasi, section 5.
+
+    Example:
+        >>> float(interlayer_cushion(2.0, 4.0, 1.0, 4))
+        1.0
     """
     lower = np.asarray(jacobian_norm, dtype=np.float64) * np.asarray(state_norm, dtype=np.float64)
     return np.sqrt(np.asarray(size, dtype=np.float64)) * _ratio(product_norm, lower)
@@ -46,6 +69,12 @@ def cushions(ds: xr.Dataset) -> xr.Dataset:
     ID entries without the skip's 1 as the paper measures them, and `plain_cushion` |x + A x| / (|A + rho|_F |x|), those
     of the plain twin. `interlayer_cushion` (block, block_j), j >= block; `block_cushion`, its diagonal;
     `output_cushion`, to the model's output. `block_cushion_error`, `output_cushion_error`: of the estimate of |J|_F.
+
+    Args:
+        ds: A dataset with the cushion probe.
+
+    Returns:
+        A dataset by sample.
     """
     x = ds["layer_input_norm"]
     size = xr.DataArray(ds["state_size"].values[:-1].astype(np.float64), dims="block")

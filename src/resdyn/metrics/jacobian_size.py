@@ -20,10 +20,22 @@ Reading = Literal["flattened", "slices"]
 def jacobian_elements(shape_in: Sequence[int], shape_out: Sequence[int]) -> int:
     """Elements of the Jacobian, prod(shape_out) * prod(shape_in).
 
-    Source: tables 10 and 11 of "Block-level stiffness analysis of residual networks".
+    Args:
+        shape_in: Shape of the block's input.
+        shape_out: Shape of its output.
 
-    >>> jacobian_elements((64, 16, 16), (128, 8, 8))
-    134217728
+    Returns:
+        The number of elements.
+
+    Raises:
+        InputError: A shape that is not of positive sizes.
+
+    Source:
+        tables 10 and 11 of "Block-level stiffness analysis of residual networks".
+
+    Example:
+        >>> jacobian_elements((64, 16, 16), (128, 8, 8))
+        134217728
     """
     _check(shape_in, shape_out)
     return math.prod(shape_out) * math.prod(shape_in)
@@ -34,13 +46,27 @@ def eigenvalue_count(shape_in: Sequence[int], shape_out: Sequence[int], reading:
 
     `flattened`: n = prod(shape_in) if the states have equal sizes. `slices`: H for each of the
     prod(shape_out) * C slices of H x W, what `torch.linalg.eigvals` returns for the array of shape
-    (*shape_out, *shape_in); of flat states the only slice is the Jacobian itself. Source of the latter: tables 10
-    and 11 of "Block-level stiffness analysis of residual networks", which count so.
+    (*shape_out, *shape_in); of flat states the only slice is the Jacobian itself.
 
-    >>> eigenvalue_count((64, 16, 16), (64, 16, 16)), eigenvalue_count((64, 16, 16), (64, 16, 16), "slices")
-    (16384, 16777216)
-    >>> eigenvalue_count((64, 16, 16), (128, 8, 8)), eigenvalue_count((64, 16, 16), (128, 8, 8), "slices")
-    (0, 8388608)
+    Args:
+        shape_in: Shape of the block's input.
+        shape_out: Shape of its output.
+        reading: "flattened" or "slices".
+
+    Returns:
+        The number of eigenvalues, 0 where no matrix is square.
+
+    Raises:
+        InputError: Another reading, or a shape that is not of positive sizes.
+
+    Source:
+        tables 10 and 11 of "Block-level stiffness analysis of residual networks", which count so.
+
+    Example:
+        >>> eigenvalue_count((64, 16, 16), (64, 16, 16)), eigenvalue_count((64, 16, 16), (64, 16, 16), "slices")
+        (16384, 16777216)
+        >>> eigenvalue_count((64, 16, 16), (128, 8, 8)), eigenvalue_count((64, 16, 16), (128, 8, 8), "slices")
+        (0, 8388608)
     """
     _check(shape_in, shape_out)
     if reading == "flattened":

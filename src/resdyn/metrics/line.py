@@ -6,6 +6,8 @@ difference of two successive states. A step of length zero has no direction.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
@@ -20,11 +22,18 @@ def line_shape_score(states: ArrayLike) -> FloatArray:
     cancel); T' steps in independent directions of a high-dimensional space give about sqrt(T').
     Lengths of the steps do not enter: see `equispacing` for these and `tortuosity` for the path itself.
 
-    Shapes: states (..., T, d) -> (...), float64, no unit. NaN with fewer than two steps that are not zero.
-    Source: Gai and Zhang (2021), line-shape score.
+    Args:
+        states: (..., T, d), the states of one stage in order of depth.
 
-    >>> line_shape_score([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
-    array(1.)
+    Returns:
+        (...), float64, no unit; NaN with fewer than two steps that are not zero.
+
+    Source:
+        Gai and Zhang (2021), line-shape score.
+
+    Example:
+        >>> line_shape_score([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
+        array(1.)
     """
     units = _unit_steps(states)
     moving = np.asarray(np.isfinite(units).all(-1))
@@ -39,10 +48,15 @@ def tortuosity(states: ArrayLike) -> FloatArray:
     1 when the path is straight, larger otherwise, infinite when it closes; unlike `line_shape_score` long
     steps weigh more. Also known as the arc-chord ratio.
 
-    Shapes: states (..., T, d) -> (...), float64, no unit. NaN with fewer than two steps or without movement.
+    Args:
+        states: (..., T, d), the states of one stage in order of depth.
 
-    >>> float(tortuosity([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]]))
-    1.4
+    Returns:
+        (...), float64, no unit; NaN with fewer than two steps or without movement.
+
+    Example:
+        >>> float(tortuosity([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]]))
+        1.4
     """
     states = np.asarray(states, dtype=np.float64)
     lengths = step_length(states)
@@ -56,11 +70,18 @@ def collinearity(states: ArrayLike) -> FloatArray:
 
     1 when the path goes straight on, 0 at a right angle, -1 when it turns back.
 
-    Shapes: states (..., T, d) -> (..., T - 2), float64, ordered by depth. NaN beside a step of length zero.
-    Source: Li and Papyan (2023), RA1 ("on a line").
+    Args:
+        states: (..., T, d), the states of one stage in order of depth.
+
+    Returns:
+        (..., T - 2), float64, ordered by depth; NaN beside a step of length zero.
+
+    Source:
+        Li and Papyan (2023), RA1 ("on a line").
     """
     units = _unit_steps(states)
-    return np.clip((units[..., 1:, :] * units[..., :-1, :]).sum(-1), -1.0, 1.0)
+    cosines: FloatArray = np.clip((units[..., 1:, :] * units[..., :-1, :]).sum(-1), -1.0, 1.0)
+    return cosines
 
 
 def equispacing(states: ArrayLike) -> FloatArray:
@@ -68,11 +89,18 @@ def equispacing(states: ArrayLike) -> FloatArray:
 
     0 when the states are equispaced; the standard deviation divides by the number of steps.
 
-    Shapes: states (..., T, d) -> (...), float64, no unit. NaN with fewer than two steps or without movement.
-    Source: Li and Papyan (2023), RA1 ("equispaced").
+    Args:
+        states: (..., T, d), the states of one stage in order of depth.
 
-    >>> equispacing([[0.0], [1.0], [2.0], [3.0]])
-    array(0.)
+    Returns:
+        (...), float64, no unit; NaN with fewer than two steps or without movement.
+
+    Source:
+        Li and Papyan (2023), RA1 ("equispaced").
+
+    Example:
+        >>> equispacing([[0.0], [1.0], [2.0], [3.0]])
+        array(0.)
     """
     lengths = step_length(states)
     if lengths.shape[-1] < 2:
@@ -82,7 +110,8 @@ def equispacing(states: ArrayLike) -> FloatArray:
 
 def step_length(states: ArrayLike) -> FloatArray:
     """Lengths |h_{i+1} - h_i| of the steps: (..., T, d) -> (..., T - 1), in the unit of the states."""
-    return np.linalg.norm(np.diff(np.asarray(states, dtype=np.float64), axis=-2), axis=-1)
+    lengths: FloatArray = np.linalg.norm(np.diff(np.asarray(states, dtype=np.float64), axis=-2), axis=-1)
+    return lengths
 
 
 def line_geometry(ds: xr.Dataset) -> xr.Dataset:
@@ -107,7 +136,7 @@ def line_geometry(ds: xr.Dataset) -> xr.Dataset:
 
 
 def _sample_geometry(
-    ds: xr.Dataset, index: int, stages: NDArray, stage_of_depth: NDArray
+    ds: xr.Dataset, index: int, stages: NDArray[Any], stage_of_depth: NDArray[Any]
 ) -> tuple[FloatArray, FloatArray]:
     """Scores (stage, 3) and profiles (depth, 2) of one sample."""
     padded = ds["states"].isel(sample=index).values

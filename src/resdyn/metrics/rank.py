@@ -10,28 +10,41 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from resdyn._moved import renamed_argument
 from resdyn.errors import InputError
 
 FloatArray = NDArray[np.float64]
 
 
-def singular_gap(values: ArrayLike, n_classes: int) -> FloatArray:
-    """Gap after the C-th singular value, s_C / s_{C+1}, with C = `n_classes` counted from 1.
+@renamed_argument("n_classes", "num_classes")
+def singular_gap(values: ArrayLike, num_classes: int) -> FloatArray:
+    """Gap after the C-th singular value, s_C / s_{C+1}, with C = `num_classes` counted from 1.
 
     Well above 1 when the residual Jacobian is nearly of rank C; infinite when s_{C+1} = 0 < s_C.
 
-    Shapes: values (..., K) descending -> (...), float64, no unit. NaN when fewer than C+1 values are known,
-    or when s_C = 0. Raises InputError when C < 1. Source: Li and Papyan (2023), RA3, figure 4a.
+    Args:
+        values: (..., K), descending.
+        num_classes: C, counted from 1.
 
-    >>> singular_gap([8.0, 4.0, 1.0], n_classes=2)
-    array(4.)
+    Returns:
+        (...), float64, no unit; NaN when fewer than C+1 values are known, or when s_C = 0.
+
+    Raises:
+        InputError: C < 1.
+
+    Source:
+        Li and Papyan (2023), RA3, figure 4a.
+
+    Example:
+        >>> singular_gap([8.0, 4.0, 1.0], num_classes=2)
+        array(4.)
     """
-    if n_classes < 1:
-        raise InputError(f"got n_classes={n_classes}, expected at least 1: give the number of classes")
+    if num_classes < 1:
+        raise InputError(f"got num_classes={num_classes}, expected at least 1: give the number of classes")
     values = _leading_run(values)
-    if values.shape[-1] <= n_classes:
+    if values.shape[-1] <= num_classes:
         return np.full(values.shape[:-1], np.nan)
-    return _divide(values[..., n_classes - 1], values[..., n_classes])
+    return _divide(values[..., num_classes - 1], values[..., num_classes])
 
 
 def gap_rank(values: ArrayLike, rtol: float = 0.0) -> FloatArray:
@@ -40,12 +53,19 @@ def gap_rank(values: ArrayLike, rtol: float = 0.0) -> FloatArray:
     Values below `rtol * s_1` are raised to it, so that ratios of rounding errors do not count. With K known
     values the answer is at most K - 1: the gap must have two sides.
 
-    Shapes: values (..., K) descending -> (...), float64 holding whole numbers. 0 for a zero matrix, NaN when
-    fewer than two values are known. Source: effective rank for RA3 of Li and Papyan (2023); the criterion
-    is ours (the paper reads the gap off figure 4a).
+    Args:
+        values: (..., K), descending.
+        rtol: Values below rtol * s_1 are raised to it.
 
-    >>> gap_rank([3.0, 2.0, 0.1, 0.09])
-    array(2.)
+    Returns:
+        (...), float64 holding whole numbers; 0 for a zero matrix, NaN when fewer than two values are known.
+
+    Source:
+        effective rank for RA3 of Li and Papyan (2023); the criterion is ours (the paper reads the gap off figure 4a).
+
+    Example:
+        >>> gap_rank([3.0, 2.0, 0.1, 0.09])
+        array(2.)
     """
     values = _leading_run(values)
     top = values[..., :1]
@@ -62,7 +82,12 @@ def numerical_rank(values: ArrayLike, rtol: float) -> FloatArray:
 
     When all K known values are above, the true rank is at least K, not K.
 
-    Shapes: values (..., K) descending -> (...), float64 holding whole numbers. NaN when no value is known.
+    Args:
+        values: (..., K), descending.
+        rtol: Relative to s_1.
+
+    Returns:
+        (...), float64 holding whole numbers; NaN when no value is known.
     """
     values = _leading_run(values)
     with np.errstate(invalid="ignore"):
@@ -94,29 +119,37 @@ def rounding_level(ds: xr.Dataset) -> float:
     """
     dtype = str(ds.attrs.get("dtype", "float32")).removeprefix("torch.")
     eps = 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
-    return eps * float(ds["state_size"].max()) ** 0.5
+    return float(eps * float(ds["state_size"].max()) ** 0.5)
 
 
-def singular_rank(ds: xr.Dataset, n_classes: int | None = None) -> xr.Dataset:
+@renamed_argument("n_classes", "num_classes")
+def singular_rank(ds: xr.Dataset, num_classes: int | None = None) -> xr.Dataset:
     """RA3 per sample and block: `singular_gap`, `gap_rank`, `numerical_rank`, each (sample, block).
 
-    Needs the singular probe; only converged values are used. `n_classes` defaults to the length of
+    Needs the singular probe; only converged values are used. `num_classes` defaults to the length of
     `ds.attrs["class_names"]`; without either there is no `singular_gap`. The relative tolerance of the two
     ranks is `rounding_level(ds)`, kept in the attribute `rtol`.
+
+    Args:
+        ds: A dataset with the singular probe.
+        num_classes: C (default: the number of class names).
+
+    Returns:
+        A dataset (sample, block); attributes `rtol`, `num_classes`, `num_values`.
     """
     values = converged_singular_values(ds).transpose("sample", "block", "rank").values
-    n_classes = n_classes or len(ds.attrs.get("class_names") or ())
+    num_classes = num_classes or len(ds.attrs.get("class_names") or ())
     rtol = rounding_level(ds)
     dims = ("sample", "block")
     parts = {
         "gap_rank": (dims, gap_rank(values, rtol)),
         "numerical_rank": (dims, numerical_rank(values, rtol)),
     }
-    if n_classes:
-        parts["singular_gap"] = (dims, singular_gap(values, n_classes))
+    if num_classes:
+        parts["singular_gap"] = (dims, singular_gap(values, num_classes))
     coords = {"sample": ds["sample"], "block": ds["block"]}
     return xr.Dataset(
-        parts, coords=coords, attrs={"rtol": rtol, "n_classes": n_classes, "num_values": values.shape[-1]}
+        parts, coords=coords, attrs={"rtol": rtol, "num_classes": num_classes, "num_values": values.shape[-1]}
     )
 
 

@@ -11,6 +11,8 @@ convention; off the diagonal and in the overlaps it is arbitrary. What follows i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
@@ -29,11 +31,19 @@ def diagonal_energy(matrix: ArrayLike, rank: int | None = None) -> FloatArray:
 
     1 when the singular vectors of block j diagonalise J_i, `expected_diagonal_energy(K)` by chance.
 
-    Shapes: matrix (..., K, K) -> (...), float64 in [0, 1]. NaN for a zero matrix.
-    Source: a number for figure 2 of Li and Papyan (2023), "top singular vectors of J_j diagonalise J_i".
+    Args:
+        matrix: (..., K, K).
+        rank: Keep the leading K' rows and columns.
 
-    >>> diagonal_energy([[3.0, 0.0], [4.0, 0.0]])
-    array(0.36)
+    Returns:
+        (...), float64 in [0, 1]; NaN for a zero matrix.
+
+    Source:
+        a number for figure 2 of Li and Papyan (2023), "top singular vectors of J_j diagonalise J_i".
+
+    Example:
+        >>> diagonal_energy([[3.0, 0.0], [4.0, 0.0]])
+        array(0.36)
     """
     squares = _leading(matrix, rank) ** 2
     return _divide(np.trace(squares, axis1=-2, axis2=-1), squares.sum((-2, -1)))
@@ -50,10 +60,18 @@ def mismatch(matrix: ArrayLike, values: ArrayLike, rank: int | None = None, *, s
     0 when blocks i and j share their singular vectors, in order; 1 when the coupling is zero; at most sqrt(2)
     (s_i majorises the singular values of the coupling, so its norm is at most |s_i|).
 
-    Shapes: matrix (..., K, K), values (..., K) = s_i descending -> (...), float64. NaN when s_i is zero.
-    Source: Aubry, Meng, Sugolov and Papyan (2024), coupling metric m_K, with the 2-norm of s_i.
-    Deviation: absolute values of the entries, so that blocks aligned up to orientation count as aligned;
-    `signed=True` omits them.
+    Args:
+        matrix: (..., K, K), U_j^T J_i V_j.
+        values: (..., K), s_i descending.
+        rank: Keep the leading K' rows and columns.
+        signed: Take the entries with their signs.
+
+    Returns:
+        (...), float64; NaN when s_i is zero.
+
+    Source:
+        Aubry, Meng, Sugolov and Papyan (2024), coupling metric m_K, with the 2-norm of s_i. Deviation: absolute
+        values of the entries, so that blocks aligned up to orientation count as aligned; `signed=True` omits them.
     """
     matrix, values = _leading(matrix, rank), np.asarray(values, dtype=np.float64)[..., :rank]
     target = values[..., :, None] * np.eye(values.shape[-1])
@@ -66,23 +84,38 @@ def vector_alignment(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
     """Cosines |a_k . b_k| of singular vectors of equal rank, the absolute diagonal of an overlap A^T B.
 
     1 when the k-th vectors are parallel. Nearly equal singular values may swap their vectors between blocks,
-    which shows here and not in `principal_angles`.
+    which shows here and not in `overlap_angles`.
 
-    Shapes: overlap (..., K, K) -> (..., K'), float64 in [0, 1], ordered by rank.
-    Source: Li and Papyan (2023), RA2.
+    Args:
+        overlap: (..., K, K), A^T B.
+        rank: Keep the leading K' rows and columns.
+
+    Returns:
+        (..., K'), float64 in [0, 1], ordered by rank.
+
+    Source:
+        Li and Papyan (2023), RA2.
     """
     return np.minimum(np.abs(np.diagonal(_leading(overlap, rank), axis1=-2, axis2=-1)), 1.0)
 
 
-def principal_angles(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
+def overlap_angles(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
     """Angles between the spans of two orthonormal bases A, B: arccos of the singular values of A^T B.
 
-    Shapes: overlap (..., K, K) = A^T B -> (..., K') in radians in [0, pi/2], ascending. Since only A^T B is
-    stored, angles below the square root of its rounding (1e-8 in float64, 3e-4 in float32) read as noise.
-    Source: Bjorck and Golub (1973), theorem 1.
+    Args:
+        overlap: (..., K, K), A^T B.
+        rank: Keep the leading K' rows and columns.
 
-    >>> np.degrees(principal_angles([[0.5]])).round(6)
-    array([60.])
+    Returns:
+        (..., K') in radians in [0, pi/2], ascending. Since only A^T B is stored, angles below the square root of its
+        rounding (1e-8 in float64, 3e-4 in float32) read as noise.
+
+    Source:
+        Bjorck and Golub (1973), theorem 1.
+
+    Example:
+        >>> np.degrees(overlap_angles([[0.5]])).round(6)
+        array([60.])
     """
     return np.arccos(_cosines(_leading(overlap, rank)))
 
@@ -92,10 +125,16 @@ def subspace_overlap(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
 
     1 when the spans agree, K'/d on average for independent random ones in d dimensions.
 
-    Shapes: overlap (..., K, K) = A^T B, orthonormal bases -> (...), float64 in [0, 1].
+    Args:
+        overlap: (..., K, K), A^T B of orthonormal bases.
+        rank: Keep the leading K' rows and columns.
+
+    Returns:
+        (...), float64 in [0, 1].
     """
     overlap = _leading(overlap, rank)
-    return np.minimum((overlap**2).sum((-2, -1)) / overlap.shape[-1], 1.0)
+    share: FloatArray = np.minimum((overlap**2).sum((-2, -1)) / overlap.shape[-1], 1.0)
+    return share
 
 
 def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
@@ -111,6 +150,16 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
     NaN where shapes differ, and where a triplet that enters (those of j; for all but the diagonal energy also
     those of i) did not converge or belongs to a Jacobian that is zero, whose vectors are arbitrary. Without the
     singular probe there is no mismatch and convergence is unknown: the attribute `convergence_known` says which.
+
+    Args:
+        ds: A dataset with the coupling probe.
+        rank: Use the top triplets alone (default: all that are coupled).
+
+    Returns:
+        A dataset; attributes `rank` and `convergence_known`.
+
+    Raises:
+        InputError: A rank beyond what is stored.
     """
     available = coupled_rank(ds) or ds.sizes["rank"]
     rank = available if rank is None else rank
@@ -135,7 +184,16 @@ def aligned_vectors(ds: xr.Dataset) -> xr.DataArray:
 
     They do where |M_kk| is the largest entry of its row and of its column of M = U_j^T J_i V_j, which needs no
     threshold; for unrelated vectors that happens about once in 2K - 1 times. Summed over `rank` it counts the
-    dimensions in which two blocks align. NaN where shapes differ. Source: ours, for figure 3 of Li and Papyan (2023).
+    dimensions in which two blocks align. NaN where shapes differ.
+
+    Args:
+        ds: A dataset with the coupling probe.
+
+    Returns:
+        0 or 1, (sample, block, block_j, rank); NaN where shapes differ.
+
+    Source:
+        ours, for figure 3 of Li and Papyan (2023).
     """
     entries = np.abs(_matrices(ds, "coupling_uv"))
     diagonal = np.diagonal(entries, axis1=-2, axis2=-1)
@@ -158,7 +216,9 @@ def coupled_rank(ds: xr.Dataset) -> int:
     return max((int(np.isfinite(values).reshape(len(values), -1).any(1).sum()) for values in known), default=0)
 
 
-def _couplings(ds: xr.Dataset, rank: int, values: FloatArray | None, usable: NDArray) -> dict[str, tuple]:
+def _couplings(
+    ds: xr.Dataset, rank: int, values: FloatArray | None, usable: NDArray[Any]
+) -> dict[str, tuple[Any, ...]]:
     parts = {}
     for kind in ("uv", "vu"):
         if f"coupling_{kind}" not in ds:
@@ -171,8 +231,8 @@ def _couplings(ds: xr.Dataset, rank: int, values: FloatArray | None, usable: NDA
     return {name: (PAIR_DIMS, array) for name, array in parts.items()}
 
 
-def _overlaps(ds: xr.Dataset, rank: int, usable: NDArray) -> dict[str, tuple]:
-    parts: dict[str, tuple] = {}
+def _overlaps(ds: xr.Dataset, rank: int, usable: NDArray[Any]) -> dict[str, tuple[Any, ...]]:
+    parts: dict[str, tuple[Any, ...]] = {}
     both = usable[:, :, None] & usable[:, None, :]
     for side, kind in (("left", "uu"), ("right", "vv")):
         if f"overlap_{kind}" in ds:

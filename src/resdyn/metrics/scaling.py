@@ -59,8 +59,16 @@ def fit_line(x: ArrayLike, y: ArrayLike) -> LineFit:
     Points where y is not finite are left out. Standard errors are NaN with fewer than three points, R^2 when
     y is constant, everything with fewer than two points.
 
-    >>> fit_line([1, 2, 3, 4], [3.0, 5.0, 7.0, 9.0]).slope
-    2.0
+    Args:
+        x: (n,).
+        y: (n,); points where it is not finite are left out.
+
+    Returns:
+        Slope, intercept and R^2 with their standard errors.
+
+    Example:
+        >>> fit_line([1, 2, 3, 4], [3.0, 5.0, 7.0, 9.0]).slope
+        2.0
     """
     x, y = _measured(x, y)
     n = x.size
@@ -150,7 +158,8 @@ def inverse_top_value(top_values: ArrayLike) -> FloatArray:
         return inverse
     known = np.isfinite(inverse)
     with np.errstate(invalid="ignore"):
-        return np.where(known, inverse, 0.0).sum(0) / known.sum(0)
+        mean: FloatArray = np.where(known, inverse, 0.0).sum(0) / known.sum(0)
+    return mean
 
 
 def inverse_scaling(ds: xr.Dataset, start: int | None = None) -> tuple[InverseScalingFit, list[LineFit]]:
@@ -158,6 +167,16 @@ def inverse_scaling(ds: xr.Dataset, start: int | None = None) -> tuple[InverseSc
 
     The blocks of all stages count, numbered from 1 as in the paper (1 + `block`). The samples' lines use the
     blocks from the common start on. Only converged values are used. Errors as `inverse_scaling_fit`.
+
+    Args:
+        ds: A dataset with the singular probe.
+        start: First block of the line, 1-based (default: chosen).
+
+    Returns:
+        The fit, and one line per sample.
+
+    Raises:
+        InputError: Too few blocks (see `inverse_scaling_fit`).
     """
     top = converged_singular_values(ds).isel(rank=0).transpose("sample", "block").values
     number = ds["block"].values + 1

@@ -14,8 +14,20 @@ def share_interval(count: int, n: int, level: float = 0.95) -> tuple[float, floa
     It holds all p that a score test at 1 - level does not reject, |count / n - p| <= z sqrt(p (1 - p) / n): for 0 of n
     from 0 to z^2 / (n + z^2), where the usual standard error would be 0.
 
-    >>> tuple(round(end, 4) for end in share_interval(0, 100))
-    (0.0, 0.037)
+    Args:
+        count: How many were seen.
+        n: Of how many independent draws.
+        level: Of the interval.
+
+    Returns:
+        (low, high).
+
+    Raises:
+        InputError: `count` exceeds `n`, or a level outside (0, 1).
+
+    Example:
+        >>> tuple(round(end, 4) for end in share_interval(0, 100))
+        (0.0, 0.037)
     """
     n, count = checks.whole("n", n, 1), checks.whole("count", count, 0)
     level = checks.number("level", level, "a share between 0 and 1, such as 0.95", 0, 1)

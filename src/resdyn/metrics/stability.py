@@ -18,10 +18,20 @@ def stable_step(eigenvalues: ArrayLike) -> FloatArray:
 
     1 and more: no decaying direction is amplified by the block itself. Directions that grow under the ODE
     (Re mu >= 0) grow under Euler for any h and are left out; `growing_share` counts them. Infinite if nothing decays.
-    (..., n) -> (...), NaN without any eigenvalue. Source: Hairer and Wanner (1996), section IV.2, region of stability.
+    (..., n) -> (...), NaN without any eigenvalue.
 
-    >>> float(stable_step([0.5, -1.0]))
-    1.0
+    Args:
+        eigenvalues: (..., n), complex, NaN where there is none.
+
+    Returns:
+        (...), infinite if nothing decays, NaN without any eigenvalue.
+
+    Source:
+        Hairer and Wanner (1996), section IV.2, region of stability.
+
+    Example:
+        >>> float(stable_step([0.5, -1.0]))
+        1.0
     """
     mu = np.asarray(eigenvalues, dtype=np.complex128) - 1
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -33,8 +43,15 @@ def stable_step(eigenvalues: ArrayLike) -> FloatArray:
 def growing_share(eigenvalues: ArrayLike) -> FloatArray:
     """Share of eigenvalues with Re lambda > 1, along which the vector field grows. (..., n) -> (...).
 
-    >>> growing_share([0.5, 2.0])
-    array(0.5)
+    Args:
+        eigenvalues: (..., n), complex, NaN where there is none.
+
+    Returns:
+        (...), in [0, 1].
+
+    Example:
+        >>> growing_share([0.5, 2.0])
+        array(0.5)
     """
     values = np.asarray(eigenvalues, dtype=np.complex128)
     known = np.isfinite(values)

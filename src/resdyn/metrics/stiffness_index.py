@@ -22,10 +22,20 @@ def stiffness_index(largest_real: ArrayLike, smallest_real: ArrayLike) -> FloatA
 
     Negative where both signs occur (the usual case), at least 1 where all real parts are positive. NaN where the
     smallest is 0: behind a ReLU that is off 0 is an eigenvalue, so without negative ones the index has no value.
-    Source: "Block-level stiffness analysis of residual networks", equation 10, after Kim et al. (2021).
 
-    >>> stiffness_index(4.0, -0.5)
-    array(-8.)
+    Args:
+        largest_real: max Re(lambda), any shape.
+        smallest_real: min Re(lambda), of the same shape.
+
+    Returns:
+        The index, elementwise; NaN where the smallest is 0.
+
+    Source:
+        "Block-level stiffness analysis of residual networks", equation 10, after Kim et al. (2021).
+
+    Example:
+        >>> stiffness_index(4.0, -0.5)
+        array(-8.)
     """
     top, bottom = np.asarray(largest_real, dtype=np.float64), np.asarray(smallest_real, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -37,8 +47,16 @@ def percent_negative(num_negative: ArrayLike, num_eigenvalues: ArrayLike) -> Flo
 
     Equation 11 of the paper is printed with > 0; its text, and the tables, mean negative real parts: that is here.
 
-    >>> percent_negative(1, 8)
-    array(12.5)
+    Args:
+        num_negative: Counts, any shape.
+        num_eigenvalues: Counts of the same shape.
+
+    Returns:
+        Per cent, elementwise; NaN where there are no eigenvalues.
+
+    Example:
+        >>> percent_negative(1, 8)
+        array(12.5)
     """
     negative, total = np.asarray(num_negative, dtype=np.float64), np.asarray(num_eigenvalues, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -54,6 +72,15 @@ def stiffness(ds: xr.Dataset) -> xr.Dataset:
     left out that are 0 to rounding because the Jacobian has a null space (they count as zeros). A flattened index
     whose relative error is above 1, and a flattened share whose error is above itself and above 1 %, are undetermined:
     NaN, with the error beside them. Raises InputError for a dataset without the probe.
+
+    Args:
+        ds: A dataset with the spectrum probe.
+
+    Returns:
+        A dataset (sample, block).
+
+    Raises:
+        InputError: The dataset was captured without the probe.
     """
     if "largest_real" not in ds:
         raise InputError("this dataset was captured without the probe 'spectrum'; capture with it")

@@ -12,7 +12,7 @@ from torch import nn
 from resdyn import _checks as checks
 from resdyn.capturing.selection import Array, Data
 from resdyn.errors import InputError
-from resdyn.metrics.summary import DESCRIPTIONS, Metric
+from resdyn.metrics.summary import Metric, descriptions
 from resdyn.monitor.budget import Budget
 from resdyn.monitor.runner import ProbeRunner, fixed_batch, names
 from resdyn.probes import Probe, resolve_probes
@@ -102,8 +102,9 @@ class Monitor:
         self.seed, self.unit = checks.seed(seed), checks.one_of("unit", unit, ("epoch", "step"))
         self.probes = None if probes is None else resolve_probes(probes)
         self.metrics = checks.words("metrics", metrics)
+        known = tuple(descriptions())
         for name in self.metrics:
-            checks.one_of("a metric", name, tuple(DESCRIPTIONS))
+            checks.one_of("a metric", name, known)
         self.budget, self.log, self.clock, self.options = budget, log, clock, options
         check_options(options)
         for name, call in (("log", log), ("clock", clock)):

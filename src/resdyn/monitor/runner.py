@@ -17,7 +17,7 @@ from resdyn.data import ImageData, TokenData
 from resdyn.errors import ComputationError, InputError
 from resdyn.metrics import summarize
 from resdyn.metrics.summary import Metric
-from resdyn.probes import Probe, Singular, resolve_probes
+from resdyn.probes import Probe, Singular, resolve_probes, traits
 from resdyn.stream import ResidualStream, find_stream
 from resdyn.stream.placement import model_device, model_dtype
 from resdyn.stream.verify import check_current
@@ -68,9 +68,13 @@ class ProbeRunner:
         self._shapes: list[Any] = []
 
     def groups(self) -> list[tuple[Probe, ...]]:
-        """Probes that are measured together: coupling needs the vectors of the singular probe."""
-        pair = tuple(probe for probe in self.probes if probe.name in ("singular", "coupling"))
-        return [(probe,) for probe in self.probes if probe not in pair] + ([pair] if pair else [])
+        """Probes that are measured together: those that require each other; single ones come first."""
+        found: list[tuple[Probe, ...]] = []
+        for probe in self.probes:  # required ones come before
+            linked = [group for group in found if any(other.name in traits(probe).requires for other in group)]
+            merged = tuple(other for group in linked for other in group)
+            found = [group for group in found if group not in linked] + [(*merged, probe)]
+        return sorted(found, key=lambda group: len(group) > 1)
 
     def has_stream(self, model: nn.Module) -> bool:
         """Whether the stream of this network is at hand."""

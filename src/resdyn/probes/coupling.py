@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,9 +13,18 @@ from torch import Tensor
 
 from resdyn import _checks as checks
 from resdyn.errors import InputError
-from resdyn.probes.sample import Layout, Sample, float_dtype, to_numpy
+from resdyn.linalg import LinearOperator
+from resdyn.probes.protocol import described
+from resdyn.probes.sample import Array, Layout, Sample, float_dtype, to_numpy
+from resdyn.stream import Stream
 
-NAMES = ("coupling_uv", "coupling_vu", "overlap_uu", "overlap_vv", "overlap_uv")
+TEXTS = {
+    "coupling_uv": ("U_j^T J_i V_j, the Jacobian of block i in the singular bases of block j", "1"),
+    "coupling_vu": ("V_j^T J_i U_j, the same with the bases exchanged", "1"),
+    "overlap_uu": ("U_i^T U_j, left singular vectors of blocks i and j", "1"),
+    "overlap_vv": ("V_i^T V_j, right singular vectors of blocks i and j", "1"),
+    "overlap_uv": ("U_i^T V_j, left with right singular vectors", "1"),
+}
 DIMS = ("block", "block_j", "rank", "rank_j")
 
 
@@ -34,20 +45,23 @@ class Coupling:
     k: int | None = None
     nonsquare: str = "skip"
     name: ClassVar[str] = "coupling"
-    per_sample: ClassVar[bool] = True
+    requires: ClassVar[tuple[str, ...]] = ("singular",)
+    needs_single_precision: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.replace_checked(self, k=checks.optional_whole("k", self.k, 1, of=self.name))
         if self.nonsquare != "skip":
             raise InputError(f"coupling: got nonsquare={self.nonsquare!r}, expected 'skip', the only policy")
 
-    def layout(self, stream: Any, n_classes: int) -> Layout:
+    def layout(self, stream: Stream, num_classes: int) -> Layout:
+        """All arrays (block, block_j, rank, rank_j)."""
         assert self.k is not None, "capture sets k to that of the singular probe"
         shape = (len(stream), len(stream), self.k, self.k)
-        return {name: (DIMS, shape, float_dtype(stream)) for name in NAMES}
+        return {name: (DIMS, shape, float_dtype(stream)) for name in TEXTS}
 
-    def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
-        layout = self.layout(sample.stream, n_classes)
+    def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
+        """Couplings and overlaps of all pairs of blocks of equal shapes."""
+        layout = self.layout(sample.stream, num_classes)
         arrays = {name: np.full(shape, np.nan, dtype) for name, (_, shape, dtype) in layout.items()}
         left = [t.U[:, : self.k] for t in sample.triplets]
         right = [t.V[:, : self.k] for t in sample.triplets]
@@ -60,13 +74,29 @@ class Coupling:
                     arrays[name][i, j] = to_numpy(values)
         return arrays
 
+    def fitted(self, stream: Stream, required: Mapping[str, Any]) -> Coupling:
+        """The same probe with k decided: that of the singular probe unless it was given.
 
-def _equal_shapes(stream: Any, i: int) -> list[int]:
+        Raises:
+            InputError: k exceeds that of the singular probe.
+        """
+        available = required["singular"].k
+        k = available if self.k is None else self.k
+        if k > available:
+            raise InputError(f"coupling: got k={k}, more than the {available} triplets of singular; raise singular's k")
+        return dataclasses.replace(self, k=k)
+
+    def attributes(self, kind: str) -> dict[str, dict[str, str]]:
+        """Long names; all are of the Jacobian that the capture reads."""
+        return described(TEXTS, kind=kind)
+
+
+def _equal_shapes(stream: Stream, i: int) -> list[int]:
     shapes = [(block.shape_in, block.shape_out) for block in stream.blocks]
     return [j for j, shape in enumerate(shapes) if shape == shapes[i]]
 
 
-def _couple(jacobian: Any, u: Tensor, v: Tensor, square: bool) -> dict[str, Tensor]:
+def _couple(jacobian: LinearOperator, u: Tensor, v: Tensor, square: bool) -> dict[str, Tensor]:
     """Both couplings from one product: a batch of tangents costs less than two."""
     images = jacobian.matmat(torch.cat([v, u], 1) if square else v)
     couplings = {"coupling_uv": u.T @ images[:, : v.shape[1]]}

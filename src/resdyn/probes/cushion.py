@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,27 +12,39 @@ from torch import Tensor
 from resdyn import _checks as checks
 from resdyn.linalg.norm import frobenius_norm, norm_of_squares, random_signs, unit_columns
 from resdyn.nets.unit_skip import identity_kernel
-from resdyn.probes.sample import Layout, Sample, block_seed, float_dtype
+from resdyn.probes.protocol import described
+from resdyn.probes.sample import Array, Layout, Sample, block_seed, float_dtype
+from resdyn.stream import ResidualBlock, Stream
 from resdyn.stream.layers import BranchLayer, branch_layers, layer_values
 from resdyn.stream.tail import rows_of, tail_jacobian
 
-LAYER = ("layer_input_norm", "layer_output_norm", "layer_weight_norm")
-SKIP = (
-    "skip_output_norm",
-    "skip_weight_norm",
-    "state_norm",
-    "output_product_norm",
-    "output_jacobian_norm",
-    "output_jacobian_error",
-)
-SPAN = ("span_product_norm", "span_jacobian_norm", "span_jacobian_error")
+LAYER = {
+    "layer_input_norm": ("norm |x| of the input of a layer A of the branch", "state"),
+    "layer_output_norm": ("norm |A x|, without bias", "state"),
+    "layer_weight_norm": ("Frobenius norm |A|_F of its weights", "1"),
+}
+SKIP = {
+    "skip_output_norm": ("norm |skip(x) + A x|, where the layer is the whole branch", "state"),
+    "skip_weight_norm": ("Frobenius norm |A + rho|_F, rho the ID entries of the skip", "1"),
+}
+OUTPUT = {
+    "state_norm": ("norm |h_i| of the state", "state"),
+    "output_product_norm": ("norm |J h_i|, J the derivative of the model's output at h_i", "logit"),
+    "output_jacobian_norm": ("Frobenius norm |J|_F of the same", "1"),
+    "output_jacobian_error": ("standard error of output_jacobian_norm, 0 where it is exact", "1"),
+}
+SPAN = {
+    "span_product_norm": ("norm |J_ij h_i|, J_ij the derivative at h_i of what block j returns", "state"),
+    "span_jacobian_norm": ("Frobenius norm |J_ij|_F", "1"),
+    "span_jacobian_error": ("standard error of span_jacobian_norm, 0 where it is exact", "1"),
+}
 
-MOST_DRAWS = 100_000
+MAX_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
 class Cushion:
-    """Norms behind the layer cushion and the interlayer cushion of every layer, block and pair of blocks.
+    """Norms that the layer cushion and the interlayer cushion are made of, of every layer, block and pair of blocks.
 
     Of each convolution or linear layer A in a branch (`block`, `part`, in order): `layer_input_norm` |x|,
     `layer_output_norm` |A x| (without bias), `layer_weight_norm` |A|_F of its weights. Where the layer is the whole
@@ -49,33 +61,39 @@ class Cushion:
     draws: int = 32
     exact_limit: int = 512
     name: ClassVar[str] = "cushion"
-    per_sample: ClassVar[bool] = True
+    whole_state_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.replace_checked(
             self,
-            draws=checks.whole("draws", self.draws, 2, MOST_DRAWS, of=self.name),
+            draws=checks.whole("draws", self.draws, 2, MAX_DRAWS, of=self.name),
             exact_limit=checks.whole("exact_limit", self.exact_limit, of=self.name),
         )
 
-    def layout(self, stream: Any, n_classes: int) -> Layout:
-        blocks, parts = len(stream), max(1, max(len(branch_layers(block)) for block in stream))
+    def layout(self, stream: Stream, num_classes: int) -> Layout:
+        """Arrays (block, part) of layers, (block) of states, (block, block_j) of pairs of blocks."""
+        blocks, parts = len(stream), max(1, max(len(branch_layers(block)) for block in stream.whole))
         dtype = float_dtype(stream)
         layout: Layout = dict.fromkeys(LAYER, (("block", "part"), (blocks, parts), dtype))
-        layout |= dict.fromkeys(SKIP, (("block",), (blocks,), dtype))
+        layout |= dict.fromkeys(SKIP | OUTPUT, (("block",), (blocks,), dtype))
         return layout | dict.fromkeys(SPAN, (("block", "block_j"), (blocks, blocks), dtype))
 
-    def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
-        layout = self.layout(sample.stream, n_classes)
+    def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
+        """Norms of every layer at this sample, and of the derivatives of everything after each state."""
+        layout = self.layout(sample.stream, num_classes)
         arrays = {name: np.full(shape, np.nan, dtype) for name, (_, shape, dtype) in layout.items()}
-        for block in sample.stream:
+        for block in sample.stream.whole:
             self._layers(sample, block, arrays)
             self._spans(sample, block.index, arrays)
         return arrays
 
-    def _layers(self, sample: Sample, block: Any, arrays: dict[str, np.ndarray]) -> None:
+    def attributes(self, kind: str) -> dict[str, dict[str, str]]:
+        """Long names and units; derivatives are of whole blocks, skips and gates included."""
+        return described(LAYER | SKIP) | described(OUTPUT | SPAN, kind="block")
+
+    def _layers(self, sample: Sample, block: ResidualBlock, arrays: dict[str, Array]) -> None:
         layers = branch_layers(block)
-        for part, value in enumerate(layer_values(sample.stream, block, layers, sample.states)):
+        for part, value in enumerate(layer_values(sample.stream.whole, block, layers, sample.states)):
             for name, tensor in zip(LAYER, (value.x, value.product, value.weight), strict=True):
                 arrays[name][block.index, part] = _norm(tensor)
             unit = unit_kernel(layers[part], value.weight)
@@ -86,13 +104,14 @@ class Cushion:
                 arrays["skip_output_norm"][block.index] = _norm(value.product + skipped)
                 arrays["skip_weight_norm"][block.index] = _norm(value.weight + unit)
 
-    def _spans(self, sample: Sample, i: int, arrays: dict[str, np.ndarray]) -> None:
-        jacobian, sizes = tail_jacobian(sample.stream, i, sample.states)
+    def _spans(self, sample: Sample, i: int, arrays: dict[str, Array]) -> None:
+        jacobian, sizes = tail_jacobian(sample.stream.whole, i, sample.states)
         state = sample.states[i].reshape(-1)
         exact = len(state) <= self.exact_limit
         seed = block_seed(sample.seed, sample.index, i)
-        every = range(len(state))
-        directions = unit_columns(len(state), every, jacobian) if exact else random_signs(jacobian, self.draws, seed)
+        directions = (
+            unit_columns(len(state), range(len(state)), jacobian) if exact else random_signs(jacobian, self.draws, seed)
+        )
         products = jacobian.matmat(torch.cat([directions, state[:, None]], 1))
         arrays["state_norm"][i] = _norm(state)
         *blocks, output = rows_of(sizes)
@@ -103,7 +122,7 @@ class Cushion:
         norm, error = _frobenius(products[output, :-1], exact)
         if not exact and sizes[-1] <= self.exact_limit:
             norm, error = frobenius_norm(jacobian.restricted(rows=output), exact_limit=self.exact_limit).value, 0.0
-        for name, value in zip(SKIP[3:], (_norm(products[output, -1]), norm, error), strict=True):
+        for name, value in zip(list(OUTPUT)[1:], (_norm(products[output, -1]), norm, error), strict=True):
             arrays[name][i] = value
 
 

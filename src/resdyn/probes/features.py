@@ -1,8 +1,8 @@
-"""Where the classes lie at every depth, and how tightly: two passes over the data, no sample kept."""
+"""Where the classes are at every depth, and how tight: two passes over the data, no sample kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,11 +13,30 @@ from torch.nn.functional import one_hot
 
 from resdyn import _checks as checks
 from resdyn.errors import InputError
-from resdyn.probes.sample import Layout, padded, state_sizes, to_numpy
+from resdyn.probes.protocol import Batches, described
+from resdyn.probes.sample import Array, Layout, padded, state_sizes, to_numpy
 from resdyn.probes.trajectory import class_logits
-from resdyn.stream.arguments import Arguments
+from resdyn.stream import States, Stream
 
-Batches = Callable[[], Iterable[tuple[Arguments, Tensor]]]
+Classifier = tuple[Tensor, Tensor | None]  # weight (C, d), bias (C,)
+SAME = {
+    "nearest_mean_agrees": "share of images whose nearest class mean is that of the prediction",
+    "nearest_mean_accuracy": "share of images whose nearest class mean is that of the label",
+}
+TEXTS = {
+    "num_images": ("images that the probe read", "1"),
+    "class_count": ("images of each class", "1"),
+    "class_mean": ("class means mu_c, padded with NaN", "state"),
+    "within_trace": ("mean of |h - mu_c|^2 over the images of a class", "state^2"),
+    "within_projected": ("m_c^T Sigma_W m_c', m_c the centred class means", "state^4"),
+    **{name: (text, "1") for name, text in SAME.items()},
+    "feature_mean": ("class means of the classifier's input", "feature"),
+    "feature_within_trace": ("mean of |x - mu_c|^2 over the images of a class, x the classifier's input", "feature^2"),
+    "feature_within_projected": ("m_c^T Sigma_W m_c' of the classifier's input", "feature^4"),
+    **{f"feature_{name}": (f"{text}, by the classifier's input", "1") for name, text in SAME.items()},
+    "classifier_weight": ("weight of the last linear map", "1"),
+    "classifier_bias": ("bias of the last linear map", "1"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,8 +48,8 @@ class Features:
     `class_mean` (depth, class, coord) = mu_c; `class_count` (class); `within_trace` (depth, class) =
     (1/n_c) sum_{y_n = c} |h_n - mu_c|^2; `within_projected` (depth, class, class_j) = m_c^T Sigma_W m_c';
     `nearest_mean_accuracy` and `nearest_mean_agrees` (depth): the fraction of images whose nearest class mean
-    is that of their label, is that of the network's answer (NaN if its logits are not for these classes).
-    `feature_*`: the same of what the last linear map reads (a softmax may follow it); `classifier_weight`
+    is that of their label, is that of the network's prediction (NaN if its logits are not for these classes).
+    `feature_*`: the same of the input of the last linear map (a softmax may follow it); `classifier_weight`
     (class, feature), `classifier_bias` (class): absent where the model has no such map, or its classes are not the
     data's.
     A class without images has NaN. Everything is accumulated and stored in float64.
@@ -44,6 +63,10 @@ class Features:
     memory_limit_gb: float = 8.0
     name: ClassVar[str] = "features"
     per_sample: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
+    whole_state_only: ClassVar[bool] = True
+    light: ClassVar[bool] = True
+    passes: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         checks.replace_checked(
@@ -54,8 +77,13 @@ class Features:
             ),
         )
 
-    def layout(self, stream: Any, n_classes: int) -> Layout:
-        sizes, c = state_sizes(stream), n_classes
+    def layout(self, stream: Stream, num_classes: int) -> Layout:
+        """Arrays (depth, class, ...) in float64, and those of the classifier where its classes are the data's.
+
+        Raises:
+            InputError: The class means need more than `memory_limit_gb`.
+        """
+        sizes, c = state_sizes(stream), num_classes
         self._check_memory(sum(sizes), c)
         depths = len(sizes)
         layout: Layout = {
@@ -67,31 +95,35 @@ class Features:
             "nearest_mean_agrees": (("depth",), (depths,), "float64"),
             "nearest_mean_accuracy": (("depth",), (depths,), "float64"),
         }
-        return layout | _classifier_layout(_classifier(stream, n_classes), c)
+        return layout | _classifier_layout(_classifier(stream, num_classes), c)
 
     def measure(
-        self, stream: Any, batches: Batches, n_classes: int, tick: Callable[[int], None] = lambda n: None
-    ) -> dict[str, np.ndarray]:
+        self, stream: Stream, batches: Batches, num_classes: int, tick: Callable[[int], None] = lambda n: None
+    ) -> dict[str, Array]:
         """`batches()` starts a pass over (inputs, labels); `tick(1)` follows every batch of both passes."""
-        classifier = _classifier(stream, n_classes)
-        means, counts = self._means(stream, batches, n_classes, classifier is not None, tick)
+        classifier = _classifier(stream, num_classes)
+        means, counts = self._means(stream, batches, num_classes, classifier is not None, tick)
         scatters = [Scatter(mean, counts) for mean in means]
         for x, y in batches():
             states = stream.states(*x.args, **x.kwargs)
-            answers = _answers(states.logits, n_classes)
+            predictions = _predictions(states.logits, num_classes)
             for scatter, h in zip(scatters, _layers(states, classifier is not None)):
-                scatter.add(h, y, answers)
+                scatter.add(h, y, predictions)
             tick(1)
         return _arrays(scatters, counts, state_sizes(stream), classifier)
 
+    def attributes(self, kind: str) -> dict[str, dict[str, str]]:
+        """Long names and units; none is of a Jacobian."""
+        return described(TEXTS)
+
     def _means(
-        self, stream: Any, batches: Batches, n_classes: int, with_features: bool, tick: Callable[[int], None]
+        self, stream: Stream, batches: Batches, num_classes: int, with_features: bool, tick: Callable[[int], None]
     ) -> tuple[list[Tensor], Tensor]:
         sums: list[Tensor] = []
         counts: Tensor | float = 0.0
         for x, y in batches():
             layers = _layers(stream.states(*x.args, **x.kwargs), with_features)
-            members = _members(y, n_classes).to(layers[0].device)
+            members = _members(y, num_classes).to(layers[0].device)
             sums = sums or [torch.zeros_like(members.T @ h) for h in layers]
             for total, h in zip(sums, layers):
                 total += members.T @ h
@@ -100,11 +132,11 @@ class Features:
         assert isinstance(counts, Tensor), "capture refuses empty data"
         return [total / counts[:, None] for total in sums], counts
 
-    def _check_memory(self, values: int, n_classes: int) -> None:
-        needed = 2 * 8 * values * n_classes / 2**30
+    def _check_memory(self, values: int, num_classes: int) -> None:
+        needed = 2 * 8 * values * num_classes / 2**30
         if needed > self.memory_limit_gb:
             raise InputError(
-                f"features: the means of {n_classes} classes at all depths need {needed:.1f} GB, more than "
+                f"features: the means of {num_classes} classes at all depths need {needed:.1f} GB, more than "
                 f"memory_limit_gb={self.memory_limit_gb:g}; raise it or leave the probe out"
             )
 
@@ -121,7 +153,8 @@ class Scatter:
         self.projected = torch.zeros_like(self.gram)
         self.agrees = self.correct = 0.0
 
-    def add(self, h: Tensor, labels: Tensor, answers: Tensor | None) -> None:
+    def add(self, h: Tensor, labels: Tensor, predictions: Tensor | None) -> None:
+        """Add a batch: states h (N, d), labels (N,), predictions (N,) where they are of these classes."""
         labels = labels.to(h.device)
         deviation = h - self.means[labels]
         self.trace += _members(labels, len(self.means)).T @ deviation.square().sum(1)
@@ -131,9 +164,10 @@ class Scatter:
         distance = self.gram.diagonal() - 2 * (along + self.gram[labels])
         nearest = torch.where(self.present, distance, torch.inf).argmin(1)
         self.correct += float((nearest == labels).sum())
-        self.agrees += float("nan") if answers is None else float((nearest == answers.to(h.device)).sum())
+        self.agrees += float("nan") if predictions is None else float((nearest == predictions.to(h.device)).sum())
 
-    def results(self) -> dict[str, np.ndarray]:
+    def results(self) -> dict[str, Array]:
+        """The sums as means, in float64."""
         n, absent = self.counts.sum(), ~self.present
         projected = self.projected / n
         projected[absent], projected[:, absent] = torch.nan, torch.nan
@@ -146,7 +180,9 @@ class Scatter:
         }
 
 
-def _arrays(scatters: list[Scatter], counts: Tensor, sizes: list[int], classifier: Any) -> dict[str, np.ndarray]:
+def _arrays(
+    scatters: list[Scatter], counts: Tensor, sizes: list[int], classifier: Classifier | None
+) -> dict[str, Array]:
     layers = [scatter.results() for scatter in scatters]
     states, last = layers[: len(sizes)], layers[len(sizes) :]
     arrays = {name: np.stack([layer[name] for layer in states]) for name in states[0] if name != "mean"}
@@ -162,19 +198,19 @@ def _arrays(scatters: list[Scatter], counts: Tensor, sizes: list[int], classifie
     return arrays
 
 
-def _classifier(stream: Any, n_classes: int) -> tuple[Tensor, Tensor | None] | None:
+def _classifier(stream: Stream, num_classes: int) -> Classifier | None:
     classifier = stream.classifier()
-    if classifier is not None and len(classifier[0]) == 1 and n_classes == 2:  # logits (0, z), as `class_logits`
+    if classifier is not None and len(classifier[0]) == 1 and num_classes == 2:  # logits (0, z), as `class_logits`
         weight, bias = classifier
         classifier = _after_zero(weight), None if bias is None else _after_zero(bias)
-    return classifier if classifier is not None and len(classifier[0]) == n_classes else None
+    return classifier if classifier is not None and len(classifier[0]) == num_classes else None
 
 
 def _after_zero(rows: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(rows), rows])
 
 
-def _classifier_layout(classifier: tuple[Tensor, Tensor | None] | None, c: int) -> Layout:
+def _classifier_layout(classifier: Classifier | None, c: int) -> Layout:
     if classifier is None:
         return {}
     d = classifier[0].shape[1]
@@ -191,9 +227,12 @@ def _classifier_layout(classifier: tuple[Tensor, Tensor | None] | None, c: int) 
     return layout
 
 
-def _layers(states: Any, with_features: bool) -> list[Tensor]:
+def _layers(states: States, with_features: bool) -> list[Tensor]:
     layers = [_double(h).flatten(1) for h in states]
-    return layers + [_double(states.features).flatten(1)] if with_features else layers
+    if with_features:
+        assert states.features is not None, "a model with a classifier has its input"
+        layers.append(_double(states.features).flatten(1))
+    return layers
 
 
 def _double(values: Tensor) -> Tensor:
@@ -201,11 +240,11 @@ def _double(values: Tensor) -> Tensor:
     return (values.cpu() if values.device.type == "mps" else values).double()  # mps has no float64
 
 
-def _members(labels: Tensor, n_classes: int) -> Tensor:
+def _members(labels: Tensor, num_classes: int) -> Tensor:
     """(N, C), one where the image belongs to the class: sums by matrix product are the same every time."""
-    return one_hot(labels, n_classes).double()
+    return one_hot(labels, num_classes).double()
 
 
-def _answers(output: Any, n_classes: int) -> Tensor | None:
-    logits = class_logits(output, n_classes)
-    return logits.argmax(1) if logits is not None and logits.shape[1] == n_classes else None
+def _predictions(output: Any, num_classes: int) -> Tensor | None:
+    logits = class_logits(output, num_classes)
+    return logits.argmax(1) if logits is not None and logits.shape[1] == num_classes else None

@@ -1,4 +1,4 @@
-"""One sample as probes see it: its states, its blocks' Jacobians, and their singular triplets, made once."""
+"""One sample as probes see it: its states, its blocks' Jacobians, and their singular triplets, computed once."""
 
 from __future__ import annotations
 
@@ -10,37 +10,51 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resdyn.errors import ComputationError
 from resdyn.linalg import LinearOperator, SVDResult
+from resdyn.stream import Block, Kind, States, Stream
 from resdyn.stream.placement import model_dtype
 
+Array = NDArray[Any]
 Dims = tuple[str, ...]
 Layout = dict[str, tuple[Dims, tuple[int, ...], str]]
 
 
 @dataclass
 class Sample:
-    """The sample number `index` of its data split on a stream, under one reading (`kind`) of the Jacobian."""
+    """One sample on a stream, under one reading of the Jacobian.
 
-    stream: Any
-    states: Any
+    Attributes:
+        stream: The stream, of whole states or of one token.
+        states: h_0..h_L of this sample, each (1, *shape), with the model's inputs and output.
+        label: The class, -1 where it is not known.
+        index: The sample's index in its data split.
+        kind: The capture's reading of the Jacobian: "gated", "branch" or "block".
+        seed: The capture's seed; see `block_seed`.
+        svd: The solver of the `singular` probe, called with a Jacobian and a seed.
+    """
+
+    stream: Stream
+    states: States
     label: int
     index: int
-    kind: str
+    kind: Kind
     seed: int
     svd: Callable[[LinearOperator, int], SVDResult]
 
     def jacobian(self, block: int) -> LinearOperator:
+        """The Jacobian of a block at this sample, (numel of output, numel of state), read as `kind`; matrix-free."""
         return self.stream.jacobian(block, self.states, kind=self.kind)
 
     @cached_property
     def triplets(self) -> list[SVDResult]:
-        """The singular triplets of every block; shared by the probes, because they are dear."""
+        """The singular triplets of every block; computed once and shared by the probes, because they are expensive."""
         return [self._triplets(block) for block in self.stream.blocks]
 
-    def _triplets(self, block: Any) -> SVDResult:
+    def _triplets(self, block: Block) -> SVDResult:
         try:
             return self.svd(self.jacobian(block.index), block_seed(self.seed, self.index, block.index))
         except ComputationError as error:
@@ -52,18 +66,18 @@ def block_seed(seed: int, sample: int, block: int) -> int:
     return int(np.random.SeedSequence([seed, sample, block]).generate_state(1)[0])
 
 
-def state_sizes(stream: Any) -> list[int]:
+def state_sizes(stream: Stream) -> list[int]:
     """Numbers of elements of h_0..h_L."""
     shapes = [block.shape_in for block in stream.blocks] + [stream.blocks[-1].shape_out]
     return [math.prod(shape) for shape in shapes]
 
 
-def float_dtype(stream: Any) -> str:
-    """The dtype in which the stream's numbers are stored: half precision goes up to float32."""
+def float_dtype(stream: Stream) -> str:
+    """The dtype in which the stream's numbers are stored: float64 for a float64 model, else float32."""
     return "float64" if model_dtype(stream.model) == torch.float64 else "float32"
 
 
-def padded(rows: Sequence[Tensor | np.ndarray], dtype: str) -> np.ndarray:
+def padded(rows: Sequence[Tensor | Array], dtype: str) -> Array:
     """Stack arrays whose last axes differ in length, padded with NaN."""
     longest = max(row.shape[-1] for row in rows)
     stacked = np.full((len(rows), *rows[0].shape[:-1], longest), np.nan, dtype)
@@ -72,7 +86,7 @@ def padded(rows: Sequence[Tensor | np.ndarray], dtype: str) -> np.ndarray:
     return stacked
 
 
-def to_numpy(values: Tensor | np.ndarray) -> np.ndarray:
+def to_numpy(values: Tensor | Array) -> Array:
     """A tensor of any device and float dtype as a numpy array."""
     if isinstance(values, np.ndarray):
         return values

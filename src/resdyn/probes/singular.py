@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -12,10 +13,23 @@ import numpy as np
 from resdyn import _checks as checks
 from resdyn.errors import InputError
 from resdyn.linalg import LinearOperator, SVDResult, svd
-from resdyn.probes.sample import Layout, Sample, float_dtype, padded, state_sizes, to_numpy
+from resdyn.probes.protocol import described
+from resdyn.probes.sample import Array, Layout, Sample, float_dtype, padded, state_sizes, to_numpy
+from resdyn.stream import Stream
 
 DEFAULT_K = 20
 Method = Literal["auto", "lanczos", "randomized", "dense"]
+TEXTS = {
+    "singular_values": ("leading singular values of the Jacobian, descending", "1"),
+    "singular_residuals": ("max(|Jv - su|, |J^T u - sv|) / s_1", "1"),
+    "singular_bounds": ("how far above s the true value in its place may be, divided by s_1", "1"),
+    "singular_converged": ("whether this value and those before it are the largest, within the tolerance", "1"),
+    "singular_matvecs": ("products with J and J^T", "1"),
+}
+VECTORS = {
+    "left_vectors": ("left singular vectors u, padded with NaN", "1"),
+    "right_vectors": ("right singular vectors v, padded with NaN", "1"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,7 @@ class Singular:
     vectors: bool = False
     delta: float = 0.05
     name: ClassVar[str] = "singular"
-    per_sample: ClassVar[bool] = True
+    needs_single_precision: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.replace_checked(
@@ -53,7 +67,8 @@ class Singular:
             delta=checks.number("delta", self.delta, "a positive number", 0, of=self.name),
         )
 
-    def layout(self, stream: Any, n_classes: int) -> Layout:
+    def layout(self, stream: Stream, num_classes: int) -> Layout:
+        """Arrays (block, rank), `singular_matvecs` (block), vectors (block, rank, coord)."""
         assert self.k is not None, "capture fits k to the stream"
         dtype, table = float_dtype(stream), (len(stream), self.k)
         layout: Layout = {
@@ -68,7 +83,8 @@ class Singular:
             layout["left_vectors"] = layout["right_vectors"] = (("block", "rank", "coord"), shape, dtype)
         return layout
 
-    def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
+    def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
+        """The triplets that the sample computes once for all probes."""
         triplets, dtype = sample.triplets, float_dtype(sample.stream)
         arrays = {
             "singular_values": padded([t.S for t in triplets], dtype),
@@ -87,8 +103,16 @@ class Singular:
         assert self.k is not None, "capture fits k to the stream"
         return svd(jacobian, self.k, method=self.method, tol=self.tol, seed=seed, delta=self.delta)
 
-    def fitted(self, stream: Any) -> Singular:
-        """The same probe with k decided, or an error that names the block which has fewer singular values."""
+    def attributes(self, kind: str) -> dict[str, dict[str, str]]:
+        """Long names; all are of the Jacobian that the capture reads."""
+        return described(TEXTS | (VECTORS if self.vectors else {}), kind=kind)
+
+    def fitted(self, stream: Stream, required: Mapping[str, Any] | None = None) -> Singular:
+        """The same probe with k decided: by default 20, or as many as the smallest block has.
+
+        Raises:
+            InputError: k exceeds what a block's Jacobian can have; the message names the block.
+        """
         sizes = {block: min(math.prod(block.shape_in), math.prod(block.shape_out)) for block in stream.blocks}
         block = min(sizes, key=lambda b: sizes[b])
         if self.k is not None and self.k > sizes[block]:

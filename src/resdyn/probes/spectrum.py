@@ -24,44 +24,50 @@ from resdyn.linalg import (
     svd,
 )
 from resdyn.linalg.count import NegativeCount, count_in
-from resdyn.probes.sample import Layout, Sample, block_seed, float_dtype, to_numpy
-from resdyn.stream import KINDS, JacobianOperator, Kind
+from resdyn.probes.protocol import described
+from resdyn.probes.sample import Array, Layout, Sample, block_seed, float_dtype, to_numpy
+from resdyn.stream import KINDS, Block, JacobianOperator, Kind, Stream
 
 Nonsquare = Literal["undefined", "projection"]
 ENDS = ("LR", "SR", "LM")
-FLATTENED = (
-    "largest_real",
-    "smallest_real",
-    "spectral_radius",
-    "num_eigenvalues",
-    "num_negative",
-    "num_negative_error",
-    "num_undecided",
-    "num_zero",
-    "num_live",
-    "eigen_residual",
-    "condition_largest",
-    "condition_smallest",
-    "largest_real_error",
-    "smallest_real_error",
-    "spectral_radius_error",
-    "numerical_abscissa",
-    "numerical_minimum",
-    "departure_from_normality",
-    "jacobian_norm",
-)
-SLICES = (
-    "largest_real_slices",
-    "smallest_real_slices",
-    "num_eigenvalues_slices",
-    "num_negative_slices",
-    "num_undecided_slices",
-)
+FLATTENED = {
+    "largest_real": "largest real part of an eigenvalue of the flattened Jacobian",
+    "smallest_real": "smallest real part",
+    "spectral_radius": "largest modulus of an eigenvalue",
+    "num_eigenvalues": "number of eigenvalues",
+    "num_negative": "eigenvalues whose real part is negative beyond its own uncertainty",
+    "num_negative_error": "standard error of num_negative, 0 where it was counted",
+    "num_undecided": "eigenvalues that rounding may move over the imaginary axis",
+    "num_zero": "undecided eigenvalues that are 0 to rounding, since J has a null space",
+    "num_live": "eigenvalues that are not zero by a zero row or column",
+    "eigen_residual": "largest backward error of an end of the spectrum, relative to jacobian_norm",
+    "condition_largest": "condition number of the eigenvalue of largest real part",
+    "condition_smallest": "condition number of the eigenvalue of smallest real part",
+    "largest_real_error": "first-order error of largest_real",
+    "smallest_real_error": "first-order error of smallest_real",
+    "spectral_radius_error": "first-order error of spectral_radius",
+    "numerical_abscissa": "largest eigenvalue of (J + J^T)/2",
+    "numerical_minimum": "smallest eigenvalue of (J + J^T)/2",
+    "departure_from_normality": "Henrici's departure from normality, relative to the Frobenius norm",
+    "jacobian_norm": "largest singular value of J",
+}
+SLICES = {
+    "largest_real_slices": "largest real part of an eigenvalue of the Jacobian's spatial slices",
+    "smallest_real_slices": "smallest real part, of the slices",
+    "num_eigenvalues_slices": "number of eigenvalues of the slices",
+    "num_negative_slices": "eigenvalues of the slices with negative real part",
+    "num_undecided_slices": "eigenvalues of the slices that rounding may move over the imaginary axis",
+}
+OTHERS = {
+    "eigen_converged": "whether the ends of the spectrum converged, with errors below a tenth of the radius",
+    "eigenvalues_real": "real parts of all eigenvalues, by descending real part, padded with NaN",
+    "eigenvalues_imag": "imaginary parts of the same",
+}
 
 
-# Beyond, a product with a block is quicker than one with its matrix: at 4096 for two convolutions fifty times.
+# Above this size a product with a block is faster than one with its matrix: fifty times at 4096, two convolutions.
 _DENSE_PRODUCTS = 1024
-_MEANT = 0.1  # error of an end, relative to the spectral radius, up to which it counts as found
+_ACCEPTED = 0.1  # error of an end, relative to the spectral radius, up to which it counts as found
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class Spectrum:
     slices: bool = True
     dense_limit: int = 4096
     name: ClassVar[str] = "spectrum"
-    per_sample: ClassVar[bool] = True
+    needs_single_precision: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or self.nonsquare not in get_args(Nonsquare):
@@ -111,9 +117,10 @@ class Spectrum:
             dense_limit=checks.whole("dense_limit", self.dense_limit, of=self.name),
         )
 
-    def layout(self, stream: Any, n_classes: int) -> Layout:
+    def layout(self, stream: Stream, num_classes: int) -> Layout:
+        """Arrays (block) in float64, and (block, eigenvalue) of the blocks that get all their eigenvalues."""
         blocks = (len(stream),)
-        names = FLATTENED + (SLICES if self.slices else ())
+        names = FLATTENED | (SLICES if self.slices else {})
         layout: Layout = dict.fromkeys(names, (("block",), blocks, "float64"))
         layout["eigen_converged"] = (("block",), blocks, "bool")
         if longest := self._longest(stream):
@@ -122,8 +129,9 @@ class Spectrum:
             layout["eigenvalues_real"] = layout["eigenvalues_imag"] = (("block", "eigenvalue"), shape, dtype)
         return layout
 
-    def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
-        layout = self.layout(sample.stream, n_classes)
+    def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
+        """Both readings of every block's Jacobian of this probe's `kind`."""
+        layout = self.layout(sample.stream, num_classes)
         arrays = {
             name: np.full(shape, False if dtype == "bool" else np.nan, dtype)
             for name, (_, shape, dtype) in layout.items()
@@ -141,15 +149,20 @@ class Spectrum:
                 arrays[name][block.index : block.index + 1][..., : np.size(values)] = values
         return arrays
 
-    def _longest(self, stream: Any) -> int:
+    def attributes(self, kind: str) -> dict[str, dict[str, str]]:
+        """Long names; all are of the Jacobian of this probe's own `kind`, whatever the capture reads."""
+        texts = FLATTENED | (SLICES if self.slices else {}) | OTHERS
+        return described({name: (text, "1") for name, text in texts.items()}, kind=self.kind)
+
+    def _longest(self, stream: Stream) -> int:
         """The dimension of the largest block that gets all its eigenvalues, 0 if none does."""
         sizes = [math.prod(block.shape_out) for block in stream.blocks if self._has_eigenvalues(block)]
         return max((size for size in sizes if size <= self.dense_limit), default=0)
 
-    def _has_eigenvalues(self, block: Any) -> bool:
+    def _has_eigenvalues(self, block: Block) -> bool:
         return block.square or (self.nonsquare == "projection" and block.skip_kind != "none")
 
-    def _square(self, jacobian: LinearOperator, sample: Sample, block: Any) -> LinearOperator | None:
+    def _square(self, jacobian: LinearOperator, sample: Sample, block: Block) -> LinearOperator | None:
         if block.square or not self._has_eigenvalues(block):
             return jacobian if block.square else None
         return jacobian @ PseudoInverse(sample.stream.skip_jacobian(block.index, sample.states))
@@ -173,15 +186,15 @@ class Spectrum:
         found["jacobian_norm"] = float(svd(operator, 1, seed=seed).S[0])
         found["eigen_residual"] = float(ends.residuals.max()) * ends.norm / (found["jacobian_norm"] or 1.0)
         errors = [found[f"{name}_error"] for name in ("largest_real", "smallest_real", "spectral_radius")]
-        meant = max(errors) <= _MEANT * found["spectral_radius"]
-        found["eigen_converged"] = bool(ends.converged.all() and symmetric.converged.all() and meant)
+        accurate = max(errors) <= _ACCEPTED * found["spectral_radius"]
+        found["eigen_converged"] = bool(ends.converged.all() and symmetric.converged.all() and accurate)
         return found
 
-    def _slices(self, jacobian: LinearOperator, block: Any) -> dict[str, Any]:
-        shapes = block.shape_out, block.shape_in
-        if any(len(shape) != 3 for shape in shapes) or block.shape_in[1] != block.shape_in[2]:
+    def _slices(self, jacobian: LinearOperator, block: Block) -> dict[str, Any]:
+        if len(block.shape_out) != 3 or len(block.shape_in) != 3 or block.shape_in[1] != block.shape_in[2]:
             return {}
-        found = slice_eigenvalues(jacobian, *shapes)
+        (c_out, h_out, w_out), (c_in, h_in, w_in) = block.shape_out, block.shape_in
+        found = slice_eigenvalues(jacobian, (c_out, h_out, w_out), (c_in, h_in, w_in))
         real = found.values.real
         zero = 0.0 if found.num_values > len(real) else np.nan
         return {

@@ -9,12 +9,20 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from resdyn.probes.sample import Layout, Sample, float_dtype, padded, state_sizes
+from resdyn.probes.protocol import described
+from resdyn.probes.sample import Array, Layout, Sample, float_dtype, padded, state_sizes
+from resdyn.stream import Stream
+
+TEXTS = {
+    "states": ("states h_0..h_L, flattened row-major, padded with NaN", "state"),
+    "prediction": ("class of the largest logit, -1 where the output is not one row of logits", "1"),
+    "loss": ("cross entropy -log p_label", "nat"),
+}
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The states h_0..h_L of a sample, what the network answers, and its cross entropy -log p_label.
+    """The states h_0..h_L of a sample, the network's prediction, and its cross entropy -log p_label.
 
     `states` (depth, coord), flattened, padded with NaN, in the stream's dtype; `prediction` the largest
     logit's class, -1 if the output is not one row of logits; `loss` in nats, with p = softmax(z) of the logits z (what
@@ -24,9 +32,10 @@ class Trajectory:
     """
 
     name: ClassVar[str] = "trajectory"
-    per_sample: ClassVar[bool] = True
+    light: ClassVar[bool] = True
 
-    def layout(self, stream: Any, n_classes: int) -> Layout:
+    def layout(self, stream: Stream, num_classes: int) -> Layout:
+        """`states` (depth, coord), `prediction` (), `loss` ()."""
         sizes = state_sizes(stream)
         return {
             "states": (("depth", "coord"), (len(sizes), max(sizes)), float_dtype(stream)),
@@ -34,15 +43,20 @@ class Trajectory:
             "loss": ((), (), "float64"),
         }
 
-    def measure(self, sample: Sample, n_classes: int) -> dict[str, np.ndarray]:
+    def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
+        """States and prediction, from the forward pass that the sample holds."""
         states = padded([h.flatten() for h in sample.states], float_dtype(sample.stream))
-        logits = class_logits(sample.states.logits, n_classes)
+        logits = class_logits(sample.states.logits, num_classes)
         prediction = -1 if logits is None else int(logits[0].argmax())
         return {
             "states": states,
             "prediction": np.asarray(prediction),
-            "loss": np.asarray(_loss(logits, sample.label, n_classes, _reading(sample))),
+            "loss": np.asarray(_loss(logits, sample.label, num_classes, _reading(sample))),
         }
+
+    def attributes(self, kind: str) -> dict[str, dict[str, str]]:
+        """Long names and units; none is of a Jacobian."""
+        return described(TEXTS)
 
 
 def logits_of(output: Any) -> torch.Tensor | None:
@@ -52,10 +66,10 @@ def logits_of(output: Any) -> torch.Tensor | None:
     return None
 
 
-def class_logits(output: Any, n_classes: int) -> torch.Tensor | None:
+def class_logits(output: Any, num_classes: int) -> torch.Tensor | None:
     """The same, one column per class: of one logit z for two classes (0, z), so that softmax gives sigmoid(z)."""
     logits = logits_of(output)
-    if logits is None or logits.shape[1] != 1 or n_classes != 2:
+    if logits is None or logits.shape[1] != 1 or num_classes != 2:
         return logits
     return torch.cat([torch.zeros_like(logits), logits], 1)
 
@@ -66,8 +80,8 @@ def _reading(sample: Sample) -> str:
     return "logits" if sample.states.logits.shape[-1] == 1 else reading
 
 
-def _loss(logits: torch.Tensor | None, label: int, n_classes: int, reading: str) -> float:
-    if logits is None or logits.shape[1] != n_classes or label < 0:
+def _loss(logits: torch.Tensor | None, label: int, num_classes: int, reading: str) -> float:
+    if logits is None or logits.shape[1] != num_classes or label < 0:
         return float("nan")
     if reading == "sigmoid":
         return float(-logsigmoid(logits[0, label].double()))

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from resdyn._format import percent, short, with_error
 from resdyn.metrics.share import share_interval
+from resdyn.report.sections.section import Section
 from resdyn.report.sentences import Rows, quantity, readable
 from resdyn.report.view import has, labels, mean_and_error, num_classes
-
-TILES = (
-    ("collinearity", "mean cosine of successive steps (RA1)", "steps"),
-    ("diagonal_energy_uv", "energy on the diagonal, pairs of blocks (RA2)", "alignment"),
-    ("singular_gap", "gap after the C-th singular value (RA3)", "singular"),
-    ("inverse_scaling_r_squared", "R² of 1/s₁ against depth (RA4)", "singular"),
-    ("stiffness_index_flattened", "stiffness index", "stiffness"),
-    ("within_class_variability", "variability within classes (NC1)", "collapse"),
-    ("nearest_mean_disagreement", "predictions off the nearest mean (NC4)", "collapse"),
-)
 
 
 @dataclass(frozen=True)
@@ -34,17 +27,18 @@ class Tile:
     anchor: str
 
 
-def tiles(metrics: Rows) -> list[Tile]:
+def tiles(metrics: Rows, sections: Sequence[Section]) -> list[Tile]:
     """Headline numbers; of a metric that was taken in several places, the deepest one."""
     found = []
-    for name, title, anchor in TILES:
-        rows = [row for row in metrics if row["name"] == name and row["value"] is not None]
-        if rows:
-            found.append(_tile(rows[-1], title, anchor))
+    for section in sections:
+        for name, title in section.tiles:
+            rows = [row for row in metrics if row["name"] == name and row["value"] is not None]
+            if rows:
+                found.append(_tile(rows[-1], title, section.anchor))
     return found
 
 
-def _tile(row: dict, title: str, anchor: str) -> Tile:
+def _tile(row: dict[str, Any], title: str, anchor: str) -> Tile:
     value, _, error = quantity(row).partition(" ± ")
     value, _, interval = value.partition(" (")
     count = f"n = {short(row['n'])}" if row["n"] else ""
@@ -60,7 +54,7 @@ def lead(ds: xr.Dataset) -> str:
     data, model = ds.attrs.get("data", "the data"), ds.attrs.get("model", "the model")
     position = ds.attrs.get("position")
     at = "" if position is None else f" at token {position}"
-    jacobians = "what each block's Jacobian does to them"
+    jacobians = "what the Jacobian of each block does to them"
     classes = f", {jacobians}, and how the classes separate" if "class_count" in ds else f" and {jacobians}"
     return (
         f"{_samples(ds)} {split}{data}, followed through the {blocks} residual blocks of {model}{at}: where the "
@@ -77,14 +71,27 @@ def facts(ds: xr.Dataset) -> list[tuple[str, str]]:
         ("Accuracy on these samples", _accuracy(ds)),
         ("Mean loss", _loss(ds)),
         ("Classes", num_classes(ds)),
-        ("Jacobian", ds.attrs.get("kind")),
+        ("Jacobian", jacobian_kinds(ds)),
         ("Token", ds.attrs.get("position")),
         ("Blocks are", {"layer": "layers"}.get(ds.attrs.get("granularity", ""))),
-        ("Triplets a block", ds.sizes.get("rank")),
-        ("Images behind class means", _images(ds)),
+        ("Triplets per block", ds.sizes.get("rank")),
+        ("Images of the class means", _images(ds)),
         ("Precision", ds.attrs.get("dtype")),
     ]
     return [(name, str(value)) for name, value in known if value is not None]
+
+
+def jacobian_kinds(ds: xr.Dataset) -> str | None:
+    """Which reading of the Jacobian the arrays have: each one says so itself, in older stores only the capture does."""
+    by_kind: dict[str, list[str]] = {}
+    for array in ds.data_vars.values():
+        if kind := array.attrs.get("kind"):
+            by_kind.setdefault(str(kind), []).append(str(array.attrs.get("probe", array.name)))
+    if not by_kind:
+        return ds.attrs.get("kind")
+    if len(by_kind) == 1:
+        return next(iter(by_kind))
+    return "; ".join(f"{kind} ({', '.join(dict.fromkeys(probes))})" for kind, probes in by_kind.items())
 
 
 def _data(ds: xr.Dataset) -> str | None:

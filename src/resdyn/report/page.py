@@ -25,7 +25,7 @@ from resdyn.report.metrics_view import metrics_view
 from resdyn.report.notes import dataset_notes
 from resdyn.report.paper import write_paper_figures
 from resdyn.report.provenance import provenance_rows
-from resdyn.report.sections import build_sections
+from resdyn.report.sections import build_sections, outline
 from resdyn.report.stream_view import stream_view
 from resdyn.report.theme import template
 
@@ -36,11 +36,21 @@ STATIC = resources.files(__package__) / "static"
 def write_report(
     ds: xr.Dataset, path: str | Path, figures_dir: str | Path | None = None, title: str | None = None
 ) -> Path:
-    """Write the report of a captured dataset as one self-contained HTML file and return its path.
+    """Write the report of a captured dataset as one self-contained HTML file.
 
-    `ds` follows the store's schema; any subset of the probes will do, and the page says what is missing.
-    With `figures_dir` every picture is also written there as PDF and PNG. Identical input gives identical
-    bytes. Raises InputError when the dataset is not one or the file cannot be written.
+    Identical input gives identical bytes.
+
+    Args:
+        ds: What `resdyn.open_store` returns, or any part of it; the page says what is missing.
+        path: The file to write.
+        figures_dir: A folder into which every figure is also written as PDF and PNG.
+        title: Heading of the page (default: the model and its data).
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: `ds` is not a dataset, or a file cannot be written.
     """
     if not isinstance(ds, xr.Dataset):
         got = type(ds).__name__
@@ -86,7 +96,7 @@ def render_page(ds: xr.Dataset, title: str | None = None) -> str:
         title=title or f"{ds.attrs.get('model', 'A residual network')} on {ds.attrs.get('data', 'its data')}",
         lead=lead(ds),
         facts=facts(ds),
-        tiles=tiles(metrics),
+        tiles=tiles(metrics, [section for _, section, _ in outline(ds)]),
         notes=dataset_notes(ds),
         stream=stream_view(ds),
         sections=build_sections(ds, metrics, figure_json),

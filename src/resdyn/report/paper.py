@@ -14,7 +14,7 @@ DPI = 300
 
 
 def write_paper_figures(ds: xr.Dataset, folder: Path) -> list[Path]:
-    """Write every picture that the dataset allows into `folder`; returns the paths in the page's order."""
+    """Write every figure that the dataset allows into `folder`; returns the paths in the page's order."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in paper_figures(ds):

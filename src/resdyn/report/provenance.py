@@ -60,7 +60,14 @@ def _cell(value: Any) -> Cell:
 
 def _arrays(ds: xr.Dataset) -> str:
     lines = [
-        f"{name}  ({', '.join(f'{d}={n}' for d, n in array.sizes.items())})  {array.dtype}"
+        f"{name}  ({', '.join(f'{d}={n}' for d, n in array.sizes.items())})  {array.dtype}{_said(array)}"
         for name, array in sorted(ds.data_vars.items(), key=lambda item: str(item[0]))
     ]
     return "\n".join(lines)
+
+
+def _said(array: xr.DataArray) -> str:
+    """What is recorded beside an array: its meaning, and the reading of the Jacobian that it is of."""
+    kind = f"kind {array.attrs['kind']}" if "kind" in array.attrs else ""
+    said = "; ".join(part for part in (kind, str(array.attrs.get("long_name", ""))) if part)
+    return f"  {said}" if said else ""

@@ -44,7 +44,7 @@ def _end(count: int) -> tuple[int, int]:
 
 
 def _block(block: dict[str, Any], x: int, y: int) -> str:
-    """One block: state dot, branch box, skip arc above it, sum and gate behind it."""
+    """One block: state dot, branch box, skip arc above it, sum and gate after it."""
     stage = int(block.get("stage", 0)) % 6
     joint = x + STEP - 16
     title = escape(f"block {block['index']}: {block['path']}, {block['skip']} skip, gate {block['gate']}")

@@ -1,4 +1,4 @@
-"""Colours, typography and text escaping shared by every picture."""
+"""Colours, typography and text escaping shared by every figure."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def menu(labels: list[str], arguments: list[list[dict[str, Any]]]) -> list[dict[
 
 
 def colour_bar(title: str) -> dict[str, Any]:
-    """A horizontal colour bar above the plot: it leaves the whole width of a phone to the picture."""
+    """A horizontal colour bar above the plot: it leaves the whole width of a phone to the plot."""
     return {
         "title": {"text": title, "side": "top", "font": {"size": 12}},
         "orientation": "h",

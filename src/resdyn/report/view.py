@@ -1,4 +1,4 @@
-"""Readings of the dataset that several pictures share; every one copes with missing parts and padding."""
+"""Readings of the dataset that several figures share; each copes with missing parts and padding."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def coupled_groups(ds: xr.Dataset) -> list[Array]:
 def mean_and_error(values: Array) -> tuple[Array, Array, Array]:
     """Mean, its standard error (NaN for fewer than two) and count over the first axis, NaN left out.
 
-    The mean of infinite values is infinite, without an error: a picture has a gap there.
+    The mean of infinite values is infinite, without an error: a figure has a gap there.
     """
     known = ~np.isnan(values)
     n = known.sum(axis=0)

@@ -10,6 +10,7 @@ from resdyn.store.store import (
     is_done,
     open_store,
     overwrite_store,
+    stored_regions,
     stored_settings,
     write_task,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "open_store",
     "overwrite_store",
     "recover",
+    "stored_regions",
     "stored_settings",
     "write_task",
 ]

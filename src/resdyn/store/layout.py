@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Variable:
-    """Name of every axis, its length, and the dtype; float arrays are filled with NaN, integers with -1."""
+    """Name of every axis, its length, the dtype, and what is recorded of the array.
+
+    Float arrays are filled with NaN, integers with -1.
+    """
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fill(self) -> float | int | bool:
@@ -37,9 +42,13 @@ class Region:
 
 @dataclass(frozen=True)
 class Layout:
-    """All arrays of a store, its coordinates (name -> dims, values), and the regions, one per task."""
+    """All arrays of a store, its coordinates (name -> dims, values), and the regions, one per task.
+
+    `coord_attributes` are what is recorded of the coordinates.
+    """
 
     variables: Mapping[str, Variable]
     coords: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
     regions: tuple[Region, ...]
     chunk_size: int = 1
+    coord_attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

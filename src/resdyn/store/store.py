@@ -9,6 +9,7 @@ written, or not at all. Metadata and coordinates are sealed by digests in the st
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import os
 import reprlib
@@ -122,6 +123,27 @@ def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
         )
 
 
+def stored_regions(path: str | Path, layout: Layout) -> tuple[Region, ...]:
+    """The regions of a store, its variables in the order in which its flags vouch for them.
+
+    Raises `StoreError`, which names the array, unless the store holds the arrays of `layout`.
+    """
+    stored = tuple(Region(**region) for region in Opened(path).record["regions"])
+    advice = "capture again to another path"
+    for own, asked in itertools.zip_longest(stored, layout.regions):
+        if own is None or asked is None or own.rows != asked.rows or set(own.variables) != set(asked.variables):
+            raise StoreError(f"'{path}' holds other arrays than this capture would write; {advice}")
+    for name, variable in layout.variables.items():
+        array = stored_array(path, name)
+        found, expected = (tuple(array.shape), array.dtype.name), (variable.shape, np.dtype(variable.dtype).name)
+        if found != expected:
+            raise StoreError(
+                f"'{Path(path) / name}' has shape {found[0]} and dtype {found[1]}, expected {expected[0]} and "
+                f"{expected[1]}; {advice}"
+            )
+    return tuple(Region(tuple(own.variables), own.start, own.stop) for own in stored)
+
+
 def write_task(path: str | Path, task: int, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
     """Write the arrays of one task into its region (that of the layout), and then its `done` flag.
 
@@ -205,6 +227,7 @@ def _allocate(path: Path, layout: Layout, settings: Mapping[str, Any], provenanc
             chunks=_chunks(variable, layout.chunk_size),
             fill_value=variable.fill,
             dimension_names=variable.dims,
+            attributes=dict(variable.attributes),
             compressors=COMPRESSORS,
             config=WHOLE,
         )
@@ -213,6 +236,7 @@ def _allocate(path: Path, layout: Layout, settings: Mapping[str, Any], provenanc
             name,
             data=np.asarray(values),
             dimension_names=dims,
+            attributes=dict(layout.coord_attributes.get(name, {})),
             compressors=COMPRESSORS,
             config=WHOLE,
         )

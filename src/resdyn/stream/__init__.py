@@ -5,6 +5,7 @@ from resdyn.stream.by_name import stream_from_blocks
 from resdyn.stream.find import find_stream
 from resdyn.stream.granularity import Granularity
 from resdyn.stream.jacobian import JacobianOperator
+from resdyn.stream.protocol import Block, Stream
 from resdyn.stream.sensitivities import LogDeterminants, log_determinants, sensitivity
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
@@ -12,6 +13,7 @@ from resdyn.stream.token import Position, TokenStates, TokenStream
 
 __all__ = [
     "KINDS",
+    "Block",
     "Granularity",
     "JacobianOperator",
     "Kind",
@@ -20,6 +22,7 @@ __all__ = [
     "ResidualBlock",
     "ResidualStream",
     "States",
+    "Stream",
     "TokenStates",
     "TokenStream",
     "find_stream",

@@ -111,6 +111,11 @@ class ResidualStream:
         return stream_table(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
 
     @property
+    def whole(self) -> ResidualStream:
+        """This stream; of the stream of one token, that of all tokens."""
+        return self
+
+    @property
     def num_parameters(self) -> int:
         """Parameters of the whole model."""
         return sum(p.numel() for p in self.model.parameters())

@@ -60,21 +60,50 @@ class TokenBlock:
     shape_in: tuple[int, ...]
     shape_out: tuple[int, ...]
 
-    def __getattr__(self, name: str) -> Any:
-        shared = {
-            "index",
-            "path",
-            "branch_modules",
-            "skip_kind",
-            "gate_kind",
-            "stage",
-            "num_parameters",
-            "square",
-            "has_transition",
-        }
-        if name in shared:
-            return getattr(self.whole, name)
-        raise AttributeError(f"a block of one token has no {name!r}; ask the block of the whole stream")
+    @property
+    def index(self) -> int:
+        """Its place in the stream, from 0."""
+        return self.whole.index
+
+    @property
+    def path(self) -> str:
+        """The module that holds the branch."""
+        return self.whole.path
+
+    @property
+    def branch_modules(self) -> tuple[str, ...]:
+        """The parts of the branch, in order."""
+        return self.whole.branch_modules
+
+    @property
+    def skip_kind(self) -> str:
+        """That of the whole block."""
+        return self.whole.skip_kind
+
+    @property
+    def gate_kind(self) -> str:
+        """That of the whole block."""
+        return self.whole.gate_kind
+
+    @property
+    def square(self) -> bool:
+        """Whether input and output have the same number of elements."""
+        return self.whole.square
+
+    @property
+    def stage(self) -> int:
+        """The stage that the block belongs to."""
+        return self.whole.stage
+
+    @property
+    def has_transition(self) -> bool:
+        """Whether something that is neither block nor gate comes before the next block."""
+        return self.whole.has_transition
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the whole block."""
+        return self.whole.num_parameters
 
     def describe(self) -> dict[str, Any]:
         """What the block is, as plain data."""

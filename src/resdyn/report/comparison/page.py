@@ -1,4 +1,4 @@
-"""The page on which runs stand side by side."""
+"""The page that compares runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from markupsafe import Markup
 
 from resdyn import _checks as checks
 from resdyn import store as stores
@@ -15,39 +14,39 @@ from resdyn._format import short, with_error
 from resdyn.errors import InputError, StoreError
 from resdyn.progress import track
 from resdyn.report.comparison import runs as comparison
+from resdyn.report.comparison.outline import comparison_outline
 from resdyn.report.comparison.runs import Run
 from resdyn.report.page import figure_json, render, write_page
 from resdyn.report.theme import shortened
-
-SECTIONS = (
-    ("trajectories", "States", "Where the states travel", ("trajectory",)),
-    ("alignment", "Alignment", "Do the blocks share their singular vectors?", ("coupling",)),
-    ("singular", "Singular values", "How strong are the blocks?", ("singular",)),
-    ("stiffness", "Eigenvalues", "Eigenvalues", ("spectrum",)),
-    ("cushion", "Noise", "How much noise do the blocks pass on?", ("cushion",)),
-    ("collapse", "Neural collapse", "Neural collapse over depth", ("features",)),
-)
 
 
 def write_comparison(
     runs: Sequence[xr.Dataset | str | Path], path: str | Path, titles: Sequence[str] | None = None
 ) -> Path:
-    """Write two or more runs as one self-contained HTML page and return its path.
+    """Compare two or more runs on one self-contained HTML page.
 
-    runs: captured datasets or stores: checkpoints of one network, seeds, architectures, tokens. titles: their names on
-    the page (default: what tells the stores' paths apart, else run 1, run 2, ...). The page says first what keeps the
-    runs from being comparable: other samples, another reading of the Jacobian. For two runs their difference stands
-    beside every number, with its standard error; sample by sample where both measured the same ones.
+    The page first says what keeps the runs from being comparable: other samples, another reading of the Jacobian. For
+    two runs every number has their difference with its standard error beside it; sample by sample where both measured
+    the same ones.
 
-    Errors: InputError for fewer than two runs, one that is not finished, equal titles, a path that cannot be written;
-    StoreError for a path that is no store.
+    Args:
+        runs: Captured datasets or paths of stores: checkpoints of one network, seeds, architectures, tokens.
+        path: The file to write.
+        titles: Their names on the page (default: what distinguishes the stores' paths, else run 1, run 2, ...).
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: Fewer than two runs, one that is not finished, equal titles, or a path that cannot be written.
+        StoreError: A path that is not a store.
     """
     path = checks.new_file("path", path)
     return write_page(path, comparison_page(opened(runs, titles)))
 
 
 def opened(runs: Sequence[xr.Dataset | str | Path], titles: Sequence[str] | None = None) -> list[Run]:
-    """The runs behind datasets or stores, with their titles."""
+    """The runs of datasets or stores, with their titles."""
     checks.instance("runs", runs, list | tuple, "a list of captured datasets or paths of stores")
     for run in runs:
         if not isinstance(run, xr.Dataset | str | Path):
@@ -85,26 +84,25 @@ def distinct(paths: Sequence[Path]) -> list[str]:
 
 def comparison_page(runs: Sequence[Run]) -> str:
     """The HTML text of the comparison."""
-    drawn = comparison.pictures(_measured(runs))
+    runs = _measured(runs)
     sections = []
-    for anchor, name, title, probes in SECTIONS:
-        own = [(overlay, picture, missing) for overlay, picture, missing in drawn if overlay.probe in probes]
+    for heading, overlays in comparison_outline(runs):
         figures = [
             {
                 "name": overlay.name,
                 "title": overlay.title,
-                "how": Markup(overlay.how),
-                "json": figure_json(picture),
+                "how": overlay.how,
+                "json": figure_json(drawn),
                 "note": f"Not measured in: {', '.join(missing)}." if missing else "",
             }
-            for overlay, picture, missing in own
+            for overlay, drawn, missing in comparison.overlaid(runs, overlays)
         ]
         if figures:
-            sections.append({"anchor": anchor, "short": name, "title": title, "figures": figures})
+            sections.append({**heading, "figures": figures})
     return render(
         "comparison.html.jinja",
         title=" and ".join(run.title for run in runs) if len(runs) == 2 else f"{len(runs)} runs side by side",
-        traps=comparison.traps(runs),
+        warnings=comparison.comparability_warnings(runs),
         titles=[run.title for run in runs],
         settings=[_setting(row) for row in comparison.settings_table(runs)],
         sections=sections,
@@ -114,7 +112,7 @@ def comparison_page(runs: Sequence[Run]) -> str:
 
 
 def _measured(runs: Sequence[Run]) -> list[Run]:
-    """The runs with their metrics computed, behind a progress bar."""
+    """The runs with their metrics computed, under a progress bar."""
     for run in track(list(runs), "computing the metrics"):
         run.metrics  # noqa: B018
     return list(runs)

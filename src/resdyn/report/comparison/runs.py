@@ -15,8 +15,8 @@ import xarray as xr
 
 from resdyn._statistics import standard_error
 from resdyn.errors import InputError
-from resdyn.metrics.summary import Metric, as_row, summarize
-from resdyn.report.comparison.overlays import OVERLAYS, Overlay, Values
+from resdyn.metrics.summary import Metric, summarize
+from resdyn.report.comparison.overlay import Overlay, Values
 from resdyn.report.figures.profile import MEAN_HOVER, whole_ticks
 from resdyn.report.theme import MARKERS, PALETTE, SYMBOLS, figure, plain
 from resdyn.report.view import mean_and_error
@@ -34,14 +34,14 @@ SETTINGS = (
     "seed",
     "feature_samples",
 )
-TRAPS = {
+WARNINGS = {
     "data_hash": "The runs were measured on different samples: what differs between them is also the data.",
-    "kind": "The runs read a block's Jacobian differently (kind): singular values and couplings are not of one thing.",
+    "kind": "The runs read a block's Jacobian differently (kind): singular values and couplings cannot be compared.",
     "position": "The runs were measured at different tokens.",
     "granularity": "A block is a residual sum in one run and a whole layer in another.",
     "dtype": "The runs were measured in different precision.",
 }
-Key = tuple[str, int]  # a metric and the how-manieth of its places
+Key = tuple[str, int]  # a metric and the ordinal of its places
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def runs_of(datasets: Sequence[xr.Dataset], titles: Sequence[str]) -> list[Run]:
     if len(datasets) < 2:
         raise InputError(f"got {len(datasets)} run to compare, expected at least two")
     if len(titles) != len(datasets) or len(set(titles)) != len(titles):
-        raise InputError(f"got titles {list(titles)} for {len(datasets)} runs, expected as many, all different")
+        raise InputError(f"got titles {list(titles)} for {len(datasets)} runs, expected one per run, all different")
     for title, ds in zip(titles, datasets, strict=True):
         if not isinstance(ds, xr.Dataset):
             raise InputError(
@@ -75,12 +75,12 @@ def runs_of(datasets: Sequence[xr.Dataset], titles: Sequence[str]) -> list[Run]:
             )
         if not ds.attrs.get("complete", True):
             left = ds.attrs.get("tasks_remaining", "some")
-            raise InputError(f"run '{title}' is not finished: {left} tasks are left; the same capture goes on with it")
+            raise InputError(f"run '{title}' is not finished: {left} tasks are left; the same capture resumes it")
     return [Run(title, ds) for title, ds in zip(titles, datasets, strict=True)]
 
 
 def settings_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """How the runs were made, one row a setting: `values` by run, and whether they differ."""
+    """How the runs were made, one row per setting: `values` by run, and whether they differ."""
     rows: list[dict[str, Any]] = [{"name": "blocks", "values": [run.ds.sizes.get("block") for run in runs]}]
     for name in SETTINGS:
         values = [run.ds.attrs.get(name) for run in runs]
@@ -90,18 +90,18 @@ def settings_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [row | {"differs": any(value != row["values"][0] for value in row["values"])} for row in rows]
 
 
-def traps(runs: Sequence[Run]) -> list[str]:
+def comparability_warnings(runs: Sequence[Run]) -> list[str]:
     """What keeps the runs' numbers from being comparable."""
-    found = [note for name, note in TRAPS.items() if len({repr(run.ds.attrs.get(name)) for run in runs}) > 1]
+    found = [note for name, note in WARNINGS.items() if len({repr(run.ds.attrs.get(name)) for run in runs}) > 1]
     if len({repr(_shapes(run)) for run in runs}) > 1:
         found.append(
             "The streams are not alike: places are matched by their order, chance differs with depth and width, and a "
-            "difference stands only where both numbers are of the same place."
+            "difference is given only where both numbers are of the same place."
         )
     for name, values in _probes(runs).items():
         settings = {repr(value) for value in values if value is not None}
         if len(settings) > 1:
-            found.append(f"The probe {name} had different settings, so that its numbers may not be of one thing.")
+            found.append(f"The probe {name} had different settings, so that its numbers may not be comparable.")
     return found
 
 
@@ -117,11 +117,11 @@ def _probes(runs: Sequence[Run]) -> dict[str, list[dict[str, Any] | None]]:
 
 
 def metrics_comparison(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """One row a metric and place, JSON-able: `values` by run, and for two runs `difference` (second less first).
+    """One row per metric and place, JSON-able: `values` by run, and for two runs `difference` (second less first).
 
     `difference_error` is the standard error of the mean of the differences sample by sample (`paired`) where both
     runs measured the same samples and the metric is a mean over them; else the root of the sum of the squared
-    standard errors, None where one is not known. There is no difference of numbers from unlike places.
+    standard errors, None where one is not known. There is no difference of numbers from different places.
     """
     rows = []
     for key in dict.fromkeys(key for run in runs for key in run.metrics):
@@ -132,10 +132,10 @@ def metrics_comparison(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def pictures(runs: Sequence[Run]) -> list[tuple[Overlay, go.Figure, list[str]]]:
-    """(what, picture, titles of the runs that lack it) of each quantity that any run has."""
+def overlaid(runs: Sequence[Run], overlays: Sequence[Overlay]) -> list[tuple[Overlay, go.Figure, list[str]]]:
+    """(what, figure, titles of the runs that lack it) of each quantity that any run has."""
     drawn = []
-    for overlay in OVERLAYS:
+    for overlay in overlays:
         lines = [overlay.values(run.ds) for run in runs]
         known = [
             (run, number, line) for number, (run, line) in enumerate(zip(runs, lines, strict=True)) if line is not None
@@ -149,7 +149,7 @@ def pictures(runs: Sequence[Run]) -> list[tuple[Overlay, go.Figure, list[str]]]:
 def _value(metric: Metric | None) -> dict[str, Any] | None:
     if metric is None:
         return None
-    row = as_row(metric)
+    row = metric.as_row()
     return {name: row[name] for name in ("value", "standard_error", "interval", "n", "where", "note")}
 
 
@@ -186,7 +186,7 @@ def _same_samples(runs: Sequence[Run]) -> bool:
 
 
 def _draw(overlay: Overlay, known: list[tuple[Run, int, Values]]) -> go.Figure:
-    """Means with standard errors, a line a run; over relative depth where the runs are not equally deep."""
+    """Means with standard errors, a line per run; over relative depth where the runs are not equally deep."""
     together = len({tuple(x) for _, _, (x, _) in known}) == 1
     traces = []
     for run, number, (x, values) in known:

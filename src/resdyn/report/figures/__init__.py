@@ -1,6 +1,6 @@
-"""One function a picture: `name(ds) -> plotly Figure | None`, `name_paper(ds) -> matplotlib Figure | None`.
+"""One function per figure: `name(ds) -> plotly Figure | None`, `name_paper(ds) -> matplotlib Figure | None`.
 
-None means that the dataset lacks the probe, or holds too little of it, to draw the picture.
+None means that the dataset lacks the probe, or holds too little of it, to draw the figure.
 """
 
 from resdyn.report.figures.collapse import (

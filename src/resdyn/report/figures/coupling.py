@@ -1,4 +1,4 @@
-"""The grid of pictures U_j^T J_i V_j: whether the singular vectors of block j diagonalise block i."""
+"""The grid of images U_j^T J_i V_j: whether the singular vectors of block j diagonalise block i."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from resdyn.report.theme import (
 from resdyn.report.view import Array, coupled_groups, sample_title
 
 COLOUR_POWER = 0.65  # entries beyond the first few are small: colours grow more slowly than they do
-MAX_CELLS = 1_200_000  # one byte each, over all pictures of the page
+MAX_CELLS = 1_200_000  # one byte each, over all images of the page
 
 
 def coupling_grid(ds: xr.Dataset, group: int = 0) -> go.Figure | None:
@@ -75,14 +75,14 @@ def coupling_grid_paper(ds: xr.Dataset, group: int = 0) -> mf.Figure | None:
     return drawn
 
 
-def pictures_offered(ds: xr.Dataset, blocks: Array, num_groups: int) -> int:
-    """How many single samples the drop-down of a group has room for."""
+def samples_offered(ds: xr.Dataset, blocks: Array, num_groups: int) -> int:
+    """How many single samples the drop-down of a group can hold."""
     cells = (len(blocks) * ds.sizes["rank"]) ** 2
     return max(1, MAX_CELLS // (cells * num_groups) - 1)
 
 
 def _pictures(ds: xr.Dataset, blocks: Array, num_groups: int) -> tuple[Array, list[str]]:
-    """Pictures (choice, i * K + rank, j * K + rank_j) of one byte a cell, and what each one shows."""
+    """Images (choice, i * K + rank, j * K + rank_j) of one byte a cell, and what each one shows."""
     coupling = np.abs(ds["coupling_uv"].isel(block=blocks, block_j=blocks).values)
     rank = int(np.isfinite(coupling).any(axis=(0, 1, 2, 4)).sum())
     coupling = coupling[..., :rank, :rank] / _largest(ds, blocks, coupling)
@@ -91,7 +91,7 @@ def _pictures(ds: xr.Dataset, blocks: Array, num_groups: int) -> tuple[Array, li
     flat = coupling[kept].transpose(0, 1, 3, 2, 4).reshape(-1, side, side)
     if not len(kept):  # some pair is missing in every sample: show the gaps instead of inventing zeros
         return _percent(coupling[:1].transpose(0, 1, 3, 2, 4).reshape(-1, side, side)), [sample_title(ds, 0)]
-    room = pictures_offered(ds, blocks, num_groups)
+    room = samples_offered(ds, blocks, num_groups)
     single = [_percent(picture) for picture in flat[:room]]
     titles = [sample_title(ds, int(k)) for k in kept[:room]]
     if len(kept) == 1:
@@ -148,7 +148,7 @@ def _axis(title: str, ticks: list[int], size: int) -> dict:
 
 
 def _separators(count: int, size: int) -> list[dict]:
-    """Lines between the pictures, on both axes, as one path each."""
+    """Lines between the images, on both axes, as one path each."""
     end = count * size - 0.5
     edges = [k * size - 0.5 for k in range(1, count)]
     path = "".join(f"M{e},-0.5V{end}M-0.5,{e}H{end}" for e in edges)

@@ -1,4 +1,4 @@
-"""How much of U_j^T J_i V_j lies on its diagonal, for every pair of blocks."""
+"""How much of U_j^T J_i V_j is on its diagonal, for every pair of blocks."""
 
 from __future__ import annotations
 

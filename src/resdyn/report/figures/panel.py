@@ -1,4 +1,4 @@
-"""Several quantities as lines in one picture: what the collapse and training pictures share."""
+"""Several quantities as lines in one figure: what the collapse and training figures share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS = (PALETTE[0], PALETTE[6], PALETTE[4])
 
 @dataclass(frozen=True)
 class Panel:
-    """Which quantities share one picture, as (name, legend) pairs, and whether its axis is logarithmic."""
+    """Which quantities share one figure, as (name, legend) pairs, and whether its axis is logarithmic."""
 
     title: str
     lines: tuple[tuple[str, str], ...]

@@ -141,7 +141,7 @@ def _nonnormal_lines(ds: xr.Dataset) -> list[Line]:
 
 
 def _clouds(ds: xr.Dataset) -> list[tuple[str, Array]]:
-    """(title, eigenvalues) of blocks whose eigenvalues are all stored, at as many samples as the page has room for."""
+    """(title, eigenvalues) of blocks whose eigenvalues are all stored, at as many samples as the page can hold."""
     if not has(ds, "eigenvalues_real"):
         return []
     real, imaginary = (
@@ -160,7 +160,7 @@ def _known(values: Array) -> Array:
 
 
 def _cloud(title: str, values: Array, visible: bool) -> go.Scatter:
-    """Distinct dots only: the zeros lie on one another."""
+    """Distinct dots only: the zeros coincide."""
     points, counts = np.unique(np.round(values.astype(np.complex64), 4), return_counts=True)
     return go.Scatter(
         x=points.real.astype(np.float32),

@@ -1,0 +1,60 @@
+"""Training in the report: what a monitor measured."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import xarray as xr
+
+from resdyn._format import short
+from resdyn.report import figures
+from resdyn.report.sections.section import ReportFigure, Section
+from resdyn.report.sentences import Rows, Wording, sentence
+
+ALIGNMENT = (
+    ("collinearity", "cosine of steps"),
+    ("diagonal_energy_uv", "energy on the diagonal"),
+    ("inverse_scaling_r_squared", "R² of 1/s₁"),
+)
+COLLAPSE = (("within_class_variability", "NC1"), ("loss", "training loss"))
+HOW = "Measured before training, at intervals, and at the end, at a few fixed training samples; "
+
+
+def _first_to_last(ds: xr.Dataset, _: Rows, columns: Wording) -> list[str]:
+    """What each column of the training monitor was at its first and at its last row."""
+    rows, parts = ds.attrs["training"], []
+    for name, words in columns:
+        known = [row for row in rows if row.get(name) is not None]
+        if len(known) > 1:
+            first, last = known[0], known[-1]
+            parts.append(f"{words} {short(first[name])} → {short(last[name])}")
+    unit = "step" if all("step" in row for row in rows) else "epoch"
+    done = f"{unit}s {rows[0][unit]} → {rows[-1][unit]}"
+    return [sentence(done, "; ".join(parts), "")] if parts else []
+
+
+SECTIONS = (
+    Section(
+        "training",
+        "Training",
+        "As the network trained",
+        (
+            ReportFigure(
+                "training_alignment",
+                "Residual alignment",
+                HOW + "curves that rise towards 1 show alignment emerging from a network that had none.",
+                figures.training_alignment,
+                figures.training_alignment_paper,
+                numbers=partial(_first_to_last, columns=ALIGNMENT),
+            ),
+            ReportFigure(
+                "training_collapse",
+                "Neural collapse and loss",
+                HOW + "NC1 falls as classes shrink to points; the loss need not, since weight decay limits the logits.",
+                figures.training_collapse,
+                figures.training_collapse_paper,
+                numbers=partial(_first_to_last, columns=COLLAPSE),
+            ),
+        ),
+    ),
+)
