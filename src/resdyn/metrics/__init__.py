@@ -52,7 +52,7 @@ from resdyn.metrics.scaling import (
     inverse_top_value,
 )
 from resdyn.metrics.stability import growing_share, stable_step
-from resdyn.metrics.stiffness_index import percent_negative, stiffness, stiffness_index
+from resdyn.metrics.stiffness_index import determined, percent_negative, stiffness, stiffness_index
 from resdyn.metrics.summary import Metric, metrics_table, summarize
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "count_unconverged",
     "coupled_rank",
     "cushions",
+    "determined",
     "diagonal_energy",
     "dominance_ratio",
     "dominant_fraction",

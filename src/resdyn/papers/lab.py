@@ -17,11 +17,10 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 import resdyn
-from resdyn.capturing.run import capture
 from resdyn.data import ImageData
 from resdyn.models import weights_hash
 from resdyn.monitor import Monitor
-from resdyn.nets.block import ResidualBlock
+from resdyn.nets import ResidualBlock
 from resdyn.papers.case import Case, Pretrained
 from resdyn.papers.results import Number, Result, save_result, write_whole
 from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
@@ -159,7 +158,7 @@ class Lab:
             if ds.attrs["complete"] and ds.attrs["weights_hash"] == weights_hash(network.model):
                 return ds
             ds.close()
-        return capture(
+        return resdyn.capture(
             network.model, data, probes, store, samples=samples, stream=network.stream, kind=kind, quiet=self.quiet
         )
 

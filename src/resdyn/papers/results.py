@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from resdyn._files import whole_file
-from resdyn._version import __version__
+from resdyn import __version__
 from resdyn.errors import InputError
+from resdyn.store import whole_file
 
 DIGITS = 5  # significant digits of numbers in a result file that are not whole
 

@@ -1,5 +1,6 @@
 """Captured arrays on disk: written task by task, sealed, and opened as one `xarray.Dataset`."""
 
+from resdyn._files import whole_file
 from resdyn.store.layout import Layout, Region, Variable
 from resdyn.store.store import (
     check_resumable,
@@ -21,5 +22,6 @@ __all__ = [
     "exists",
     "is_done",
     "open_store",
+    "whole_file",
     "write_task",
 ]

@@ -4,6 +4,7 @@ from resdyn.stream.block import KINDS, Kind, ResidualBlock
 from resdyn.stream.by_name import stream_from_blocks
 from resdyn.stream.granularity import Granularity
 from resdyn.stream.jacobian import JacobianOperator
+from resdyn.stream.preserve import preserve_state
 from resdyn.stream.sensitivities import LogDeterminants, log_determinants, sensitivity
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream, find_stream
@@ -23,6 +24,7 @@ __all__ = [
     "TokenStream",
     "find_stream",
     "log_determinants",
+    "preserve_state",
     "sensitivity",
     "stream_from_blocks",
 ]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn.nets.logistic import LogisticResNet
+from resdyn.nets import LogisticResNet
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
 from resdyn.papers.transient_dynamics.networks import NOISE_IMAGES, case, logistic, states_of

@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 import torch
 
-from resdyn.nets.logistic import layer_map
+from resdyn.nets import layer_map
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab, Scale
 from resdyn.papers.transient_dynamics import theory
