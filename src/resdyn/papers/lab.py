@@ -42,7 +42,7 @@ class Trained:
     model: nn.Module
     data: ImageData
     found: list[Any]
-    run: str = ""  # what tells this run from others of the case
+    run: str = ""  # what distinguishes this run from others of the case
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ class Trained:
 
 @dataclass
 class Lab:
-    """One experiment at one scale: `folder` keeps checkpoints and stores, so that a killed run goes on."""
+    """One experiment at one scale: `folder` keeps checkpoints and stores, so that a killed run resumes."""
 
     result: Result
     folder: Path
@@ -97,7 +97,7 @@ class Lab:
         prepare: Callable[[nn.Module], None] | None = None,
         penalty: Penalty | None = None,
     ) -> Trained:
-        """The network of a case after training, which is done once; its figures go into the result.
+        """The network of a case after training, which is done once; its numbers go into the result.
 
         `prepare` may add to the untrained network what training is to do (hooks); a case has one such or none.
         `penalty` is added to the loss.

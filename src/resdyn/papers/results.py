@@ -120,7 +120,7 @@ def _load(path: Path) -> Result:
         content["numbers"] = {key: Number(**number) for key, number in content["numbers"].items()}
         return Result(**content, path=path)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"'{path}' is no result of a paper's experiment ({error}): move it away") from error
+        raise InputError(f"'{path}' is not the result of a paper's experiment ({error}): move it away") from error
 
 
 def _compact(number: Number) -> dict[str, Any]:

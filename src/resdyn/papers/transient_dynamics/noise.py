@@ -31,7 +31,7 @@ class NoiseCurves:
 
 
 def run(lab: Lab) -> None:
-    """Uniform noise on x(0), ten draws, on equally many test images of every class."""
+    """Uniform noise on x(0), ten draws, on the same number of test images per class."""
     curves: dict[str, NoiseCurves] = {}
     for kind in KINDS:
         network = lab.trained(case(lab.scale, kind))

@@ -1,4 +1,4 @@
-"""Figure 5 and the eigenvalues of section 6: class means of the residuals after 1000 layers, and what they stand on."""
+"""Figure 5 and the eigenvalues of section 6: class means of the residuals after 1000 layers, and what they rest on."""
 
 from __future__ import annotations
 
