@@ -82,9 +82,21 @@ def test_a_network_of_elementwise_blocks_alone_keeps_them():
     assert len(stream) == 2
 
 
-@pytest.mark.parametrize(
-    "gate", [nn.PReLU(), nn.PReLU(4), nn.ReLU(), nn.Hardtanh(0.0, 1.0), nn.LeakyReLU(0.3), torch.abs]
-)
+# In torch 2.13 forward and reverse mode differ: 0 and 1 for clamping to one tensor, 1 and the slope for PReLU.
+KINKS = {
+    "PReLU": nn.PReLU(),
+    "PReLU by channel": nn.PReLU(4),
+    "ReLU": nn.ReLU(),
+    "Hardtanh": nn.Hardtanh(0.0, 1.0),
+    "LeakyReLU": nn.LeakyReLU(0.3),
+    "abs": torch.abs,
+    "clamped from below": lambda z: torch.clamp(z, min=torch.zeros_like(z)),
+    "clamped from above": lambda z: torch.clamp_max(z, torch.zeros_like(z)),
+    "clamped to a point": lambda z: torch.clamp(z, torch.zeros_like(z), torch.zeros_like(z)),
+}
+
+
+@pytest.mark.parametrize("gate", KINKS.values(), ids=KINKS)
 def test_both_products_take_one_side_of_a_kink(gate):
     model, x = nn.Sequential(Step(gate), Step(gate)).double().eval(), torch.zeros(1, 4, dtype=torch.float64)
     for step in model:

@@ -7,6 +7,16 @@ import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
+__all__ = [
+    "ComputationError",
+    "InputError",
+    "MissingExtraError",
+    "ResdynError",
+    "StoreError",
+    "did_you_mean",
+    "require",
+]
+
 
 class ResdynError(Exception):
     """Base of everything that resdyn raises on purpose."""

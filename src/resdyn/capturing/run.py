@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from resdyn import _checks as checks
 from resdyn import store as stores
 from resdyn._numerics import plain_arithmetic
-from resdyn._provenance import machine, versions
 from resdyn.capturing.executor import check_workers, run_tasks
 from resdyn.capturing.extension import Earlier, begin_extension, is_extension
 from resdyn.capturing.plan import Plan
@@ -40,6 +39,7 @@ from resdyn.probes import Probe, fit_probes, resolve_probes, traits
 from resdyn.probes.check import check_labelled
 from resdyn.probes.trajectory import logits_of
 from resdyn.progress import show_progress as progress_shown
+from resdyn.provenance import machine, versions
 from resdyn.store import place
 from resdyn.store.lock import locked
 from resdyn.stream import KINDS, Granularity, Kind, Position, Stream, find_stream

@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from resdyn._statistics import standard_error
 from resdyn.metrics.collapse import (
     centred_means,
     equiangularity,
@@ -25,6 +26,7 @@ from resdyn.metrics.collapse import (
 )
 from resdyn.metrics.correlation import Correlation, benjamini_hochberg, holm, pearson, spearman
 from resdyn.metrics.cushion import cushions, interlayer_cushion, layer_cushion
+from resdyn.metrics.eigenvalues import determined, percent_negative, stiffness, stiffness_index
 from resdyn.metrics.flows import dominance_ratio, dominant_fraction, expected_dominant_fraction, phi, phi_logistic
 from resdyn.metrics.jacobian_size import eigenvalue_count, jacobian_elements
 from resdyn.metrics.line import collinearity, equispacing, line_geometry, line_shape_score, step_length, tortuosity
@@ -57,7 +59,6 @@ from resdyn.metrics.scaling import (
     inverse_top_value,
 )
 from resdyn.metrics.stability import growing_share, stable_step
-from resdyn.metrics.stiffness_index import percent_negative, stiffness, stiffness_index
 from resdyn.metrics.summary import (
     Metric,
     Summary,
@@ -85,6 +86,7 @@ __all__ = [
     "coupled_rank",
     "cushions",
     "descriptions",
+    "determined",
     "diagonal_energy",
     "dominance_ratio",
     "dominant_fraction",
@@ -124,6 +126,7 @@ __all__ = [
     "singular_rank",
     "spearman",
     "stable_step",
+    "standard_error",
     "step_length",
     "stiffness",
     "stiffness_index",

@@ -12,22 +12,29 @@ from typing import Any
 
 from torch import nn
 
+from resdyn.nets.block import ResidualBlock
 from resdyn.nets.cifar import CifarResNet
 from resdyn.nets.cnn import ResidualCNN
-from resdyn.nets.logistic import LogisticResNet
+from resdyn.nets.logistic import STARTS as LOGISTIC_STARTS
+from resdyn.nets.logistic import LogisticResNet, layer_map
 from resdyn.nets.mlp import ResidualMLP
 from resdyn.nets.resnet import ResNet
 from resdyn.nets.simplified import SimplifiedNet
+from resdyn.nets.unit_skip import identity_kernel
 
 __all__ = [
+    "LOGISTIC_STARTS",
     "NETS",
     "CifarResNet",
     "LogisticResNet",
     "ResNet",
+    "ResidualBlock",
     "ResidualCNN",
     "ResidualMLP",
     "SimplifiedNet",
     "cifar_resnet",
+    "identity_kernel",
+    "layer_map",
 ]
 
 

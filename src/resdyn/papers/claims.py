@@ -47,7 +47,7 @@ class Rule:
         words = {"at_least": "at least", "at_most": "at most", "within": "within"}[self.kind]
         text = f"{words} {self.bound:g}{' of the paper' if self.kind == 'within' else ''}"
         if self.kind == "within" and self.bound == 0:
-            text = "the paper's to the digit"
+            text = "exactly the paper's"
         return f"{text} by {self.errors:g} standard errors" if self.errors else text
 
 
@@ -56,7 +56,7 @@ class Claim:
     """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours.
 
     `cell` (row, column) places it in the paper's table, if it comes from one. `experiment` measures the number, if not
-    the one that the claim stands under. `judged_at`: the smallest scale whose number is evidence (paper, for a cell of
+    the one above the claim. `judged_at`: the smallest scale whose number is evidence (paper, for a cell of
     a table); at smaller ones the number is shown and not judged.
     """
 
@@ -98,7 +98,7 @@ class Claim:
         if number is None or number.value is None:
             return "not run", f"no run has measured {self.number}: run the experiment at scale paper"
         if scale == "tiny":
-            return "not run", "scale tiny checks that the experiment runs, and is no evidence"
+            return "not run", "scale tiny checks that the experiment runs, and is not evidence"
         if self.rule.errors and number.error is None:
             return "not run", f"{quantity(number)} has no standard error, which the rule asks for: run more of them"
         if scale == "small" and self.judged_at == "paper":

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resdyn.errors import InputError
-from resdyn.metrics.flows import dominance_ratio, dominant_fraction
-from resdyn.stream.preserve import preserve_state
+from resdyn.metrics import dominance_ratio, dominant_fraction
+from resdyn.stream import preserve_state
 
 FloatArray = NDArray[np.float64]
 

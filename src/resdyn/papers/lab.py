@@ -17,11 +17,10 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 import resdyn
-from resdyn.capturing.run import capture
 from resdyn.data import ImageData
 from resdyn.models import weights_hash
 from resdyn.monitor import Monitor
-from resdyn.nets.block import ResidualBlock
+from resdyn.nets import ResidualBlock
 from resdyn.papers.case import Case, Pretrained
 from resdyn.papers.results import Number, Result, save_result, write_whole
 from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
@@ -43,7 +42,7 @@ class Trained:
     model: nn.Module
     data: ImageData
     found: list[Any]
-    run: str = ""  # what tells this run from others of the case
+    run: str = ""  # what distinguishes this run from others of the case
 
     @property
     def name(self) -> str:
@@ -63,7 +62,7 @@ class Trained:
 
 @dataclass
 class Lab:
-    """One experiment at one scale: `folder` keeps checkpoints and stores, so that a killed run goes on."""
+    """One experiment at one scale: `folder` keeps checkpoints and stores, so that a killed run resumes."""
 
     result: Result
     folder: Path
@@ -98,7 +97,7 @@ class Lab:
         prepare: Callable[[nn.Module], None] | None = None,
         penalty: Penalty | None = None,
     ) -> Trained:
-        """The network of a case after training, which is done once; its figures go into the result.
+        """The network of a case after training, which is done once; its numbers go into the result.
 
         `prepare` may add to the untrained network what training is to do (hooks); a case has one such or none.
         `penalty` is added to the loss.
@@ -159,7 +158,7 @@ class Lab:
             if ds.attrs["complete"] and ds.attrs["weights_hash"] == weights_hash(network.model):
                 return ds
             ds.close()
-        return capture(
+        return resdyn.capture(
             network.model,
             data,
             probes,

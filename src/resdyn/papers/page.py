@@ -9,26 +9,18 @@ from typing import Any
 
 import jinja2
 
-from resdyn._files import whole_file
-from resdyn._version import __version__
-from resdyn.errors import InputError
+from resdyn import __version__
 from resdyn.papers.claims import quantity, shown
 from resdyn.papers.comparison import ComparedClaim, ComparedExperiment, verdict_counts
 from resdyn.papers.paper import Paper
 from resdyn.papers.pictures import draw
 from resdyn.papers.results import Result
+from resdyn.report import write_page as write_whole_page
 
 
 def write_page(paper: Paper, compared: Sequence[ComparedExperiment], path: str | Path) -> Path:
     """Write the page and return its path. Identical results give identical bytes."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial:
-            partial.write_text(render(paper, compared), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"cannot write {error.filename or path}: {error.strerror}; choose another path") from error
-    return path
+    return write_whole_page(path, render(paper, compared))
 
 
 def render(paper: Paper, compared: Sequence[ComparedExperiment]) -> str:

@@ -1,4 +1,4 @@
-"""A paper: its experiments, what it claims, and where our results of it lie."""
+"""A paper: its experiments, what it claims, and where our results are kept."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from resdyn.report.theme import MARKERS, PALETTE, SEQUENTIAL, class_colour, clas
 
 DIGITS = 4
 DPI = 160  # of what is drawn as an image: grids, and trajectories, which have thousands of marks
-CROWDED = 5  # series, beyond which the legend stands beside the axes
+CROWDED = 5  # series, beyond which the legend is placed beside the axes
 COLOUR_POWER = 0.4  # entries beyond the first few are small: colours grow more slowly than they do
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from resdyn._files import whole_file
-from resdyn._provenance import machine, versions
 from resdyn.errors import InputError
+from resdyn.provenance import machine, versions
+from resdyn.store import whole_file
 
 DIGITS = 5  # significant digits of numbers in a result file that are not whole
 
@@ -108,7 +108,7 @@ def _load(path: Path) -> Result:
         content["numbers"] = {key: Number(**number) for key, number in content["numbers"].items()}
         return Result(**content, path=path)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"'{path}' is no result of a paper's experiment ({error}): move it away") from error
+        raise InputError(f"'{path}' is not the result of a paper's experiment ({error}): move it away") from error
 
 
 def _compact(number: Number) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs one experiment of a paper; killed and called again, it goes on."""
+"""Runs one experiment of a paper; killed and called again, it resumes."""
 
 from __future__ import annotations
 

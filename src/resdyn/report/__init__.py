@@ -2,7 +2,7 @@
 
 from resdyn.report.comparison.overlay import Overlay
 from resdyn.report.comparison.page import write_comparison
-from resdyn.report.page import render_page, write_report
+from resdyn.report.page import render_page, write_page, write_report
 from resdyn.report.sections import ReportFigure, Section
 from resdyn.report.sections.profiles import profile_figure, profile_overlay
 
@@ -14,5 +14,6 @@ __all__ = [
     "profile_overlay",
     "render_page",
     "write_comparison",
+    "write_page",
     "write_report",
 ]

@@ -12,6 +12,8 @@ import matplotlib.colors
 import numpy as np
 import plotly.graph_objects as go
 
+__all__ = ["MARKERS", "PALETTE", "SEQUENTIAL", "class_colour", "class_symbol", "paper_style"]  # for figures elsewhere
+
 # Petroff (2021), "Accessible color sequences for data visualization", ten colours.
 PALETTE = (
     "#3f90da",

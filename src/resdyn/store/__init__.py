@@ -1,5 +1,6 @@
 """Captured arrays on disk: written task by task, sealed, and opened as one `xarray.Dataset`."""
 
+from resdyn._files import whole_file
 from resdyn.store.layout import Layout, Region, Variable
 from resdyn.store.place import recover
 from resdyn.store.store import (
@@ -29,5 +30,6 @@ __all__ = [
     "recover",
     "stored_regions",
     "stored_settings",
+    "whole_file",
     "write_task",
 ]

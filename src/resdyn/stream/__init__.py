@@ -5,6 +5,7 @@ from resdyn.stream.by_name import stream_from_blocks
 from resdyn.stream.find import find_stream
 from resdyn.stream.granularity import Granularity
 from resdyn.stream.jacobian import JacobianOperator
+from resdyn.stream.preserve import preserve_state
 from resdyn.stream.protocol import Block, Stream
 from resdyn.stream.sensitivities import LogDeterminants, log_determinants, sensitivity
 from resdyn.stream.states import States
@@ -27,6 +28,7 @@ __all__ = [
     "TokenStream",
     "find_stream",
     "log_determinants",
+    "preserve_state",
     "sensitivity",
     "stream_from_blocks",
 ]

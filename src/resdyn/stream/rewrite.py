@@ -65,6 +65,15 @@ def plain_prelu(x: Tensor, weight: Tensor) -> Tensor:
     return torch.where(x > 0, x, slope * x)
 
 
+def plain_clamp(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    """Clamping to tensors, at a bound with the derivative of reverse mode in both modes.
+
+    In torch 2.13 the derivative at x = low is 1 in reverse mode and 0 in forward mode, unless there are two bounds.
+    """
+    clamped = x if low is None else torch.where(x < low, low, x)
+    return clamped if high is None else torch.where(clamped > high, high, clamped)
+
+
 def plain_lstm(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     """An LSTM by plain operations: the fused kernel of the CPU has no forward-mode derivative."""
     enabled, *_ = torch.backends.mkldnn.set_flags(False, _fp32_precision=None)
@@ -84,6 +93,9 @@ REWRITES: dict[Any, Callable[..., Any]] = {
     torch.ops.higher_order.flex_attention: plain_flex_attention,
     aten.prelu.default: plain_prelu,
     aten._prelu_kernel.default: plain_prelu,
+    aten.clamp.Tensor: plain_clamp,
+    aten.clamp_min.Tensor: plain_clamp,
+    aten.clamp_max.Tensor: lambda x, high: plain_clamp(x, None, high),
 }
 # Operations that take only shape or type from a tensor: no state flows there.
 SHAPE_ONLY: dict[Any, Any] = {

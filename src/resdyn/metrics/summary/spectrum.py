@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from resdyn.metrics.stiffness_index import count_undetermined, determined, stiffness
+from resdyn.metrics.eigenvalues import count_undetermined, determined, stiffness
 from resdyn.metrics.summary.metric import Metric, over_samples, row_means
 from resdyn.metrics.summary.registry import Summary
 

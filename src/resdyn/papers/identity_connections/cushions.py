@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resdyn import metrics, noise_response
-from resdyn.nets.unit_skip import identity_kernel
+from resdyn.nets import identity_kernel
 from resdyn.papers import pictures
 from resdyn.papers.identity_connections.networks import DEPTHS, KINDS, fledged, pretrained, simplified, watched
 from resdyn.papers.lab import Lab, Scale, Trained

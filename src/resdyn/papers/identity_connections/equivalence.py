@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resdyn.interventions.transfer import to_plain_state, to_residual_state
-from resdyn.nets.unit_skip import identity_kernel
+from resdyn.nets import identity_kernel
 from resdyn.papers import pictures
 from resdyn.papers.case import Case
 from resdyn.papers.identity_connections.networks import DEPTHS, WEIGHT_DECAY, simplified

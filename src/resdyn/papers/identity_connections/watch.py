@@ -71,7 +71,7 @@ class Watch:
 
 
 def flow_layers(model: nn.Module) -> tuple[list[str], str]:
-    """Modules after whose ReLU an activation stands, and the classifier; of fully-fledged networks the blocks' ends."""
+    """Modules whose ReLU output is an activation, and the classifier; of fully-fledged networks the blocks' ends."""
     if hasattr(model, "layer_paths"):
         return list(model.layer_paths), "classifier"  # type: ignore[arg-type]
     names = (f"layer{stage}" for stage in (1, 2, 3))

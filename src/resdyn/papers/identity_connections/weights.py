@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resdyn.nets import SimplifiedNet
-from resdyn.nets.unit_skip import identity_kernel
+from resdyn.nets import SimplifiedNet, identity_kernel
 from resdyn.papers import pictures
 from resdyn.papers.identity_connections.networks import DEPTHS, KINDS, WEIGHT_DECAY, depth, simplified, watched
 from resdyn.papers.identity_connections.watch import risk

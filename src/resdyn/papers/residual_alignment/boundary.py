@@ -3,7 +3,7 @@
 The paper shows no figure for it. Our reading: with J_i = s_i u u^T the part of a state along u grows by
 g_k = prod_{i < k} (1 + s_i), which is k at training points where s_i = 1/i, and exponential in k where all s_i are
 equal, as at the optimum of the Unconstrained Jacobians Model, whose Jacobians are those at a boundary point. So we
-compare how well a line fits log g_k, and how well one fits g_k, in the last half of the blocks. Beside it stands the
+compare how well a line fits log g_k, and how well one fits g_k, in the last half of the blocks. Beside it is the
 other reading, the fall of s_i itself: a line through log s_i against a line through 1/s_i.
 """
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from resdyn import metrics
-from resdyn._statistics import standard_error
+from resdyn.metrics import standard_error
 from resdyn.papers import pictures
 from resdyn.papers.case import Case
 from resdyn.papers.lab import Lab

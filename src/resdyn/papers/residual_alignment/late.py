@@ -1,4 +1,4 @@
-"""The last half of the network, where the paper sees alignment (footnote 1: the early states lie too close to tell)."""
+"""The last half of the network, where the paper sees alignment (footnote 1: early states cannot be distinguished)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ Let r_n be the softmax of the logits less the unit vector of y_n. Where the grad
     lam J_i = -(1/N) sum_n g_n^i (h_n^{i-1})^T,    g_n^i = (I + J_{i+1})^T .. (I + J_L)^T W^T r_n,
     lam W   = -(1/N) sum_n r_n (h_n^L)^T.
 
-Rank. The entries of r_n sum to zero, so that all g_n^i lie in the image of the C - 1 dimensional space 1^perp under
+Rank. The entries of r_n sum to zero, so that all g_n^i are in the image of the C - 1 dimensional space 1^perp under
 one matrix: J_i and W have rank at most C - 1 (and at most N). The paper says C; its proof of theorem 3.1 takes rank
 one for two classes, which is C - 1.
 

@@ -19,7 +19,7 @@ def measure(lab: Lab, label: str, case: Case) -> None:
     """Diagonal energy of U_j' J_i V_j and V_j' J_i U_j over pairs i != j: of all blocks, and of the last half.
 
     A matrix is diagonal also where J_i acts on paired vectors like a multiple of the identity; so the cosines of the
-    vectors themselves stand beside it, of the top C - 1 that theory leaves (see `many_classes`).
+    vectors themselves are recorded beside it, of the top C - 1 that theory leaves (see `many_classes`).
     """
     ds = measured(lab, lab.trained(case))
     chance = metrics.expected_diagonal_energy(ds.sizes["rank"])

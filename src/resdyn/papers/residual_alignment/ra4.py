@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from resdyn import metrics
-from resdyn._statistics import standard_error
+from resdyn.metrics import standard_error
 from resdyn.papers import pictures
 from resdyn.papers.case import Case
 from resdyn.papers.lab import Lab

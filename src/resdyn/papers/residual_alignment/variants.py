@@ -50,7 +50,7 @@ def run_preactivation(lab: Lab) -> None:
 
 
 def _measure_all(lab: Lab, networks: Networks) -> None:
-    """What `ra1` to `ra4`, `initialisation` and `accuracy` measure; `untrained` stands in the keys before training."""
+    """What `ra1` to `ra4`, `initialisation` and `accuracy` measure; `untrained` is part of the keys before training."""
     for label, case in labelled(lab.scale, networks[lab.scale]):
         initialisation.measure(lab, f"{label}.untrained", case)
         for part in (accuracy, ra1, ra2, ra3, ra4):

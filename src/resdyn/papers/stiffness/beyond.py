@@ -1,6 +1,6 @@
 """Beyond the paper: what blocks do as maps, which Euler step would be stable, and whether stiffness predicts anything.
 
-The paper suggests that stiffness explains why networks fall for adversarial examples. So the index stands here beside
+The paper suggests that stiffness explains why networks fall for adversarial examples. The index is compared here with
 the smallest noise that makes the network change its answer (see the probe `robustness`), image by image.
 """
 
@@ -42,7 +42,7 @@ def run(lab: Lab) -> None:
 
 
 def record_robustness(lab: Lab, label: str, reading: str, ds: xr.Dataset) -> None:
-    """rho of each block's measures with the smallest noise; how many blocks stand Holm's correction."""
+    """rho of each block's measures with the smallest noise; how many blocks survive Holm's correction."""
     pairs = [(quantity, noise) for quantity in QUANTITIES for noise in NOISES]
     found = {}
     for quantity, noise in pairs:

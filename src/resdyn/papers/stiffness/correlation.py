@@ -1,7 +1,7 @@
 """Tables 1, 4 and 7: do the two measures of a block go with whether an image is classified rightly, and with its loss?
 
 Of a stiff block the index is far below zero: where it correlates positively with the loss, it is the images at which
-the block is *less* stiff that have the larger loss. Beside the index stands its size, whose sign reads as it sounds.
+the block is *less* stiff that have the larger loss. Beside the index is its size, whose sign reads as one expects.
 """
 
 from __future__ import annotations

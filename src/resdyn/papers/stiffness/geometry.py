@@ -39,7 +39,7 @@ def run(lab: Lab) -> None:
 
 
 def overlap_share(size_in: int, size_out: int) -> float:
-    """Mean share of the indices 0 .. size_in - 1 that lie in the windows of both i and j, over all i, j.
+    """Mean share of the indices 0 .. size_in - 1 that are in the windows of both i and j, over all i, j.
 
     Two 3 x 3 convolutions, the first with stride s = size_in / size_out: output i sees s i - s - 1 .. s i + s + 1.
     """

@@ -18,7 +18,7 @@ from __future__ import annotations
 import xarray as xr
 
 from resdyn import metrics
-from resdyn.metrics.stiffness_index import determined
+from resdyn.metrics import determined
 from resdyn.papers.lab import Lab, Trained
 
 READINGS = ("slices", "flattened")  # the tables' first

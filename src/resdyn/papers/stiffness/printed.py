@@ -1,4 +1,4 @@
-"""The paper's numbers, by the key of ours that they stand beside."""
+"""The paper's numbers, by the key of ours that they are compared with."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn.nets.logistic import LogisticResNet, layer_map
+from resdyn.nets import LogisticResNet, layer_map
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
 from resdyn.papers.transient_dynamics import theory

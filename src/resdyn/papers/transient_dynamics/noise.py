@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn.nets.logistic import LogisticResNet
+from resdyn.nets import LogisticResNet
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
 from resdyn.papers.transient_dynamics.networks import NOISE_IMAGES, case, logistic, states_of
@@ -31,7 +31,7 @@ class NoiseCurves:
 
 
 def run(lab: Lab) -> None:
-    """Uniform noise on x(0), ten draws, on equally many test images of every class."""
+    """Uniform noise on x(0), ten draws, on the same number of test images per class."""
     curves: dict[str, NoiseCurves] = {}
     for kind in KINDS:
         network = lab.trained(case(lab.scale, kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from resdyn.nets.logistic import STARTS
+from resdyn.nets import LOGISTIC_STARTS
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
 from resdyn.papers.transient_dynamics.networks import case, logistic, test_errors
@@ -14,7 +14,7 @@ from resdyn.training import AdaptiveDepth
 def run(lab: Lab) -> None:
     """Free weights from three starts: gap of the last two residuals before training, layers and error after it."""
     rows = []
-    for start in STARTS:
+    for start in LOGISTIC_STARTS:
         shrunk = lab.trained(case(lab.scale, "free", start=start), [AdaptiveDepth(blocks=["blocks"])])
         course = shrunk.found[0]
         gaps = [row["gaps"]["blocks"] for row in course if "blocks" in row["gaps"]]

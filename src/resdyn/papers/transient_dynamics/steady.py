@@ -1,4 +1,4 @@
-"""Figure 5 and the eigenvalues of section 6: class means of the residuals after 1000 layers, and what they stand on."""
+"""Figure 5 and the eigenvalues of section 6: class means of the residuals after 1000 layers, and what they rest on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 import torch
 
-from resdyn.nets.logistic import layer_map
+from resdyn.nets import layer_map
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab, Scale
 from resdyn.papers.transient_dynamics import theory

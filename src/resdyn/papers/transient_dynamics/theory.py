@@ -114,7 +114,7 @@ def fixed_points(W: Tensor) -> list[FixedPoint]:
 
 
 def _candidate(W: Tensor, clamped: tuple[float | None, ...]) -> FixedPoint | None:
-    """The fixed point with these y_i clamped and the others free, if it lies in the cube."""
+    """The fixed point with these y_i clamped and the others free, if it is in the cube."""
     free = torch.tensor([value is None for value in clamped])
     y = torch.tensor([value or 0.0 for value in clamped], dtype=W.dtype)
     if free.any():

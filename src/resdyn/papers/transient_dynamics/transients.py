@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resdyn.nets.logistic import LogisticResNet, layer_map
+from resdyn.nets import LogisticResNet, layer_map
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
 from resdyn.papers.transient_dynamics.networks import LAYERS, SAMPLES, case, logistic, states_of

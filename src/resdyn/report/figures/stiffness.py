@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from resdyn.metrics.stiffness_index import READINGS, determined, stiffness
+from resdyn.metrics.eigenvalues import READINGS, determined, stiffness
 from resdyn.report.figures.profile import tick_step, whole_ticks
 from resdyn.report.theme import ACCENT, PALETTE, SECOND, figure, menu, one_visible, paper_style, plain
 from resdyn.report.view import Array, has, sample_title

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from resdyn.metrics.stiffness_index import count_undetermined, determined, stiffness
+from resdyn.metrics.eigenvalues import count_undetermined, determined, stiffness
 from resdyn.report.comparison.overlay import Overlay, of_blocks
 from resdyn.report.sections.section import Section, built_in
 

@@ -12,6 +12,8 @@ import torch
 
 from resdyn._version import __version__
 
+__all__ = ["machine", "versions"]
+
 
 def machine(device: torch.device) -> dict[str, Any]:
     """The system, its cores, the threads that PyTorch uses, and the device by name."""
