@@ -1,6 +1,7 @@
 # make demo   install, train a small residual network on handwritten digits, write out/demo/report.html
 # make test   install what the tests need, check style and types, run the tests, WORKERS at a time
 # make zoo    find the streams of many families of models (timm's and torchvision's where installed), write docs/zoo.md
+# make docs   install what the tests need, execute the notebooks, write out/docs/index.html; a warning is an error
 # make setup  install into .venv alone
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup demo test lint types bench zoo clean
+.PHONY: setup demo test lint types bench docs zoo clean
 
 setup: $(VENV)/.core
 
@@ -41,6 +42,9 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/svd.py
+
+docs: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build -q -W --keep-going --jobs $(WORKERS) docs out/docs
 
 zoo: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python docs/zoo.py
