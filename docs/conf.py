@@ -67,7 +67,8 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"gallery": [], "benchmarks": [], "zoo": [], "changelog": []}
+_leaves = {path.stem for path in DOCS.glob("*.md")} - {"papers"}
+html_sidebars = {page: [] for page in sorted(_leaves | {"_generated/cli"})}  # nothing is below these
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from docutils import nodes
 from plain_docstrings import escape
-from public_names import places
+from public_names import names_of, places
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
@@ -48,6 +48,9 @@ def package_page(package: str, found: list[tuple[str, object]]) -> str:
         if names:
             lines += [f".. rubric:: {title}", "", ".. autosummary::", "   :toctree: names", "   :nosignatures:", ""]
             lines += [*(f"   {name}" for name in names), ""]
+    offered = sorted({*names_of(package)} & {*names_of("resdyn")})
+    if package != "resdyn" and offered:
+        lines += ["Also here, and documented at the top level: " + ", ".join(f":py:obj:`resdyn.{n}`" for n in offered)]
     return "\n".join(lines)
 
 

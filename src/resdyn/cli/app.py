@@ -27,7 +27,7 @@ from resdyn.errors import InputError, ResdynError
 from resdyn.progress import shown
 
 EPILOGUE = (
-    "Exit codes: 0 done, 1 a computation failed, 2 bad usage or input, 130 interrupted (the same command goes on "
+    "Exit codes: 0 done, 1 a computation failed, 2 bad usage or input, 130 interrupted (the same command resumes "
     "where it stopped). MODEL is file.py:factory, resdyn:NET, hf:ID, timm:NAME or torchvision:NAME; DATA is digits, "
     "mnist, fashion_mnist, cifar10, cifar100, imagenette or a folder of images by class."
 )
@@ -59,7 +59,7 @@ def launch(
     Parameters
     ----------
     config
-        YAML file with options of the command (`samples: 8`); what stands on the command line wins.
+        YAML file with options of the command (`samples: 8`); command-line options override it.
     print_config
         Print the resolved options as YAML and stop.
     debug

@@ -32,7 +32,7 @@ def paper(
     data_root: Path | None = None,
     json: Json = False,
 ) -> None:
-    """List the papers, compare one with our results, or run one of its experiments; run again, it goes on.
+    """List the papers, compare one with our results, or run one of its experiments; run again, it resumes.
 
     Parameters
     ----------

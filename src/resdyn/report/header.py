@@ -80,8 +80,8 @@ def facts(ds: xr.Dataset) -> list[tuple[str, str]]:
         ("Jacobian", ds.attrs.get("kind")),
         ("Token", ds.attrs.get("position")),
         ("Blocks are", {"layer": "layers"}.get(ds.attrs.get("granularity", ""))),
-        ("Triplets a block", ds.sizes.get("rank")),
-        ("Images behind class means", _images(ds)),
+        ("Triplets per block", ds.sizes.get("rank")),
+        ("Images in class means", _images(ds)),
         ("Precision", ds.attrs.get("dtype")),
     ]
     return [(name, str(value)) for name, value in known if value is not None]

@@ -74,7 +74,7 @@ def runs_of(datasets: Sequence[xr.Dataset], titles: Sequence[str]) -> list[Run]:
             )
         if not ds.attrs.get("complete", True):
             left = ds.attrs.get("tasks_remaining", "some")
-            raise InputError(f"run '{title}' is not finished: {left} tasks are left; the same capture goes on with it")
+            raise InputError(f"run '{title}' is not finished: {left} tasks are left; the same capture resumes it")
     return [Run(title, ds) for title, ds in zip(titles, datasets, strict=True)]
 
 
@@ -95,7 +95,7 @@ def traps(runs: Sequence[Run]) -> list[str]:
     if len({repr(_shapes(run)) for run in runs}) > 1:
         found.append(
             "The streams are not alike: places are matched by their order, chance differs with depth and width, and a "
-            "difference stands only where both numbers are of the same place."
+            "difference is shown only where both numbers are of the same place."
         )
     for name, values in _probes(runs).items():
         settings = {repr(value) for value in values if value is not None}
