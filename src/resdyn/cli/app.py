@@ -1,4 +1,4 @@
-"""`resdyn`: parsing, configuration files, exit codes. The commands stand in `commands`."""
+"""`resdyn`: parsing, configuration files, exit codes. The commands are in `commands`."""
 
 from __future__ import annotations
 
