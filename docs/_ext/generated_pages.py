@@ -6,6 +6,7 @@ They are written into docs/_generated, which git ignores, before Sphinx looks fo
 import ast
 import importlib
 import inspect
+import tomllib
 from pathlib import Path
 
 from docutils import nodes
@@ -101,6 +102,21 @@ class PackageTable(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+class ImportContracts(SphinxDirective):
+    """The contracts of import-linter, as pyproject.toml states them."""
+
+    def run(self) -> list[nodes.Node]:
+        root = Path(self.env.srcdir).parent
+        settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        lines: list[str] = []
+        for contract in settings["tool"].get("importlinter", {}).get("contracts", []):
+            lines += [f"**{escape(contract['name'])}**", ""]
+            if contract["type"] == "layers":
+                lines += ["From top to bottom; packages on one line do not import each other:", "", "::", ""]
+                lines += [*(f"    {layer}" for layer in contract["layers"]), ""]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def command_line() -> str:
     app = importlib.import_module("resdyn.cli.app").app
     text = app.generate_docs(output_format="markdown")
@@ -116,4 +132,5 @@ def included(readme: Path) -> str:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", write)
     app.add_directive("package-table", PackageTable)
+    app.add_directive("import-contracts", ImportContracts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""`resdyn`: parsing, configuration files, exit codes. The commands are in `commands`."""
+"""`resdyn`: parsing, configuration files, exit codes. The commands stand in `commands`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from resdyn.errors import InputError, ResdynError
 from resdyn.progress import shown
 
 EPILOGUE = (
-    "Exit codes: 0 done, 1 a computation failed, 2 bad usage or input, 130 interrupted (the same command resumes "
+    "Exit codes: 0 done, 1 a computation failed, 2 bad usage or input, 130 interrupted (the same command goes on "
     "where it stopped). MODEL is file.py:factory, resdyn:NET, hf:ID, timm:NAME or torchvision:NAME; DATA is digits, "
     "mnist, fashion_mnist, cifar10, cifar100, imagenette or a folder of images by class."
 )
@@ -59,7 +59,7 @@ def launch(
     Parameters
     ----------
     config
-        YAML file with options of the command (`samples: 8`); command-line options override it.
+        YAML file with options of the command (`samples: 8`); what stands on the command line wins.
     print_config
         Print the resolved options as YAML and stop.
     debug

@@ -81,7 +81,7 @@ def inspect(
     model
         file.py:factory, resdyn:NET, hf:ID, timm:NAME or torchvision:NAME.
     data
-        A dataset to take the example input from, where the model does not declare its input.
+        A dataset to take the example input from, where the model does not tell its input.
     data_root
         Folder of datasets (default: RESDYN_DATA).
     granularity

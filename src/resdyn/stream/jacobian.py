@@ -35,13 +35,14 @@ class JacobianOperator(LinearOperator):
     columns x samples x samples ever exists. Columns are worked off in chunks whose intermediate values stay
     under `memory_limit` bytes (estimated from the graph as 4 x all intermediate elements x columns).
 
-    Args:
-        function: map of a tensor shaped like `state`.
-        state: the point of linearisation.
-        numel_inside: elements of the intermediate values of one evaluation.
-        memory_limit: bytes that a chunk of columns may take.
-        traced: gives a product with one vector, J v ("forward") or J^T u ("reverse"), where a faster way than a plain
-            derivative is known (a `LinearMap`), else None; asked when the first such product is wanted.
+    Parameters
+    ----------
+    function: map of a tensor shaped like `state`.
+    state: the point of linearisation.
+    numel_inside: elements of the intermediate values of one evaluation.
+    memory_limit: bytes that a chunk of columns may take.
+    traced: gives a product with one vector, J v ("forward") or J^T u ("reverse"), where a faster way than a plain
+        derivative is known (a `LinearMap`), else None; asked when the first such product is wanted.
     """
 
     def __init__(
