@@ -41,7 +41,8 @@ autodoc_class_signature = "mixed"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 napoleon_google_docstring = True
-napoleon_numpy_docstring = False
+napoleon_numpy_docstring = True  # the command line is described so
+napoleon_use_ivar = True  # autodoc lists the attributes of a dataclass too
 napoleon_custom_sections = ["Cost", "Source", "Equation", "Shapes"]
 default_role = "py:obj"
 

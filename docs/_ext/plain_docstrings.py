@@ -4,55 +4,66 @@ reStructuredText would read these as substitutions, emphasis and links. They are
 an indented paragraph is code as it is, before napoleon finds the sections.
 """
 
-import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from sphinx.application import Sphinx
 
-CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|`[^`]+`)")
-STARRED_ARGUMENT = re.compile(r"^\s*\*{1,2}\w+( \([^)]*\))?:")
+# What is left as it is: code, roles, and the stars of `*args:` in a list of arguments.
+CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|`[^`]+`|^\s*\*{1,2}\w+(?: \([^)]*\))?:)", flags=re.DOTALL | re.MULTILINE)
+MARKUP = re.compile(r"([|*])|(?<=\w)(_)(?!\w)")
 SECTION = re.compile(r"^[A-Z]\w*( \w+)?:$")
 
 
-def escape(line: str) -> str:
-    """`line` with all of reStructuredText's inline markup taken literally, except for code."""
-    if line.lstrip().startswith((">>>", "...", ".. ")):
-        return line
-    line = line.replace(" ... ", " … ")  # autosummary would take the dots for the end of a sentence
-    named = STARRED_ARGUMENT.match(line)
-    head, rest = (named[0], line[named.end() :]) if named else ("", line)
-    parts = CODE.split(rest)
-    parts[::2] = [re.sub(r"([|*])|(?<=\w)(_)(?!\w)", lambda found: "\\" + found[0], part) for part in parts[::2]]
-    return head + "".join(parts)
+def escape(text: str) -> str:
+    """`text` with all of reStructuredText's inline markup taken literally, except for code."""
+    text = text.replace(" ... ", " … ")  # autosummary would take the dots for the end of a sentence
+    parts = CODE.split(text)
+    parts[::2] = [MARKUP.sub(lambda found: "\\" + found[0], part) for part in parts[::2]]
+    for k in range(1, len(parts), 2):  # code ends where a space follows: `Section`s
+        parts[k] += "\\ " if parts[k].endswith("`") and parts[k + 1][:1].isalnum() else ""
+    return "".join(parts)
 
 
 def plain(lines: list[str]) -> list[str]:
     """A docstring's lines as reStructuredText that shows what they say."""
     result: list[str] = []
-    last, quoted, in_doctest = "", False, False  # last: the last line of text at the margin
-    for k, line in enumerate(lines):
-        indented = line.startswith("    ")
-        if line.strip() and not indented:
-            last, quoted = line, False
-        opens = indented and k > 0 and not lines[k - 1].strip() and not quoted
-        if (
-            opens
-            and not SECTION.match(last)
-            and not last.endswith("::")
-            and not line.lstrip().startswith((">>>", "- "))
-        ):
-            result += ["::", ""]
-            quoted = True
-        in_doctest = bool(line.strip()) and (in_doctest or line.lstrip().startswith(">>>"))
-        literal = quoted or in_doctest or (indented and last.endswith("::"))
-        result.append(line if literal else escape(line))
+    for kind, paragraph in paragraphs(lines):
+        if kind == "code":
+            result += ["::", "", *paragraph, ""]
+        else:
+            result += paragraph if kind == "doctest" else escape("\n".join(paragraph)).split("\n")
     return result
 
 
+def paragraphs(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Runs of text, blank lines, doctests, and code: what is indented after a line of text at the margin."""
+    before = "x:"  # the line of text before
+    k = 0
+    while k < len(lines):
+        end = next((j for j in range(k + 1, len(lines)) if not lines[j].strip()), len(lines))
+        first = lines[k].lstrip()
+        if not first:
+            yield "text", [lines[k]]
+            k += 1
+            continue
+        follows_text = k > 0 and not before.startswith(" ") and not SECTION.match(before) and not before.endswith("::")
+        if first.startswith((">>>", ".. ")):
+            kind = "doctest"
+        elif lines[k].startswith("    ") and follows_text and not first.startswith("- "):
+            kind, end = "code", next((j for j in range(k, len(lines)) if lines[j][:1].strip()), len(lines))
+        else:  # text up to a doctest that follows without a blank line
+            kind = "text"
+            end = next((j for j in range(k + 1, end) if lines[j].lstrip().startswith(">>>")), end)
+        before = next(line for line in reversed(lines[k:end]) if line.strip())
+        yield kind, lines[k:end]
+        k = end
+
+
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    own = lines != [*(inspect.getdoc(type(obj)) or "").splitlines(), ""]  # not what `dict` says of a constant
-    lines[:] = plain(lines) if own or what != "data" else []
+    borrowed = what == "data" and " ".join(lines).split() == (type(obj).__doc__ or "").split()  # what `dict` is
+    lines[:] = [] if borrowed else plain(lines)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

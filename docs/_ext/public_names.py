@@ -4,7 +4,9 @@ import importlib
 import inspect
 from typing import Any
 
-PACKAGES = (
+import resdyn
+
+ORDER = (
     "resdyn",
     "resdyn.stream",
     "resdyn.linalg",
@@ -25,6 +27,7 @@ PACKAGES = (
     "resdyn.papers",
     "resdyn.errors",
 )
+PACKAGES = (*ORDER, *sorted({f"resdyn.{name}" for name in resdyn._MODULES} - {*ORDER}))
 
 
 def names_of(package: str) -> list[str]:
