@@ -24,7 +24,8 @@ INTRODUCTION = (
 
 def write(app: Sphinx, config: Config) -> None:
     out = Path(app.srcdir) / "_generated"
-    pages = {f"api/{package}.rst": package_page(package, found) for package, found in places().items()}
+    table = places()
+    pages = {f"api/{package}.rst": package_page(package, found) for package, found in table.items()}
     pages["api/index.rst"] = index_page(list(pages))
     pages["cli.md"] = command_line()
     for readme in sorted((Path(app.srcdir).parent / "src/resdyn/papers").glob("*/README.md")):
@@ -34,8 +35,14 @@ def write(app: Sphinx, config: Config) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:  # else Sphinx reads it again for nothing
             path.write_text(text, encoding="utf-8")
-    for stale in {*out.glob("api/*.rst"), *out.glob("papers/*.md")} - {out / name for name in pages}:
+    stubs = {f"api/names/{package}.{name}.rst" for package, found in table.items() for name, _ in found}
+    for stale in {*out.rglob("*.rst"), *out.rglob("*.md")} - {out / name for name in {*pages, *stubs}}:
         stale.unlink()
+
+
+def look_again(app: Sphinx) -> None:
+    """A build that reuses an environment knows only the pages of the last one; autosummary needs the new ones."""
+    app.env.find_files(app.config, app.builder)
 
 
 def package_page(package: str, found: list[tuple[str, object]]) -> str:
@@ -131,6 +138,7 @@ def included(readme: Path) -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", write)
+    app.connect("builder-inited", look_again, priority=100)
     app.add_directive("package-table", PackageTable)
     app.add_directive("import-contracts", ImportContracts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

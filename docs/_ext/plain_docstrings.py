@@ -62,8 +62,8 @@ def paragraphs(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    borrowed = what == "data" and " ".join(lines).split() == (type(obj).__doc__ or "").split()  # what `dict` is
-    lines[:] = [] if borrowed else plain(lines)
+    borrowed = " ".join(lines).split() in (type_.__doc__.split() for type_ in (dict, list, tuple, frozenset, str))
+    lines[:] = [] if borrowed else plain(lines)  # a constant or an alias has no words of its own
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
