@@ -44,6 +44,8 @@ def documented(value: Any) -> set[str]:
 
 def expected(value: Any) -> set[str]:
     """The parameters of a function, and of what makes an instance of a class."""
+    if getattr(value, "_is_protocol", False):  # nobody makes one
+        return set()
     try:
         parameters = inspect.signature(value).parameters.values()
     except ValueError:  # a class with a constructor written in C
