@@ -2,6 +2,7 @@
 # make test   install what the tests need, check style and types, run the tests, WORKERS at a time
 # make newer  the stream, the linear algebra and the zoo on the newest PyTorch, where pip can get it within five minutes
 # make zoo    find the streams of many families of models (timm's and torchvision's where installed), write docs/zoo.md
+# make docs   install what the tests need, execute the notebooks, write out/docs/index.html; a warning is an error
 # make setup  install into .venv alone
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ NEWER_TESTS := tests/test_torch_names.py tests/test_linearize.py tests/test_stop
 	tests/test_subspace.py tests/test_zoo.py
 NEWER_ONLY := not test_zoo or (implies and (ResNet or Swinv2 or GPT2 or Llama or Mixtral or T5))
 
-.PHONY: setup demo test newer lint types bench zoo clean
+.PHONY: setup demo test newer lint types bench docs zoo clean
 
 setup: $(VENV)/.core
 
@@ -62,6 +63,9 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/svd.py
+
+docs: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build -q -W --keep-going --jobs $(WORKERS) docs out/docs
 
 zoo: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python docs/zoo.py

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def row(family: Family) -> str:
-    """One line of the page; the reason stands in it where something fails."""
+    """One line of the page; with the reason where something fails."""
     start = time.perf_counter()
     try:
         model, x = family.built(torch.float32)
@@ -101,7 +101,7 @@ Written by `make zoo` (`python docs/zoo.py`) from commit {commit()} on {datetime
     }.
 
 Each family is one tiny instance with random weights in float32, on one thread; no module of it is named anywhere.
-"Blocks" are the residual joins that were found, and "expected" stands behind where the configuration implies another
+"Blocks" are the residual joins that were found, and "expected" follows where the configuration implies another
 number. "Verified": every block reproduces the model's own value, and its forward and reverse products agree.
 "Captured": the probes `trajectory` and `singular` measured one sample. "Seconds" cover building, finding, verifying
 and capturing, on a machine that others used as well. A state's shape leaves the batch out.

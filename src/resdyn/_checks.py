@@ -11,15 +11,17 @@ import json
 import math
 import os
 import reprlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from resdyn.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LARGEST_SEED = 2**63 - 1
 
@@ -103,7 +105,7 @@ def words(name: str, value: Any, *, of: str = "") -> tuple[str, ...]:
 
 def wholes(name: str, value: Any, *, of: str = "") -> list[int]:
     """Whole numbers in a list, a range, an array or a tensor of one dimension."""
-    items = value.tolist() if isinstance(value, np.ndarray | Tensor) else value
+    items = value.tolist() if isinstance(value, np.ndarray) or is_tensor(value) else value
     if not isinstance(items, list | tuple | range) or not all(
         isinstance(item, int | np.integer) and not isinstance(item, bool) for item in items
     ):
@@ -134,11 +136,17 @@ def new_file(name: str, value: Any) -> Path:
     return made
 
 
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of PyTorch, which is not loaded for this question."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def floats(name: str, value: Any) -> Tensor:
     """A tensor of finite floating-point numbers."""
-    if not isinstance(value, Tensor) or not value.is_floating_point():
+    if not is_tensor(value) or not value.is_floating_point():
         raise wrong(name, value, "a tensor of floating-point numbers")
-    if not bool(torch.isfinite(value).all()):
+    if not bool(value.isfinite().all()):
         raise InputError(f"{name} holds NaN or infinite values; clean or leave them out first")
     return value
 
@@ -167,6 +175,6 @@ def replace_checked(settings: Any, **values: Any) -> None:
 
 def wrong(name: str, value: Any, expected: str, of: str = "", hint: str = "") -> InputError:
     """The error for a value that is not what is expected."""
-    got = reprlib.repr(value) if not isinstance(value, Tensor) else f"a tensor {tuple(value.shape)} of {value.dtype}"
+    got = reprlib.repr(value) if not is_tensor(value) else f"a tensor {tuple(value.shape)} of {value.dtype}"
     whose = f"{of}: " if of else ""
     return InputError(f"{whose}got {name}={' '.join(got.split())}, expected {expected}{'.' * bool(hint)}{hint}")

@@ -75,7 +75,7 @@ def facts(ds: xr.Dataset) -> list[tuple[str, str]]:
         ("Token", ds.attrs.get("position")),
         ("Blocks are", {"layer": "layers"}.get(ds.attrs.get("granularity", ""))),
         ("Triplets per block", ds.sizes.get("rank")),
-        ("Images of the class means", _images(ds)),
+        ("Images in class means", _images(ds)),
         ("Precision", ds.attrs.get("dtype")),
     ]
     return [(name, str(value)) for name, value in known if value is not None]

@@ -96,7 +96,7 @@ def comparability_warnings(runs: Sequence[Run]) -> list[str]:
     if len({repr(_shapes(run)) for run in runs}) > 1:
         found.append(
             "The streams are not alike: places are matched by their order, chance differs with depth and width, and a "
-            "difference is given only where both numbers are of the same place."
+            "difference is shown only where both numbers are of the same place."
         )
     for name, values in _probes(runs).items():
         settings = {repr(value) for value in values if value is not None}
