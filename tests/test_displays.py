@@ -98,7 +98,7 @@ class TestBlocksByName:
             stream["blocks.1.branches"]
         with pytest.raises(InputError, match=r"of blocks \[0, 1, 2\]"):
             stream["blocks"]
-        with pytest.raises(InputError, match="there is no block 3"):
+        with pytest.raises(InputError, match="got block 3, expected 0 to"):
             stream.jacobian(3, stream.states(torch.ones(1, 5)))
         with pytest.raises(IndexError):
             stream[3]

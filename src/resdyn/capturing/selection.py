@@ -146,7 +146,7 @@ def _of_samples(data: Any, dtype: torch.dtype) -> LabelledInputs:
 def number_of_classes(data: LabelledInputs, logits: int | None) -> int:
     """As many as there are class names, else logits, else labels; at least one. One logit with labels 0 and 1 is two.
 
-    Raises `InputError` for a label beyond, and for classes numbered anew that are not the model's logits.
+    Raises `InputError` for a label beyond, and for classes renumbered that are not the model's logits.
     """
     if not data.labelled:
         return logits or 1

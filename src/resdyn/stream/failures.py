@@ -24,7 +24,7 @@ COMPLEX = (
     "real and imaginary parts as separate channels (torch.view_as_real)"
 )
 NO_TENSORS = (
-    "returns no tensors, alone or in a tuple, list, dict or dataclass, so there is no output to trace its values to; "
+    "returns no tensors, alone or in a tuple, list, dict or dataclass, so its values cannot be traced to an output; "
     "return the tensors themselves, from a module around the model if need be"
 )
 NO_STREAM = (

@@ -27,7 +27,7 @@ def block_index(blocks: Sequence[Named], key: int | str) -> int:
     if isinstance(key, str):
         return _of_path([block.path for block in blocks], key)
     if not -len(blocks) <= key < len(blocks):
-        raise InputError(f"there is no block {key}: the stream has blocks 0 to {len(blocks) - 1}")
+        raise InputError(f"got block {key}, expected 0 to {len(blocks) - 1}")
     return key % len(blocks)
 
 
