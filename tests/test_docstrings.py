@@ -23,6 +23,7 @@ DESCRIBED = (
     "resdyn.interventions.pruning",
     "resdyn.interventions.transfer",
     "resdyn.linalg",
+    "resdyn.metrics",
     "resdyn.models",
     "resdyn.nets",
     "resdyn.stream",
