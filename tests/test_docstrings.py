@@ -26,6 +26,7 @@ DESCRIBED = (
     "resdyn.metrics",
     "resdyn.models",
     "resdyn.nets",
+    "resdyn.probes",
     "resdyn.stream",
 )
 MADE_BY_FUNCTIONS = ("ResidualBlock", "ResidualStream", "States", "TokenStates", "TokenStream")

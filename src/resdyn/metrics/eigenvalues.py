@@ -67,8 +67,7 @@ def stiffness(ds: xr.Dataset) -> xr.Dataset:
     """Both measures of stiffness by both readings of the Jacobian, from a dataset with the probe `spectrum`.
 
     A flattened index whose relative error is above 1, and a flattened share whose error is above itself and above 1 %,
-    are
-    undetermined: NaN, with the error beside them.
+    are undetermined: NaN, with the error beside them.
 
     Args:
         ds: A dataset with the spectrum probe.

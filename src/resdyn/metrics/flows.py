@@ -15,8 +15,7 @@ LOGISTIC_POWER = 1.2
 
 
 def dominance_ratio(own: ArrayLike, total: ArrayLike) -> FloatArray:
-    """r_i = mean over p of |Theta_iip| / |sum over j != i of Theta_ijp|: own part of a gradient over that of all
-    others.
+    """r_i = mean over p of |Theta_iip| / |sum over j != i of Theta_ijp|, of the gradient of every channel i.
 
     Args:
         own: (..., P), Theta_iip, what reaches entry p of channel i from final channel i.
