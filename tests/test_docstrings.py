@@ -18,15 +18,21 @@ EXAMPLES = sorted(
     if ">>> " in path.read_text(encoding="utf-8")
 )
 DESCRIBED = (
+    "resdyn",
     "resdyn.data",
+    "resdyn.errors",
     "resdyn.interventions",
     "resdyn.interventions.pruning",
     "resdyn.interventions.transfer",
     "resdyn.linalg",
     "resdyn.metrics",
     "resdyn.models",
+    "resdyn.monitor",
     "resdyn.nets",
+    "resdyn.phenomena",
     "resdyn.probes",
+    "resdyn.report",
+    "resdyn.report.figures",
     "resdyn.stream",
 )
 

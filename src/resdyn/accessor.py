@@ -30,6 +30,11 @@ class ResdynAccessor:
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
+        """Called by xarray as `ds.resdyn`.
+
+        Args:
+            ds: A captured dataset, or any part of one that keeps the dimensions sample, block and depth.
+        """
         for dim in ("sample", "block", "depth"):
             if dim in ds.coords and dim not in ds.dims:
                 raise InputError(
@@ -41,15 +46,39 @@ class ResdynAccessor:
     # The whole
 
     def summary(self, *, rank: int | None = None) -> pd.DataFrame:
-        """All metrics that the arrays allow, one row each; `rank` limits RA2 to the top triplets."""
+        """All metrics that the arrays allow (`resdyn.metrics.summarize`).
+
+        Args:
+            rank: Limits RA2 to the top triplets.
+
+        Returns:
+            One row per metric, with the columns of `resdyn.metrics.metrics_table`.
+
+        Raises:
+            InputError: A rank beyond what is stored.
+        """
         return pd.DataFrame(metrics.metrics_table(self._ds, rank=rank))
 
     def figures(self) -> list[str]:
-        """Names of the figures that this dataset allows."""
+        """Names of the figures that this dataset allows.
+
+        Returns:
+            The names, in the order of the report.
+        """
         return [name for name, picture in all_figures(self._ds).items() if picture.draw(self._ds) is not None]
 
     def figure(self, name: str) -> go.Figure:
-        """A figure of the report as a plotly Figure. Raises InputError for a name that is not one of `figures()`."""
+        """A figure of the report as a plotly Figure.
+
+        Args:
+            name: One of `figures()`.
+
+        Returns:
+            The figure.
+
+        Raises:
+            InputError: Another name.
+        """
         picture = self._picture(name)
         figure = None if picture is None else picture.draw(self._ds)
         if figure is None:
@@ -57,7 +86,17 @@ class ResdynAccessor:
         return figure
 
     def paper_figure(self, name: str) -> mf.Figure:
-        """The same figure for print as a matplotlib Figure. Raises InputError where there is none."""
+        """A figure of the report for print as a matplotlib Figure.
+
+        Args:
+            name: One of `figures()`.
+
+        Returns:
+            The figure.
+
+        Raises:
+            InputError: Another name, or a figure that has no version for print.
+        """
         picture = self._picture(name)
         figure = None if picture is None or picture.paper is None else picture.paper(self._ds)
         if figure is None:
@@ -65,7 +104,18 @@ class ResdynAccessor:
         return figure
 
     def report(self, path: str | Path = "report.html", title: str | None = None) -> Path:
-        """Write the report (`resdyn.write_report`) and return its path."""
+        """Write the report (`resdyn.write_report`).
+
+        Args:
+            path: The file to write.
+            title: Heading of the page (default: the model and its data).
+
+        Returns:
+            The path of the page.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
         return write_report(self._ds, path, title=title)
 
     # RA1: the states
@@ -97,7 +147,17 @@ class ResdynAccessor:
     # RA2: coupled blocks
 
     def alignment(self, rank: int | None = None) -> xr.Dataset:
-        """All of RA2 for every sample and pair of blocks, of the top `rank` triplets (`resdyn.metrics.alignment`)."""
+        """All of RA2 for every sample and pair of blocks (`resdyn.metrics.alignment`).
+
+        Args:
+            rank: Use the top triplets alone (default: all that are coupled).
+
+        Returns:
+            A dataset (sample, block, block_j).
+
+        Raises:
+            InputError: The coupling probe was not captured, or has fewer triplets.
+        """
         return metrics.alignment(self._with("alignment", "coupling_uv"), rank)
 
     def aligned_vectors(self) -> xr.DataArray:
@@ -105,11 +165,31 @@ class ResdynAccessor:
         return metrics.aligned_vectors(self._with("aligned_vectors", "coupling_uv"))
 
     def diagonal_energy(self, rank: int | None = None) -> xr.DataArray:
-        """(sample, block, block_j): share of |U_j^T J_i V_j|^2 on its diagonal (`resdyn.metrics.diagonal_energy`)."""
+        """Share of |U_j^T J_i V_j|^2 on its diagonal (`resdyn.metrics.diagonal_energy`).
+
+        Args:
+            rank: Use the top triplets alone (default: all that are coupled).
+
+        Returns:
+            (sample, block, block_j), in [0, 1].
+
+        Raises:
+            InputError: The coupling probe was not captured, or has fewer triplets.
+        """
         return self._of(self.alignment(rank), "diagonal_energy", "diagonal_energy_uv")
 
     def mismatch(self, rank: int | None = None) -> xr.DataArray:
-        """(sample, block, block_j): distance of U_j^T J_i V_j from diag(s_i) (`resdyn.metrics.mismatch`)."""
+        """Distance of U_j^T J_i V_j from diag(s_i) (`resdyn.metrics.mismatch`).
+
+        Args:
+            rank: Use the top triplets alone (default: all that are coupled).
+
+        Returns:
+            (sample, block, block_j), in units of |s_i|.
+
+        Raises:
+            InputError: The coupling probe was not captured, or has fewer triplets, or singular values are not stored.
+        """
         return self._of(self.alignment(rank), "mismatch", "mismatch_uv")
 
     # RA3 and RA4: singular values
@@ -123,11 +203,31 @@ class ResdynAccessor:
         return metrics.count_unconverged(self._with("count_unconverged", "singular_values"))
 
     def singular_rank(self, num_classes: int | None = None) -> xr.Dataset:
-        """RA3 for every sample and block (`resdyn.metrics.singular_rank`)."""
+        """RA3 for every sample and block (`resdyn.metrics.singular_rank`).
+
+        Args:
+            num_classes: C (default: the number of class names).
+
+        Returns:
+            A dataset (sample, block).
+
+        Raises:
+            InputError: The singular probe was not captured.
+        """
         return metrics.singular_rank(self._with("singular_rank", "singular_values"), num_classes)
 
     def singular_gap(self, num_classes: int | None = None) -> xr.DataArray:
-        """(sample, block): s_C / s_(C+1) (`resdyn.metrics.singular_gap`)."""
+        """Gap after the C-th singular value, s_C / s_(C+1) (`resdyn.metrics.singular_gap`).
+
+        Args:
+            num_classes: C (default: the number of class names).
+
+        Returns:
+            (sample, block).
+
+        Raises:
+            InputError: The singular probe was not captured, or C is not known.
+        """
         return self._of(self.singular_rank(num_classes), "singular_gap", "singular_gap")
 
     def gap_rank(self) -> xr.DataArray:
@@ -139,7 +239,17 @@ class ResdynAccessor:
         return self.singular_rank()["numerical_rank"]
 
     def inverse_scaling(self, start: int | None = None) -> tuple[InverseScalingFit, list[LineFit]]:
-        """RA4: the line of 1/s_1 against depth, and each sample's own (`resdyn.metrics.inverse_scaling`)."""
+        """RA4: the line of 1/s_1 against depth, and each sample's own (`resdyn.metrics.inverse_scaling`).
+
+        Args:
+            start: First block of the line, 1-based (default: chosen).
+
+        Returns:
+            The fit, and one line per sample.
+
+        Raises:
+            InputError: The singular probe was not captured, or there are too few blocks.
+        """
         return metrics.inverse_scaling(self._with("inverse_scaling", "singular_values"), start=start)
 
     # Eigenvalues

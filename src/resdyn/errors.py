@@ -39,11 +39,35 @@ class MissingExtraError(InputError, ImportError):
 
     @classmethod
     def for_package(cls, package: str, extra: str) -> MissingExtraError:
+        """The error for a package that an extra brings.
+
+        Args:
+            package: Name of the package.
+            extra: The extra of resdyn that installs it.
+
+        Returns:
+            The error, with the command that installs the extra.
+        """
         return cls(f"this needs the package '{package}'; install it with: pip install 'resdyn[{extra}]'")
 
 
 def require(package: str, extra: str) -> ModuleType:
-    """Import an optional package, or say which extra brings it."""
+    """Import an optional package, or say which extra brings it.
+
+    Args:
+        package: Name of the module to import.
+        extra: The extra of resdyn that installs it.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+
+    Example:
+        >>> require("json", "report").__name__
+        'json'
+    """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -53,10 +77,18 @@ def require(package: str, extra: str) -> ModuleType:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the closest known name, or an empty string.
+    """A suggestion for a message: the closest known name.
 
-    >>> did_you_mean("cifar1", ["mnist", "cifar10"])
-    " Did you mean 'cifar10'?"
+    Args:
+        name: What was given.
+        known: The names that there are.
+
+    Returns:
+        " Did you mean 'x'?", or an empty string where none is close.
+
+    Example:
+        >>> did_you_mean("cifar1", ["mnist", "cifar10"])
+        " Did you mean 'cifar10'?"
     """
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{matches[0]}'?" if matches else ""

@@ -169,18 +169,41 @@ class Monitor:
         return state
 
     def due(self, state: MonitorState, at: int, last: bool = False) -> bool:
-        """Whether `update` would add a row."""
+        """Whether `update` would add a row.
+
+        Args:
+            state: The monitor's state.
+            at: The epoch or step that has just ended.
+            last: Whether it is the last one.
+
+        Returns:
+            True where `at` is a multiple of `every`, or the last, and has no row yet.
+        """
         rows = state["rows"]
         known = bool(rows) and rows[-1][self.unit] == at  # a step of several batches is reported several times
         return (last or at % self.every == 0) and not known
 
     def result(self, state: MonitorState) -> list[dict[str, Any]]:
-        """All rows, in order."""
+        """All rows, in order.
+
+        Args:
+            state: The monitor's state.
+
+        Returns:
+            One dict per row.
+        """
         rows: list[dict[str, Any]] = state["rows"]
         return rows
 
     def values(self, row: Mapping[str, Any]) -> dict[str, float]:
-        """What was measured of a row, by name."""
+        """What was measured of a row.
+
+        Args:
+            row: One of `result`.
+
+        Returns:
+            The metrics of this monitor that are known in it, by name.
+        """
         return {name: row[name] for name in self.metrics if row.get(name) is not None}
 
     def _with_row(

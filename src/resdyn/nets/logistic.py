@@ -136,7 +136,18 @@ class LogisticResNet(nn.Module):
 
 
 def layer_map(block: nn.Module) -> nn.Linear:
-    """The linear map ``z = W x + b`` of one layer of a ``LogisticResNet``."""
+    """The linear map ``z = W x + b`` of one layer of a ``LogisticResNet``.
+
+    Args:
+        block: one of the network's ``blocks``.
+
+    Returns:
+        The layer's own module (width, width), not a copy.
+
+    Example:
+        >>> layer_map(LogisticResNet(in_features=4, width=6, depth=2, classes=3).blocks[0]).out_features
+        6
+    """
     branch: nn.Sequential = block.branch  # type: ignore[assignment]
     linear: nn.Linear = branch[0]  # type: ignore[assignment]
     return linear
