@@ -167,8 +167,8 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
         - `left_alignment`, `right_alignment`: the mean over ranks of `vector_alignment` of U_i^T U_j and V_i^T V_j;
         - `left_subspace_overlap`, `right_subspace_overlap`: `subspace_overlap` of these.
 
-        With the dims (sample, block), `left_right_alignment` and `left_right_subspace_overlap`, of U_i^T V_i. The
-        attribute `rank` says how many triplets were used, `convergence_known` whether their convergence is known.
+        With the dims (sample, block) there are `left_right_alignment` and `left_right_subspace_overlap`, of U_i^T V_i.
+        The attribute `rank` says how many triplets were used, `convergence_known` whether their convergence is known.
 
     Raises:
         InputError: A rank beyond what is stored.
