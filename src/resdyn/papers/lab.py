@@ -80,7 +80,7 @@ class Lab:
 
     @property
     def scale(self) -> Scale:
-        """The scale of the run: "tiny", "small" or "paper"."""
+        """That of the result, "tiny", "small" or "paper"."""
         return self.result.scale
 
     def untrained(self, case: Case) -> Trained:

@@ -33,7 +33,7 @@ class Variable:
 
     @property
     def fill(self) -> float | int | bool:
-        """The value of what was not written: NaN, False or -1, by the kind of `dtype`."""
+        """NaN, False or -1, by the kind of `dtype`."""
         kind = np.dtype(self.dtype).kind
         return {"f": np.nan, "b": False}.get(kind, -1)
 

@@ -118,7 +118,7 @@ def exists(path: str | Path) -> bool:
         path: Where a store would be made.
 
     Returns:
-        True for a file, a folder with content, and a link, also one to nowhere.
+        True for a file, a folder with content, and a link, also one to nowhere, but not one to an empty folder.
 
     Raises:
         StoreError: If what is there cannot be read.
