@@ -218,7 +218,7 @@ class ResdynAccessor:
         return metrics.stiffness(self._with("stiffness", "largest_real"))
 
     def stiffness_index(self) -> xr.DataArray:
-        """(sample, block): max Re / min Re of the Jacobian's eigenvalues (`resdyn.metrics.eigenvalues`)."""
+        """(sample, block): max Re / min Re of the Jacobian's eigenvalues (`resdyn.metrics.stiffness_index`)."""
         return self.stiffness()["stiffness_index_flattened"]
 
     def percent_negative(self) -> xr.DataArray:

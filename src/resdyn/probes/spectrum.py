@@ -72,7 +72,7 @@ _ACCEPTED = 0.1  # error of an end, relative to the spectral radius, up to which
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The eigenvalues of every block's Jacobian J of one kind, read as a matrix and as the stiffness paper's slices.
+    """The eigenvalues of every block's Jacobian J of one kind, read as the matrix that it is.
 
     Flattened, J as the matrix (n, n) that it is: `largest_real`, `smallest_real`, `spectral_radius` max |lambda|, each
     with backward error at most `eigen_residual` relative to `jacobian_norm` ||J||_2, first-order condition numbers
@@ -87,9 +87,9 @@ class Spectrum:
     Blocks of n <= `dense_limit` get all their eigenvalues: `eigenvalues_real`, `eigenvalues_imag` (block, eigenvalue),
     by descending real part. Larger ones get the ends by Krylov-Schur, a count from the left end, no departure.
 
-    Slices: `largest_real_slices`, `smallest_real_slices`, `num_eigenvalues_slices`, `num_negative_slices`,
-    `num_undecided_slices` of the matrices J[c', h', w', c, :, :]; see `resdyn.linalg.slices`. NaN for states that are
-    not square feature maps.
+    With `slices`, the stiffness paper's reading beside it: `largest_real_slices`, `smallest_real_slices`,
+    `num_eigenvalues_slices`, `num_negative_slices`, `num_undecided_slices` of the matrices J[c', h', w', c, :, :]; see
+    `resdyn.linalg.slices`. NaN for states that are not square feature maps.
 
     What is not known is NaN. nonsquare: "undefined", no flattened eigenvalues; or "projection", those of J P^+ with
     P^+ the pseudo-inverse of the skip's linear part, a map of the block's output space.
@@ -100,7 +100,7 @@ class Spectrum:
 
     kind: Kind = "block"
     nonsquare: Nonsquare = "undefined"
-    slices: bool = True
+    slices: bool = False
     dense_limit: int = 4096
     name: ClassVar[str] = "spectrum"
     needs_single_precision: ClassVar[bool] = True
