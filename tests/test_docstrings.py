@@ -19,13 +19,19 @@ EXAMPLES = sorted(
 )
 DESCRIBED = (
     "resdyn.data",
+    "resdyn.errors",
+    "resdyn.integrations",
     "resdyn.interventions",
     "resdyn.interventions.pruning",
     "resdyn.interventions.transfer",
     "resdyn.linalg",
     "resdyn.models",
+    "resdyn.monitor",
     "resdyn.nets",
+    "resdyn.papers",
+    "resdyn.store",
     "resdyn.stream",
+    "resdyn.training",
 )
 MADE_BY_FUNCTIONS = ("ResidualBlock", "ResidualStream", "States", "TokenStates", "TokenStream")
 
@@ -46,8 +52,8 @@ def described(package):
 def described_parts(item):
     """Fields of a dataclass or named tuple, otherwise the parameters that a class is made with."""
     if dataclasses.is_dataclass(item):
-        return [field.name for field in dataclasses.fields(item)]
-    if getattr(item, "_is_protocol", False):
+        return [field.name for field in dataclasses.fields(item) if not field.name.startswith("_")]
+    if getattr(item, "_is_protocol", False) or issubclass(item, BaseException):
         return []
     return list(getattr(item, "_fields", ())) or parameters(item.__init__)
 

@@ -25,8 +25,18 @@ class ResdynAccessor:
     the dims (sample, block), (sample, stage) or (depth,). A metric whose arrays were not captured raises InputError,
     which names the probe.
 
+    Args:
+        ds: What `resdyn.capture` or `resdyn.open_store` returned, or a part of it.
+
     Raises:
         InputError: A dimension was dropped, as by `ds.isel(sample=0)`; choose with a list.
+
+    Example:
+        >>> import torch, resdyn
+        >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+        >>> ds = resdyn.capture(model, torch.rand(5, 3), "trajectory", store=None, samples=2, show_progress=False)
+        >>> ds.resdyn.step_length().sizes
+        Frozen({'sample': 2, 'depth': 3})
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
@@ -41,7 +51,14 @@ class ResdynAccessor:
     # The whole
 
     def summary(self, *, rank: int | None = None) -> pd.DataFrame:
-        """All metrics that the arrays allow, one row each; `rank` limits RA2 to the top triplets."""
+        """All metrics that the arrays allow, one row each.
+
+        Args:
+            rank: Limits RA2 to the top triplets.
+
+        Returns:
+            The columns name, title, value, standard_error, n, where, reading, source, note and interval.
+        """
         return pd.DataFrame(metrics.metrics_table(self._ds, rank=rank))
 
     def figures(self) -> list[str]:
@@ -49,7 +66,14 @@ class ResdynAccessor:
         return [name for name, picture in all_figures(self._ds).items() if picture.draw(self._ds) is not None]
 
     def figure(self, name: str) -> go.Figure:
-        """A figure of the report as a plotly Figure. Raises InputError for a name that is not one of `figures()`."""
+        """A figure of the report as a plotly Figure.
+
+        Args:
+            name: One of `figures()`.
+
+        Raises:
+            InputError: For another name; it lists the known ones.
+        """
         picture = self._picture(name)
         figure = None if picture is None else picture.draw(self._ds)
         if figure is None:
@@ -57,7 +81,14 @@ class ResdynAccessor:
         return figure
 
     def paper_figure(self, name: str) -> mf.Figure:
-        """The same figure for print as a matplotlib Figure. Raises InputError where there is none."""
+        """The same figure for print as a matplotlib Figure.
+
+        Args:
+            name: One of `figures()`.
+
+        Raises:
+            InputError: For another name, and for a figure that has no version for print.
+        """
         picture = self._picture(name)
         figure = None if picture is None or picture.paper is None else picture.paper(self._ds)
         if figure is None:
@@ -65,7 +96,15 @@ class ResdynAccessor:
         return figure
 
     def report(self, path: str | Path = "report.html", title: str | None = None) -> Path:
-        """Write the report (`resdyn.write_report`) and return its path."""
+        """Write the report (`resdyn.write_report`) and return its path.
+
+        Args:
+            path: The file to write.
+            title: Heading of the page. None: the model and its data.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
         return write_report(self._ds, path, title=title)
 
     # RA1: the states
@@ -97,7 +136,11 @@ class ResdynAccessor:
     # RA2: coupled blocks
 
     def alignment(self, rank: int | None = None) -> xr.Dataset:
-        """All of RA2 for every sample and pair of blocks, of the top `rank` triplets (`resdyn.metrics.alignment`)."""
+        """All of RA2 for every sample and pair of blocks (`resdyn.metrics.alignment`).
+
+        Args:
+            rank: Use the top triplets alone. None: all that are coupled.
+        """
         return metrics.alignment(self._with("alignment", "coupling_uv"), rank)
 
     def aligned_vectors(self) -> xr.DataArray:
@@ -105,11 +148,19 @@ class ResdynAccessor:
         return metrics.aligned_vectors(self._with("aligned_vectors", "coupling_uv"))
 
     def diagonal_energy(self, rank: int | None = None) -> xr.DataArray:
-        """(sample, block, block_j): share of |U_j^T J_i V_j|^2 on its diagonal (`resdyn.metrics.diagonal_energy`)."""
+        """(sample, block, block_j): share of |U_j^T J_i V_j|^2 on its diagonal (`resdyn.metrics.diagonal_energy`).
+
+        Args:
+            rank: Use the top triplets alone. None: all that are coupled.
+        """
         return self._of(self.alignment(rank), "diagonal_energy", "diagonal_energy_uv")
 
     def mismatch(self, rank: int | None = None) -> xr.DataArray:
-        """(sample, block, block_j): distance of U_j^T J_i V_j from diag(s_i) (`resdyn.metrics.mismatch`)."""
+        """(sample, block, block_j): distance of U_j^T J_i V_j from diag(s_i) (`resdyn.metrics.mismatch`).
+
+        Args:
+            rank: Use the top triplets alone. None: all that are coupled.
+        """
         return self._of(self.alignment(rank), "mismatch", "mismatch_uv")
 
     # RA3 and RA4: singular values
@@ -123,11 +174,19 @@ class ResdynAccessor:
         return metrics.count_unconverged(self._with("count_unconverged", "singular_values"))
 
     def singular_rank(self, num_classes: int | None = None) -> xr.Dataset:
-        """RA3 for every sample and block (`resdyn.metrics.singular_rank`)."""
+        """RA3 for every sample and block (`resdyn.metrics.singular_rank`).
+
+        Args:
+            num_classes: C. None: that of the data, if it has classes.
+        """
         return metrics.singular_rank(self._with("singular_rank", "singular_values"), num_classes)
 
     def singular_gap(self, num_classes: int | None = None) -> xr.DataArray:
-        """(sample, block): s_C / s_(C+1) (`resdyn.metrics.singular_gap`)."""
+        """(sample, block): s_C / s_(C+1) (`resdyn.metrics.singular_gap`).
+
+        Args:
+            num_classes: C. None: that of the data, if it has classes.
+        """
         return self._of(self.singular_rank(num_classes), "singular_gap", "singular_gap")
 
     def gap_rank(self) -> xr.DataArray:
@@ -139,7 +198,17 @@ class ResdynAccessor:
         return self.singular_rank()["numerical_rank"]
 
     def inverse_scaling(self, start: int | None = None) -> tuple[InverseScalingFit, list[LineFit]]:
-        """RA4: the line of 1/s_1 against depth, and each sample's own (`resdyn.metrics.inverse_scaling`)."""
+        """RA4: the line of 1/s_1 against depth, and each sample's own (`resdyn.metrics.inverse_scaling`).
+
+        Args:
+            start: First block of the line, counted from 1. None: it is chosen.
+
+        Returns:
+            The fit, and one line per sample.
+
+        Raises:
+            InputError: Where there are too few blocks.
+        """
         return metrics.inverse_scaling(self._with("inverse_scaling", "singular_values"), start=start)
 
     # Eigenvalues

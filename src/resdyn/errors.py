@@ -39,11 +39,33 @@ class MissingExtraError(InputError, ImportError):
 
     @classmethod
     def for_package(cls, package: str, extra: str) -> MissingExtraError:
+        """The error that says how `package` is installed.
+
+        Args:
+            package: Its name on PyPI.
+            extra: The extra of resdyn that brings it.
+        """
         return cls(f"this needs the package '{package}'; install it with: pip install 'resdyn[{extra}]'")
 
 
 def require(package: str, extra: str) -> ModuleType:
-    """Import an optional package, or say which extra brings it."""
+    """Import an optional package, or say which extra brings it.
+
+    Args:
+        package: What is imported, such as "lightning" or "transformers.trainer_callback".
+        extra: The extra of resdyn that installs it.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: If the package is not installed.
+        ModuleNotFoundError: If it is installed and lacks something else.
+
+    Example:
+        >>> require("json", "none").__name__
+        'json'
+    """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -53,10 +75,18 @@ def require(package: str, extra: str) -> ModuleType:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the closest known name, or an empty string.
+    """The end of a message about an unknown name.
 
-    >>> did_you_mean("cifar1", ["mnist", "cifar10"])
-    " Did you mean 'cifar10'?"
+    Args:
+        name: What was given.
+        known: The names that there are.
+
+    Returns:
+        " Did you mean 'x'?" for the closest known name, or an empty string where none is close.
+
+    Example:
+        >>> did_you_mean("cifar1", ["mnist", "cifar10"])
+        " Did you mean 'cifar10'?"
     """
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{matches[0]}'?" if matches else ""

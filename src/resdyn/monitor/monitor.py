@@ -156,6 +156,12 @@ class Monitor:
             at: The epochs or steps done.
             last: Nothing comes after, so a row is due.
             **scalars: For the row; numbers or tensors of one element.
+
+        Returns:
+            The new state; `state` itself is not changed.
+
+        Raises:
+            InputError: If this monitor knows no batch, since `init` was not called.
         """
         due = self.due(state, at, last)
         if due:
@@ -169,18 +175,35 @@ class Monitor:
         return state
 
     def due(self, state: MonitorState, at: int, last: bool = False) -> bool:
-        """Whether `update` would add a row."""
+        """Whether `update` would add a row.
+
+        Args:
+            state: What `init` or `update` returned.
+            at: The epochs or steps done.
+            last: Nothing comes after, so a row is due unless there is one of `at`.
+        """
         rows = state["rows"]
         known = bool(rows) and rows[-1][self.unit] == at  # a step of several batches is reported several times
         return (last or at % self.every == 0) and not known
 
     def result(self, state: MonitorState) -> list[dict[str, Any]]:
-        """All rows, in order."""
+        """All rows, in order.
+
+        Args:
+            state: The last one.
+        """
         rows: list[dict[str, Any]] = state["rows"]
         return rows
 
     def values(self, row: Mapping[str, Any]) -> dict[str, float]:
-        """What was measured of a row, by name."""
+        """What was measured of a row, by name.
+
+        Args:
+            row: One of `result`.
+
+        Returns:
+            Those of `metrics` that have a value.
+        """
         return {name: row[name] for name in self.metrics if row.get(name) is not None}
 
     def _with_row(

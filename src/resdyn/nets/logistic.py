@@ -136,7 +136,18 @@ class LogisticResNet(nn.Module):
 
 
 def layer_map(block: nn.Module) -> nn.Linear:
-    """The linear map ``z = W x + b`` of one layer of a ``LogisticResNet``."""
+    """The linear map ``z = W x + b`` of one layer of a ``LogisticResNet``.
+
+    Args:
+        block: one of the network's ``blocks``.
+
+    Returns:
+        The module itself, not a copy: weight (width, width), bias (width,).
+
+    Example:
+        >>> layer_map(LogisticResNet(in_features=3, width=4, depth=2).blocks[0]).weight.shape
+        torch.Size([4, 4])
+    """
     branch: nn.Sequential = block.branch  # type: ignore[assignment]
     linear: nn.Linear = branch[0]  # type: ignore[assignment]
     return linear
