@@ -25,25 +25,27 @@ DESCRIBED = (
     "resdyn.interventions.pruning",
     "resdyn.interventions.transfer",
     "resdyn.linalg",
+    "resdyn.metrics",
     "resdyn.models",
     "resdyn.monitor",
     "resdyn.nets",
     "resdyn.papers",
+    "resdyn.probes",
     "resdyn.store",
     "resdyn.stream",
     "resdyn.training",
 )
-MADE_BY_FUNCTIONS = ("ResidualBlock", "ResidualStream", "States", "TokenStates", "TokenStream")
 
 
 def described(package):
     """(name, parameters, docstring) of the public functions, classes and methods of a package."""
     for name in importlib.import_module(package).__all__:
         item = getattr(importlib.import_module(package), name)
-        if inspect.isclass(item) and name not in MADE_BY_FUNCTIONS:
-            yield name, described_parts(item), item.__doc__
+        if inspect.isclass(item) and not issubclass(item, BaseException):
+            yield name, described_parts(item), described_by(item)
+            not_methods = {"forward", *getattr(item, "__dataclass_fields__", ())}
             for key, method in vars(item).items():
-                if not key.startswith("_") and key != "forward" and inspect.isfunction(method):
+                if not key.startswith("_") and key not in not_methods and inspect.isfunction(method):
                     yield f"{name}.{key}", parameters(method), method.__doc__
         elif inspect.isfunction(item):
             yield name, parameters(item), item.__doc__
@@ -56,6 +58,12 @@ def described_parts(item):
     if getattr(item, "_is_protocol", False) or issubclass(item, BaseException):
         return []
     return list(getattr(item, "_fields", ())) or parameters(item.__init__)
+
+
+def described_by(item):
+    """The docstring of a class, with that of a constructor that only its package calls."""
+    constructor = vars(item).get("__init__")
+    return "\n".join(text for text in (item.__doc__, getattr(constructor, "__doc__", None)) if text)
 
 
 def parameters(function):

@@ -19,7 +19,18 @@ FloatArray = NDArray[np.float64]
 
 
 def centred_means(means: ArrayLike) -> FloatArray:
-    """Class means minus their mean, m_c = mu_c - (1/C) sum_c' mu_c': (C, d) -> (C, d)."""
+    """Class means minus their mean, m_c = mu_c - (1/C) sum_c' mu_c'.
+
+    Args:
+        means: (C, d), one class mean mu_c per row.
+
+    Returns:
+        (C, d), float64, in the unit of the means; the rows sum to zero up to rounding.
+
+    Example:
+        >>> centred_means([[0.0, 2.0], [4.0, 2.0]]).tolist()
+        [[-2.0, 0.0], [2.0, 0.0]]
+    """
     means = np.asarray(means, dtype=np.float64)
     centred: FloatArray = means - means.mean(0)
     return centred
@@ -186,16 +197,21 @@ def nearest_mean_disagreement(agrees: ArrayLike) -> FloatArray:
 def neural_collapse(ds: xr.Dataset) -> xr.Dataset:
     """NC1-NC4 of a stored features probe.
 
-    With dim (depth,): `within_class_variability`, `within_between_ratio`, `equinorm`, `equiangularity`,
-    `maximal_angle`, `nearest_mean_disagreement`. The same without dims and with the prefix `feature_` for the
-    input of the classifier, and `feature_self_duality`, where these are stored. Classes without images are
-    left out; `attrs["empty_classes"]` lists their indices. NaN everywhere with fewer than two classes.
+    Classes without images are left out. NaN everywhere with fewer than two classes.
 
     Args:
         ds: A dataset with the features probe.
 
     Returns:
-        A dataset of these numbers; `attrs["empty_classes"]` lists the classes left out.
+        A dataset of float64 numbers; `attrs["empty_classes"]` lists the indices of the classes left out.
+
+        - With dim (depth,): `within_class_variability`, `within_between_ratio`, `equinorm`, `equiangularity`,
+          `maximal_angle`, `nearest_mean_disagreement`, the functions of these names.
+        - Without dims: the same with the prefix `feature_` for the input of the classifier, and `feature_self_duality`,
+          where these are stored.
+
+    Source:
+        Papyan, Han and Donoho (2020), NC1-NC4.
     """
     present = ds["class_count"].values > 0
     parts: dict[str, tuple[Any, ...]] = {}

@@ -25,7 +25,15 @@ MOST_ENUMERATED = 9  # pairs; 362,880 orders
 
 @dataclass(frozen=True)
 class Correlation:
-    """A coefficient in [-1, 1] over `n` pairs, the p-value of no association, and a confidence interval."""
+    """A coefficient of correlation with its test and its interval; NaN in all but `n` where it is not defined.
+
+    Attributes:
+        coefficient: Pearson's r or Spearman's rho, in [-1, 1].
+        p_value: Two-sided, of no association.
+        low: Lower end of the confidence interval.
+        high: Upper end of the confidence interval.
+        n: Number of pairs in which both values are finite.
+    """
 
     coefficient: float
     p_value: float
@@ -37,9 +45,8 @@ class Correlation:
 def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
     """Pearson's r = cov(x, y) / (std(x) std(y)), its exact p-value under normality, and Fisher's interval.
 
-    The interval at `level` is tanh(artanh(r) +- z / sqrt(n - 3)) with z the normal quantile: Fisher (1921). Three pairs
-    exclude nothing: it is (-1, 1). Two always are on a line: r = +-1 with p = 1 and no interval (NaN). x and y (n,),
-    any unit.
+    The interval at `level` is tanh(artanh(r) +- z / sqrt(n - 3)) with z the normal quantile. Three pairs exclude
+    nothing: it is (-1, 1). Two always are on a line: r = +-1 with p = 1 and no interval (NaN).
 
     Args:
         x: (n,), any unit.
@@ -51,6 +58,9 @@ def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Correlation:
 
     Raises:
         InputError: Two shapes, or a level outside (0, 1).
+
+    Source:
+        Fisher (1921), the interval.
 
     Example:
         >>> round(pearson([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]).coefficient, 3)

@@ -65,16 +65,22 @@ def interlayer_cushion(
 def cushions(ds: xr.Dataset) -> xr.Dataset:
     """All cushions of a stored `cushion` probe, by sample.
 
-    `layer_cushion` (block, part). For blocks of one layer with a unit skip: `residual_cushion` |x + A x| / (|A|_F |x|),
-    ID entries without the skip's 1 as the paper measures them, and `plain_cushion` |x + A x| / (|A + rho|_F |x|), those
-    of the plain twin. `interlayer_cushion` (block, block_j), j >= block; `block_cushion`, its diagonal;
-    `output_cushion`, to the model's output. `block_cushion_error`, `output_cushion_error`: of the estimate of |J|_F.
-
     Args:
         ds: A dataset with the cushion probe.
 
     Returns:
-        A dataset by sample.
+        A dataset of arrays without unit, each with the dim `sample` before those given:
+
+        - `layer_cushion` (block, part): of every layer of a branch, see `layer_cushion`;
+        - `residual_cushion` (block), for blocks of one layer with a unit skip: |x + A x| / (|A|_F |x|), ID entries
+          without the skip's 1 as the paper measures them;
+        - `plain_cushion` (block), for the same blocks: |x + A x| / (|A + rho|_F |x|), those of the plain twin;
+        - `interlayer_cushion` (block, block_j), j >= block: see `interlayer_cushion`;
+        - `block_cushion` (block): its diagonal, with `block_cushion_error` of the estimate of |J|_F;
+        - `output_cushion` (block): to the model's output, with `output_cushion_error` likewise.
+
+    Source:
+        Arora et al. (2018), "Stronger generalization bounds", definitions 6 and 7; Yu and Tomasi, section 5.
     """
     x = ds["layer_input_norm"]
     size = xr.DataArray(ds["state_size"].values[:-1].astype(np.float64), dims="block")

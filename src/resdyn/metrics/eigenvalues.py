@@ -64,23 +64,30 @@ def percent_negative(num_negative: ArrayLike, num_eigenvalues: ArrayLike) -> Flo
 
 
 def stiffness(ds: xr.Dataset) -> xr.Dataset:
-    """Both measures by both readings, (sample, block), from a dataset with the probe `spectrum`.
+    """Both measures of stiffness by both readings of the Jacobian, from a dataset with the probe `spectrum`.
 
-    `stiffness_index_flattened`, `stiffness_index_slices`; `percent_negative_flattened`, `percent_negative_slices`.
-    `stiffness_index_error`: first-order error of the flattened index from the errors of both ends, relative;
-    `percent_negative_error`: standard error of an estimated share (0 where counted) plus the undecided share, those
-    left out that are 0 to rounding because the Jacobian has a null space (they count as zeros). A flattened index
-    whose relative error is above 1, and a flattened share whose error is above itself and above 1 %, are undetermined:
-    NaN, with the error beside them. Raises InputError for a dataset without the probe.
+    A flattened index whose relative error is above 1, and a flattened share whose error is above itself and above 1 %,
+    are undetermined: NaN, with the error beside them.
 
     Args:
         ds: A dataset with the spectrum probe.
 
     Returns:
-        A dataset (sample, block).
+        A dataset of arrays (sample, block), float64:
+
+        - `stiffness_index_flattened`, `stiffness_index_slices`: see `stiffness_index`;
+        - `percent_negative_flattened`, `percent_negative_slices`: see `percent_negative`, per cent;
+        - `stiffness_index_error`: first-order error of the flattened index from the errors of both ends, relative;
+        - `percent_negative_error`: standard error of an estimated share (0 where counted) plus the undecided share, per
+          cent; those left out that are 0 to rounding because the Jacobian has a null space (they count as zeros).
+
+        Without the arrays of the slices, the two of that reading are absent.
 
     Raises:
         InputError: The dataset was captured without the probe.
+
+    Source:
+        "Block-level stiffness analysis of residual networks", equations 10 and 11.
     """
     if "largest_real" not in ds:
         raise InputError("this dataset was captured without the probe 'spectrum'; capture with it")
@@ -109,7 +116,16 @@ def stiffness(ds: xr.Dataset) -> xr.Dataset:
 
 
 def determined(ds: xr.Dataset, name: str) -> xr.DataArray:
-    """`largest_real`, `smallest_real` or `spectral_radius` (sample, block), NaN where its error exceeds it."""
+    """An end of the spectrum, where it is known to better than its own size.
+
+    Args:
+        ds: A dataset with the spectrum probe.
+        name: "largest_real", "smallest_real" or "spectral_radius".
+
+    Returns:
+        The array of that name, (sample, block), NaN where its stored first-order error (`name` with `_error`) exceeds
+        its absolute value; unchanged where no error is stored.
+    """
     values = ds[name]
     if f"{name}_error" not in ds:
         return values

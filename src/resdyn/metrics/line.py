@@ -109,7 +109,18 @@ def equispacing(states: ArrayLike) -> FloatArray:
 
 
 def step_length(states: ArrayLike) -> FloatArray:
-    """Lengths |h_{i+1} - h_i| of the steps: (..., T, d) -> (..., T - 1), in the unit of the states."""
+    """Lengths |h_{i+1} - h_i| of the steps.
+
+    Args:
+        states: (..., T, d), the states of one stage in order of depth.
+
+    Returns:
+        (..., T - 1), float64, ordered by depth, in the unit of the states.
+
+    Example:
+        >>> step_length([[0.0, 0.0], [3.0, 4.0], [3.0, 5.0]])
+        array([5., 1.])
+    """
     lengths: FloatArray = np.linalg.norm(np.diff(np.asarray(states, dtype=np.float64), axis=-2), axis=-1)
     return lengths
 
@@ -117,10 +128,22 @@ def step_length(states: ArrayLike) -> FloatArray:
 def line_geometry(ds: xr.Dataset) -> xr.Dataset:
     """All of RA1 for every sample and stage of a stored trajectory; states of different stages never mix.
 
-    Needs `states`, `state_size` and `stage_of_depth`. Returns `line_shape_score`, `tortuosity`, `equispacing`
-    with dims (sample, stage), and with dims (sample, depth) `collinearity`, at depth i the cosine of the
-    steps into and out of h_i, and `step_length`, at depth i that of the step from h_i to h_{i+1}; NaN where
-    such a step would leave the stage. Reads one sample at a time.
+    Reads one sample at a time.
+
+    Args:
+        ds: A dataset with the trajectory probe: needs `states`, `state_size` and `stage_of_depth`.
+
+    Returns:
+        A dataset of float64 arrays:
+
+        - `line_shape_score`, `tortuosity`, `equispacing` (sample, stage): the functions of these names;
+        - `collinearity` (sample, depth): at depth i the cosine of the steps into and out of h_i;
+        - `step_length` (sample, depth): at depth i that of the step from h_i to h_{i+1}, in the unit of the states.
+
+        The last two are NaN where such a step would leave the stage.
+
+    Source:
+        Li and Papyan (2023), RA1; Gai and Zhang (2021), line-shape score.
     """
     stage_of_depth = ds["stage_of_depth"].values
     stages = np.unique(stage_of_depth)

@@ -96,7 +96,17 @@ def numerical_rank(values: ArrayLike, rtol: float) -> FloatArray:
 
 
 def converged_singular_values(ds: xr.Dataset) -> xr.DataArray:
-    """`singular_values` in float64 with NaN wherever `singular_converged` is false."""
+    """The stored singular values, without those that did not converge.
+
+    Args:
+        ds: A dataset with the singular probe: `singular_values` and `singular_converged`, (sample, block, rank).
+
+    Returns:
+        `singular_values` in float64, NaN wherever `singular_converged` is false.
+
+    Raises:
+        InputError: `singular_converged` is not stored.
+    """
     if "singular_converged" not in ds:
         raise InputError(
             "got singular_values without singular_converged, expected both: capture the singular probe again"
@@ -106,7 +116,14 @@ def converged_singular_values(ds: xr.Dataset) -> xr.DataArray:
 
 
 def count_unconverged(ds: xr.Dataset) -> int:
-    """Number of stored singular triplets that did not converge (padding is not counted)."""
+    """Number of stored singular triplets that did not converge (padding is not counted).
+
+    Args:
+        ds: A dataset with the singular probe.
+
+    Returns:
+        The number, over all samples, blocks and ranks.
+    """
     stored = np.isfinite(ds["singular_values"])
     return int((stored & ~ds["singular_converged"].astype(bool)).sum())
 
@@ -124,18 +141,24 @@ def rounding_level(ds: xr.Dataset) -> float:
 
 @renamed_argument("n_classes", "num_classes")
 def singular_rank(ds: xr.Dataset, num_classes: int | None = None) -> xr.Dataset:
-    """RA3 per sample and block: `singular_gap`, `gap_rank`, `numerical_rank`, each (sample, block).
+    """RA3 per sample and block: `singular_gap`, `gap_rank`, `numerical_rank`.
 
-    Needs the singular probe; only converged values are used. `num_classes` defaults to the length of
-    `ds.attrs["class_names"]`; without either there is no `singular_gap`. The relative tolerance of the two
-    ranks is `rounding_level(ds)`, kept in the attribute `rtol`.
+    Only converged values are used. The relative tolerance of the two ranks is eps(dtype) sqrt(d) with d the size of the
+    largest state.
 
     Args:
         ds: A dataset with the singular probe.
-        num_classes: C (default: the number of class names).
+        num_classes: C (default: the length of `ds.attrs["class_names"]`; without either there is no `singular_gap`).
 
     Returns:
-        A dataset (sample, block); attributes `rtol`, `num_classes`, `num_values`.
+        A dataset of these three, each (sample, block), float64. Attributes: `rtol`, the tolerance; `num_classes`, 0
+        where it is not known; `num_values`, how many singular values are stored per block.
+
+    Raises:
+        InputError: The convergence of the values is not stored.
+
+    Source:
+        Li and Papyan (2023), RA3, figure 4a; the two ranks are ours.
     """
     values = converged_singular_values(ds).transpose("sample", "block", "rank").values
     num_classes = num_classes or len(ds.attrs.get("class_names") or ())

@@ -50,7 +50,18 @@ def diagonal_energy(matrix: ArrayLike, rank: int | None = None) -> FloatArray:
 
 
 def expected_diagonal_energy(rank: int) -> float:
-    """Mean of `diagonal_energy` over random K x K matrices with exchangeable entries: K / K^2 = 1 / K."""
+    """Mean of `diagonal_energy` over random K x K matrices with exchangeable entries, K / K^2 = 1 / K.
+
+    Args:
+        rank: K, the number of triplets.
+
+    Returns:
+        1 / K.
+
+    Example:
+        >>> expected_diagonal_energy(10)
+        0.1
+    """
     return 1.0 / rank
 
 
@@ -140,13 +151,6 @@ def subspace_overlap(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
 def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
     """All of RA2 for every sample and pair of blocks from the stored coupling probe.
 
-    Returns, with dims (sample, block, block_j) and block = i, block_j = j: `diagonal_energy_uv` and
-    `diagonal_energy_vu` of U_j^T J_i V_j and V_j^T J_i U_j, `mismatch_uv` and `mismatch_vu` likewise,
-    `left_alignment` and `right_alignment`, the mean over ranks of `vector_alignment` of U_i^T U_j and
-    V_i^T V_j, and `left_subspace_overlap` and `right_subspace_overlap`; with dims (sample, block)
-    `left_right_alignment` and `left_right_subspace_overlap` of U_i^T V_i. The attribute `rank` says how many
-    triplets were used.
-
     NaN where shapes differ, and where a triplet that enters (those of j; for all but the diagonal energy also
     those of i) did not converge or belongs to a Jacobian that is zero, whose vectors are arbitrary. Without the
     singular probe there is no mismatch and convergence is unknown: the attribute `convergence_known` says which.
@@ -156,10 +160,21 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
         rank: Use the top triplets alone (default: all that are coupled).
 
     Returns:
-        A dataset; attributes `rank` and `convergence_known`.
+        A dataset of float64 arrays. With dims (sample, block, block_j), block = i and block_j = j:
+
+        - `diagonal_energy_uv`, `diagonal_energy_vu`: `diagonal_energy` of U_j^T J_i V_j and of V_j^T J_i U_j;
+        - `mismatch_uv`, `mismatch_vu`: `mismatch` of the same;
+        - `left_alignment`, `right_alignment`: the mean over ranks of `vector_alignment` of U_i^T U_j and V_i^T V_j;
+        - `left_subspace_overlap`, `right_subspace_overlap`: `subspace_overlap` of these.
+
+        With dims (sample, block): `left_right_alignment` and `left_right_subspace_overlap`, of U_i^T V_i. The attribute
+        `rank` says how many triplets were used, `convergence_known` whether their convergence is known.
 
     Raises:
         InputError: A rank beyond what is stored.
+
+    Source:
+        Li and Papyan (2023), RA2; Aubry, Meng, Sugolov and Papyan (2024) for the mismatch.
     """
     available = coupled_rank(ds) or ds.sizes["rank"]
     rank = available if rank is None else rank
@@ -203,7 +218,14 @@ def aligned_vectors(ds: xr.Dataset) -> xr.DataArray:
 
 
 def between_blocks(pairs: xr.DataArray) -> xr.DataArray:
-    """Mean over the pairs i != j that are measured: dims (sample, block, block_j) -> (sample,)."""
+    """Mean over the pairs i != j that are measured.
+
+    Args:
+        pairs: An array with the dims (sample, block, block_j), NaN where a pair is not measured.
+
+    Returns:
+        The means, (sample,); NaN for a sample without a measured pair.
+    """
     return pairs.where(pairs["block"] != pairs["block_j"]).mean(("block", "block_j"), skipna=True)
 
 
@@ -211,6 +233,12 @@ def coupled_rank(ds: xr.Dataset) -> int:
     """How many singular vectors of each block the couplings and overlaps were taken of.
 
     At most the length of the dimension `rank`: more triplets may be stored than are coupled, and the rest is NaN.
+
+    Args:
+        ds: A dataset with the coupling probe.
+
+    Returns:
+        The number of vectors per block; 0 where no coupling or overlap is stored, or all are NaN.
     """
     known = [ds[name].isel(rank_j=0).transpose("rank", ...).values for name in PAIRED if name in ds]
     return max((int(np.isfinite(values).reshape(len(values), -1).any(1).sum()) for values in known), default=0)

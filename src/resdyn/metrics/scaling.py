@@ -19,7 +19,16 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LineFit:
-    """Least-squares line y = intercept + slope x over `num_points` points, with standard errors."""
+    """Least-squares line y = intercept + slope x, with standard errors; NaN where too few points define a number.
+
+    Attributes:
+        slope: b, in units of y per unit of x.
+        intercept: a, in the unit of y.
+        r_squared: 1 - RSS / TSS, the share of the variance of y that the line explains.
+        slope_error: Standard error of the slope.
+        intercept_error: Standard error of the intercept.
+        num_points: Number of points on the line.
+    """
 
     slope: float
     intercept: float
@@ -31,18 +40,28 @@ class LineFit:
 
 @dataclass(frozen=True)
 class InverseScalingFit(LineFit):
-    """`LineFit` of 1/s_1 against the 1-based block number, from block `start` (1-based) on.
+    """`LineFit` of 1/s_1 against the 1-based block number, from block `start` on.
 
-    `start_is_chosen` says that the criterion found `start`; `criterion` holds its value, up to a common
-    constant, for every candidate: `criterion[k]` for a start at the k-th measured block.
+    Errors, p-value and the adjusted R^2 take into account that the start was chosen by the same values. `r_squared`
+    itself is of the points on the line, and high by choice where these are few.
 
-    What follows takes into account that the start was chosen by the same values. `p_value`: of no trend, by a
-    permutation test that repeats the choice (two-sided; of Student's t where the start was given). `slope_error`,
-    `intercept_error`: the usual ones times the factor that makes |slope| > t(0.975, n - 2) slope_error true in one of
-    twenty rows without a trend. `r_squared_adjusted` = 1 - (1 - R^2) / (1 - E), E the mean of R^2 in shuffled rows: 0
-    where there is no more than chance, 1 on a line; with a given start the usual adjusted R^2.
-    `r_squared_by_chance`: what one in twenty shuffled rows exceeds. `r_squared` itself is of the points on the line,
-    and high by choice where these are few.
+    Attributes:
+        slope: Of 1/s_1 per block; 1 where s_1 = 1/i.
+        intercept: 1/s_1 that the line has at block 0.
+        r_squared: Of the points on the line.
+        slope_error: The usual standard error times the factor that makes |slope| > t(0.975, n - 2) slope_error true in
+            one of twenty rows without a trend.
+        intercept_error: The usual standard error times the same factor.
+        num_points: Number of blocks on the line.
+        start: First block of the line, 1-based.
+        start_is_chosen: Whether the criterion found `start`; else it was given.
+        criterion: The criterion's value, up to a common constant, for every candidate: `criterion[k]` for a start at
+            the k-th measured block; empty where the start was given.
+        p_value: Of no trend, by a permutation test that repeats the choice (two-sided; of Student's t where the start
+            was given).
+        r_squared_adjusted: 1 - (1 - R^2) / (1 - E), E the mean of R^2 in shuffled rows: 0 where there is no more than
+            chance, 1 on a line; with a given start the usual adjusted R^2.
+        r_squared_by_chance: What one in twenty shuffled rows exceeds.
     """
 
     start: int
@@ -56,15 +75,16 @@ class InverseScalingFit(LineFit):
 def fit_line(x: ArrayLike, y: ArrayLike) -> LineFit:
     """Ordinary least squares y = a + b x with the usual standard errors (n - 2 degrees of freedom).
 
-    Points where y is not finite are left out. Standard errors are NaN with fewer than three points, R^2 when
-    y is constant, everything with fewer than two points.
-
     Args:
         x: (n,).
         y: (n,); points where it is not finite are left out.
 
     Returns:
-        Slope, intercept and R^2 with their standard errors.
+        Slope, intercept and R^2 with their standard errors. Standard errors are NaN with fewer than three points, R^2
+        when y is constant, everything with fewer than two points.
+
+    Raises:
+        InputError: `x` and `y` are not two vectors of one length.
 
     Example:
         >>> fit_line([1, 2, 3, 4], [3.0, 5.0, 7.0, 9.0]).slope
@@ -94,26 +114,37 @@ def inverse_scaling_fit(
 ) -> InverseScalingFit:
     """Fit 1/s_1(i) = intercept + slope i over the blocks where alignment holds; s_1 = 1/i gives slope 1.
 
-    `top_values` (L,): s_1 per block, or (sample, L): then 1/s_1 is averaged over samples first (the slope of
-    the averages is the average of the slopes). `block_number` (L,) is 1-based and defaults to 1..L. Values
-    that are zero, negative or not finite are left out.
-
     Where alignment begins is chosen, unless `start` is given, by comparing two-phase models of the n usable
-    blocks: the n_1 before `start` lie anywhere in the range R of the observed 1/s_1 (density 1/R), the other
+    blocks: the n_1 before `start` are anywhere in the range R of the observed 1/s_1 (density 1/R), the other
     n_2 scatter about the line with normal errors. The start with the least
     BIC = n_2 (log(2 pi RSS / n_2) + 1) + 2 n_1 log R + (3 + 3 [n_1 > 0]) log n wins, the earliest if tied,
-    among those that leave the line MIN_POINTS points. A change point counts as three parameters, as
+    among those that leave the line at least six points. A change point counts as three parameters, as
     Ninomiya (2015) derives for AIC: counted as one, short networks lose blocks that are on the line. Where
     1/s_1 follows no line at all the start means nothing, and a line of few points may have a high R^2 all the same:
     `p_value` and `r_squared_adjusted` tell, which compare with what the same choice finds in shuffled blocks.
 
-    Cost: the choice for 999 shuffles of the blocks, 0.1 s for 50 of them.
-    Raises InputError with fewer than MIN_POINTS usable blocks (from `start` on, when given).
-    Source: Li and Papyan (2023), RA4 and figure 4b, "after RA begins"; the criterion is ours.
+    Args:
+        top_values: (L,), s_1 per block; or (sample, L): then 1/s_1 is averaged over samples first (the slope of the
+            averages is the average of the slopes). Values that are zero, negative or not finite are left out.
+        block_number: (L,), 1-based (default: 1..L).
+        start: First block of the line, 1-based (default: chosen).
 
-    >>> fit = inverse_scaling_fit([0.2, 3.0, 1 / 3, 1 / 4, 1 / 5, 1 / 6, 1 / 7, 1 / 8])
-    >>> fit.start, round(fit.slope, 6)
-    (3, 1.0)
+    Returns:
+        The line with its errors, and what the choice of the start finds by chance.
+
+    Raises:
+        InputError: Fewer than six usable blocks (from `start` on, when given), or another number of block numbers.
+
+    Cost:
+        The choice for 999 shuffles of the blocks, 0.1 s for 50 of them.
+
+    Source:
+        Li and Papyan (2023), RA4 and figure 4b, "after RA begins"; the criterion is ours.
+
+    Example:
+        >>> fit = inverse_scaling_fit([0.2, 3.0, 1 / 3, 1 / 4, 1 / 5, 1 / 6, 1 / 7, 1 / 8])
+        >>> fit.start, round(fit.slope, 6)
+        (3, 1.0)
     """
     fit, criterion, x, y = _line(top_values, block_number, start)
     by_chance = chance(x, y) if criterion else _chance_of(fit)
@@ -152,7 +183,18 @@ def _line(
 
 
 def inverse_top_value(top_values: ArrayLike) -> FloatArray:
-    """1/s_1 per block, averaged over samples: (L,) or (sample, L) -> (L,); NaN if unusable."""
+    """1/s_1 per block, averaged over samples.
+
+    Args:
+        top_values: (L,) or (sample, L), s_1 per block; values that are zero, negative or not finite are left out.
+
+    Returns:
+        (L,), float64; NaN for a block without a usable value.
+
+    Example:
+        >>> inverse_top_value([[0.5, 1.0], [0.25, 0.0]])
+        array([3., 1.])
+    """
     inverse = _reciprocal(top_values)
     if inverse.ndim == 1:
         return inverse

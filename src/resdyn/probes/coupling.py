@@ -32,14 +32,30 @@ DIMS = ("block", "block_j", "rank", "rank_j")
 class Coupling:
     """The Jacobian of each block i in the singular bases of each block j, from the exact operator.
 
-    `coupling_uv[i, j]` = U_j^T J_i V_j, which is diag(s_i) for j = i; `coupling_vu[i, j]` = V_j^T J_i U_j;
-    `overlap_uu[i, j]` = U_i^T U_j; `overlap_vv[i, j]` = V_i^T V_j; `overlap_uv[i, j]` = U_i^T V_j; rows by
-    `rank`, columns by `rank_j`. Bases are the first k singular vectors of the `singular` probe (k None: all).
-    Only pairs of blocks of equal shapes have values, the others are NaN; so do, in `coupling_vu` and
-    `overlap_uv`, blocks that map between different shapes (policy nonsquare="skip").
+    Bases are the first k singular vectors of the `singular` probe. Only pairs of blocks of equal shapes have values,
+    the others are NaN; so do, in `coupling_vu` and `overlap_uv`, blocks that map between different shapes. The arrays,
+    all (block, block_j, rank, rank_j) in the stream's dtype, at [i, j] a matrix with rows by `rank` and columns by
+    `rank_j`:
 
-    Cost: 2 k products with J_i for each pair i, j of equal shapes, on top of the triplets.
-    Source: Li and Papyan (2023), "Residual Alignment", RA2: there J_i is replaced by its truncated SVD.
+    - `coupling_uv`: U_j^T J_i V_j, which is diag(s_i) for j = i;
+    - `coupling_vu`: V_j^T J_i U_j;
+    - `overlap_uu`: U_i^T U_j;
+    - `overlap_vv`: V_i^T V_j;
+    - `overlap_uv`: U_i^T V_j.
+
+    Attributes:
+        k: Number of singular vectors per block (default: all of the `singular` probe).
+        nonsquare: What becomes of blocks that map between different shapes; "skip" is the only policy: NaN in
+            `coupling_vu` and `overlap_uv`.
+
+    Raises:
+        InputError: Another policy, or k that is not a whole number of at least 1.
+
+    Cost:
+        2 k products with J_i for each pair i, j of equal shapes, on top of the triplets.
+
+    Source:
+        Li and Papyan (2023), "Residual Alignment", RA2: there J_i is replaced by its truncated SVD.
     """
 
     k: int | None = None
@@ -54,13 +70,13 @@ class Coupling:
             raise InputError(f"coupling: got nonsquare={self.nonsquare!r}, expected 'skip', the only policy")
 
     def layout(self, stream: Stream, num_classes: int) -> Layout:
-        """All arrays (block, block_j, rank, rank_j)."""
+        """As in ``Probe.layout``: all arrays (block, block_j, rank, rank_j)."""
         assert self.k is not None, "capture sets k to that of the singular probe"
         shape = (len(stream), len(stream), self.k, self.k)
         return {name: (DIMS, shape, float_dtype(stream)) for name in TEXTS}
 
     def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
-        """Couplings and overlaps of all pairs of blocks of equal shapes."""
+        """As in ``Probe.measure``: couplings and overlaps of all pairs of blocks of equal shapes."""
         layout = self.layout(sample.stream, num_classes)
         arrays = {name: np.full(shape, np.nan, dtype) for name, (_, shape, dtype) in layout.items()}
         left = [t.U[:, : self.k] for t in sample.triplets]
@@ -77,6 +93,13 @@ class Coupling:
     def fitted(self, stream: Stream, required: Mapping[str, Any]) -> Coupling:
         """The same probe with k decided: that of the singular probe unless it was given.
 
+        Args:
+            stream: The stream to be measured.
+            required: The `singular` probe, already fitted, by its name.
+
+        Returns:
+            The probe with k a number.
+
         Raises:
             InputError: k exceeds that of the singular probe.
         """
@@ -87,7 +110,7 @@ class Coupling:
         return dataclasses.replace(self, k=k)
 
     def attributes(self, kind: str) -> dict[str, dict[str, str]]:
-        """Long names; all are of the Jacobian that the capture reads."""
+        """As in ``Probe``: long names; all are of the Jacobian that the capture reads."""
         return described(TEXTS, kind=kind)
 
 

@@ -46,16 +46,41 @@ MAX_DRAWS = 100_000
 class Cushion:
     """Norms that the layer cushion and the interlayer cushion are made of, of every layer, block and pair of blocks.
 
-    Of each convolution or linear layer A in a branch (`block`, `part`, in order): `layer_input_norm` |x|,
-    `layer_output_norm` |A x| (without bias), `layer_weight_norm` |A|_F of its weights. Where the layer is the whole
-    branch and the skip its unit skip (`block`): `skip_output_norm` |skip(x) + A x|, `skip_weight_norm` |A + rho|_F, rho
-    the ID entries. Of blocks i <= j: `span_product_norm` |J_ij h_i|, J_ij the derivative at h_i of what block j
-    returns (skips and gates included), `span_jacobian_norm` |J_ij|_F and its standard error `span_jacobian_error`; of
-    the model's output `output_product_norm`, `output_jacobian_norm`, `output_jacobian_error`; `state_norm` |h_i|.
+    The arrays, in the stream's dtype. Of each convolution or linear layer A in a branch, (block, part), in order:
 
-    |J|_F is exact (error 0) where h_i or the output has at most `exact_limit` elements, else Hutchinson's estimate from
-    `draws` random signs. Cost: for each block one pass of draws + 1 tangents through the rest of the network.
-    Source: Arora et al. (2018), "Stronger generalization bounds"; Yu and Tomasi, section 5.
+    - `layer_input_norm`: |x|, of its input;
+    - `layer_output_norm`: |A x|, without bias;
+    - `layer_weight_norm`: |A|_F, of its weights.
+
+    Where the layer is the whole branch and the skip its unit skip, (block):
+
+    - `skip_output_norm`: |skip(x) + A x|;
+    - `skip_weight_norm`: |A + rho|_F, rho the ID entries.
+
+    Of blocks i <= j, (block, block_j):
+
+    - `span_product_norm`: |J_ij h_i|, J_ij the derivative at h_i of what block j returns (skips and gates included);
+    - `span_jacobian_norm`: |J_ij|_F, and its standard error `span_jacobian_error`.
+
+    Of every state h_i, i < L, (block):
+
+    - `state_norm`: |h_i|;
+    - `output_product_norm`, `output_jacobian_norm`, `output_jacobian_error`: the same three of the model's output.
+
+    |J|_F is exact (error 0) where h_i or the output has at most `exact_limit` elements, else Hutchinson's estimate.
+
+    Attributes:
+        draws: Number of random signs of that estimate, 2 to 100,000 (default 32).
+        exact_limit: Largest number of elements of h_i or of the output for which |J|_F is exact (default 512).
+
+    Raises:
+        InputError: A setting of another type or outside its range.
+
+    Cost:
+        For each block one pass of draws + 1 tangents through the rest of the network.
+
+    Source:
+        Arora et al. (2018), "Stronger generalization bounds"; Yu and Tomasi, section 5.
     """
 
     draws: int = 32
@@ -71,7 +96,7 @@ class Cushion:
         )
 
     def layout(self, stream: Stream, num_classes: int) -> Layout:
-        """Arrays (block, part) of layers, (block) of states, (block, block_j) of pairs of blocks."""
+        """As in ``Probe.layout``: (block, part) of layers, (block) of states, (block, block_j) of pairs of blocks."""
         blocks, parts = len(stream), max(1, max(len(branch_layers(block)) for block in stream.whole))
         dtype = float_dtype(stream)
         layout: Layout = dict.fromkeys(LAYER, (("block", "part"), (blocks, parts), dtype))
@@ -79,7 +104,7 @@ class Cushion:
         return layout | dict.fromkeys(SPAN, (("block", "block_j"), (blocks, blocks), dtype))
 
     def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
-        """Norms of every layer at this sample, and of the derivatives of everything after each state."""
+        """As in ``Probe.measure``: norms of every layer, and of the derivatives of everything after each state."""
         layout = self.layout(sample.stream, num_classes)
         arrays = {name: np.full(shape, np.nan, dtype) for name, (_, shape, dtype) in layout.items()}
         for block in sample.stream.whole:
@@ -88,7 +113,7 @@ class Cushion:
         return arrays
 
     def attributes(self, kind: str) -> dict[str, dict[str, str]]:
-        """Long names and units; derivatives are of whole blocks, skips and gates included."""
+        """As in ``Probe``: long names and units; derivatives are of whole blocks, skips and gates included."""
         return described(LAYER | SKIP) | described(OUTPUT | SPAN, kind="block")
 
     def _layers(self, sample: Sample, block: ResidualBlock, arrays: dict[str, Array]) -> None:

@@ -44,19 +44,36 @@ class Features:
     """Class means and within-class scatter of the states at every depth and of the classifier's input.
 
     With mu_c the mean of class c, mu_G the mean of the class means, m_c = mu_c - mu_G and
-    Sigma_W = (1/N) sum_n (h_n - mu_{y_n})(h_n - mu_{y_n})^T over all images:
-    `class_mean` (depth, class, coord) = mu_c; `class_count` (class); `within_trace` (depth, class) =
-    (1/n_c) sum_{y_n = c} |h_n - mu_c|^2; `within_projected` (depth, class, class_j) = m_c^T Sigma_W m_c';
-    `nearest_mean_accuracy` and `nearest_mean_agrees` (depth): the fraction of images whose nearest class mean
-    is that of their label, is that of the network's prediction (NaN if its logits are not for these classes).
-    `feature_*`: the same of the input of the last linear map (a softmax may follow it); `classifier_weight`
-    (class, feature), `classifier_bias` (class): absent where the model has no such map, or its classes are not the
-    data's.
-    A class without images has NaN. Everything is accumulated and stored in float64.
+    Sigma_W = (1/N) sum_n (h_n - mu_{y_n})(h_n - mu_{y_n})^T over all images. A class without images has NaN.
+    Everything is accumulated and stored in float64, counts in int64. The arrays:
 
-    Cost: two forward passes over the data; memory 2 C x (sum of state sizes) float64 values, which must stay
-    under `memory_limit_gb` (else `InputError`).
-    Source: Papyan, Han and Donoho (2020), "Prevalence of neural collapse", for the quantities of NC1-NC4.
+    - `num_images` (): N;
+    - `class_count` (class): n_c;
+    - `class_mean` (depth, class, coord): mu_c, padded with NaN;
+    - `within_trace` (depth, class): (1/n_c) sum_{y_n = c} |h_n - mu_c|^2;
+    - `within_projected` (depth, class, class_j): m_c^T Sigma_W m_c';
+    - `nearest_mean_accuracy` and `nearest_mean_agrees` (depth): the fraction of images whose nearest class mean is that
+      of their label, is that of the network's prediction (NaN if its logits are not for these classes);
+    - `feature_mean` (class, feature), `feature_within_trace`, `feature_within_projected`,
+      `feature_nearest_mean_accuracy`, `feature_nearest_mean_agrees`: the same, without depth, of the input of the last
+      linear map (a softmax may follow it);
+    - `classifier_weight` (class, feature), `classifier_bias` (class): of that map.
+
+    The last two lines are absent where the model has no such map, or its classes are not the data's.
+
+    Attributes:
+        batch_size: Inputs of a batch (default 256).
+        memory_limit_gb: Most memory that the class means may take, in units of 2^30 bytes (default 8).
+
+    Raises:
+        InputError: A setting of another type or outside its range.
+
+    Cost:
+        Two forward passes over the data; memory 2 C x (sum of state sizes) float64 values, which must stay under
+        `memory_limit_gb` (else `InputError`).
+
+    Source:
+        Papyan, Han and Donoho (2020), "Prevalence of neural collapse", for the quantities of NC1-NC4.
     """
 
     batch_size: int = 256
@@ -78,7 +95,7 @@ class Features:
         )
 
     def layout(self, stream: Stream, num_classes: int) -> Layout:
-        """Arrays (depth, class, ...) in float64, and those of the classifier where its classes are the data's.
+        """As in ``Probe.layout``: (depth, class, ...), and those of the classifier where its classes are the data's.
 
         Raises:
             InputError: The class means need more than `memory_limit_gb`.
@@ -100,7 +117,17 @@ class Features:
     def measure(
         self, stream: Stream, batches: Batches, num_classes: int, tick: Callable[[int], None] = lambda n: None
     ) -> dict[str, Array]:
-        """`batches()` starts a pass over (inputs, labels); `tick(1)` follows every batch of both passes."""
+        """Class means in a first pass over the data, scatter about them in a second.
+
+        Args:
+            stream: The stream to be measured.
+            batches: Each call starts a pass over (inputs, labels).
+            num_classes: C, the number of classes.
+            tick: Called with 1 after every batch of both passes.
+
+        Returns:
+            The arrays, by name.
+        """
         classifier = _classifier(stream, num_classes)
         means, counts = self._means(stream, batches, num_classes, classifier is not None, tick)
         scatters = [Scatter(mean, counts) for mean in means]
@@ -113,7 +140,7 @@ class Features:
         return _arrays(scatters, counts, state_sizes(stream), classifier)
 
     def attributes(self, kind: str) -> dict[str, dict[str, str]]:
-        """Long names and units; none is of a Jacobian."""
+        """As in ``Probe``: long names and units; none is of a Jacobian."""
         return described(TEXTS)
 
     def _means(

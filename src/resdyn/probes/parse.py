@@ -46,6 +46,10 @@ def resolve_probes(probes: str | Sequence[str | Probe]) -> tuple[Probe, ...]:
 
     Raises:
         InputError: None, one of them twice, an unknown name, or an object that is not a probe.
+
+    Example:
+        >>> [probe.name for probe in resolve_probes("coupling, trajectory")]
+        ['trajectory', 'singular', 'coupling']
     """
     given = parse_probes(probes) if isinstance(probes, str) else _each(probes)
     by_name = {probe.name: probe for probe in given}

@@ -46,7 +46,18 @@ def probe_class(name: str) -> type[Any]:
 
 
 def registered_probes() -> dict[str, type[Any]]:
-    """All probes that are known without importing a plug-in, by name, in the order in which they run."""
+    """All probes that are known without importing a plug-in.
+
+    Returns:
+        The classes by name, in the order in which they run.
+
+    Raises:
+        InputError: A registered probe whose class cannot be loaded, or is not that of a probe.
+
+    Example:
+        >>> list(registered_probes())[:3]
+        ['trajectory', 'singular', 'coupling']
+    """
     names = [phenomenon.name for phenomenon in phenomena() if phenomenon.probe is not None]
     classes = {name: probe_class(name) for name in names}
     return {name: classes[name] for name in in_order(classes)}

@@ -41,23 +41,40 @@ TEXTS = {
 class Robustness:
     """The smallest L2 norm of a perturbation that changes the network's prediction argmax_c z_c(x), of two kinds.
 
-    `noise_amplitude`: the least over `directions` Gaussian directions, seeded by the sample alone; `noise_amplitudes`
-    (direction): that of each. `gradient_amplitude`: the least over the directions -grad (z_c - z_j)(x), in which the
-    predicted class c would lose to j first if the network were linear, for the `rivals` classes j for which that is
-    nearest; `linear_margin`: that nearest distance, min_j (z_c - z_j) / |grad (z_c - z_j)|. `logit_margin`: the largest
-    logit less the second. All norms are in units of the network's input (normalised images).
+    All norms are in units of the network's input (normalised images). The arrays, scalars in float64 unless stated:
+
+    - `noise_amplitude`: the least over `directions` Gaussian directions, seeded by the sample alone;
+    - `noise_amplitudes` (direction): that of each;
+    - `gradient_amplitude`: the least over the directions -grad (z_c - z_j)(x), in which the predicted class c would
+      lose to j first if the network were linear, for the `rivals` classes j for which that is nearest;
+    - `linear_margin`: that nearest distance, min_j (z_c - z_j) / |grad (z_c - z_j)|;
+    - `logit_margin`: the largest logit less the second;
+    - `noise_bracket`, `gradient_bracket`: the width of the bracket, the error of the crossing;
+    - `noise_converged`, `gradient_converged`, bool: whether it is narrow enough.
 
     Along each direction amplitudes up to `reach` times the norm of the input are scanned in geometric progression; the
     first that changes the prediction is bracketed and bisected until the bracket is at most `tol` times its upper end.
-    The value is that upper end, an amplitude seen to change the prediction; `*_bracket` is the width of the bracket,
-    the error of the crossing, and `*_converged` whether it is narrow enough. Where no amplitude changes the prediction:
+    The value is that upper end, an amplitude seen to change the prediction. Where no amplitude changes the prediction:
     NaN, not converged. A region of another prediction thinner than the scan's spacing (factor 1.3) may be stepped over,
     and directions are sampled: both values bound the distance to the decision boundary from above.
 
-    Cost per sample: (directions + rivals) x (32 + log2(0.3 / tol)) forward passes and C gradients. The model must take
-    one floating-point tensor and give one row of two or more logits, else the values are NaN.
-    Source: Moosavi-Dezfooli, Fawzi and Frossard (2016), "DeepFool", equations 7 and 8, for the linear step; there it is
-    repeated, here it is followed to the boundary.
+    The model must take one floating-point tensor and give one row of two or more logits, else the values are NaN.
+
+    Attributes:
+        directions: Number of Gaussian directions, 1 to 100,000 (default 16).
+        rivals: Number of nearest classes whose gradients are followed, at least 1 (default 9).
+        reach: Largest amplitude, relative to the norm of the input (default 4).
+        tol: Relative width of the bracket, between 0 and 1 (default 1e-3).
+
+    Raises:
+        InputError: A setting of another type or outside its range.
+
+    Cost:
+        Per sample (directions + rivals) x (32 + log2(0.3 / tol)) forward passes and C gradients.
+
+    Source:
+        Moosavi-Dezfooli, Fawzi and Frossard (2016), "DeepFool", equations 7 and 8, for the linear step; there it is
+        repeated, here it is followed to the boundary.
     """
 
     directions: int = 16
@@ -77,14 +94,14 @@ class Robustness:
         )
 
     def layout(self, stream: Stream, num_classes: int) -> Layout:
-        """Scalars in float64 and bool, and `noise_amplitudes` (direction)."""
+        """As in ``Probe.layout``: scalars in float64 and bool, and `noise_amplitudes` (direction)."""
         layout: Layout = {"noise_amplitudes": (("direction",), (self.directions,), "float64")}
         for kind in ("noise", "gradient"):
             layout |= {f"{kind}_{name}": ((), (), "bool" if name == "converged" else "float64") for name in NAMES}
         return layout | {"linear_margin": ((), (), "float64"), "logit_margin": ((), (), "float64")}
 
     def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
-        """Scan and bisect along random directions and along gradients."""
+        """As in ``Probe.measure``: scan and bisect along random directions and along gradients."""
         x, model = _image(sample, num_classes), _class_logits(sample, num_classes)
         found: dict[str, Array] = dict.fromkeys(self.layout(sample.stream, num_classes), np.asarray(np.nan))
         found["noise_amplitudes"] = np.full(self.directions, np.nan)
@@ -103,7 +120,7 @@ class Robustness:
         return found | {"linear_margin": to_numpy(margins.min()), "logit_margin": to_numpy(logit_margin)}
 
     def attributes(self, kind: str) -> dict[str, dict[str, str]]:
-        """Long names and units; none is of a block's Jacobian."""
+        """As in ``Probe``: long names and units; none is of a block's Jacobian."""
         return described(TEXTS)
 
 

@@ -33,7 +33,8 @@ class Sample:
         label: The class, -1 where it is not known.
         index: The sample's index in its data split.
         kind: The capture's reading of the Jacobian: "gated", "branch" or "block".
-        seed: The capture's seed; see `block_seed`.
+        seed: The capture's seed. What a probe draws must depend on it, on `index` and on the block alone, so that it is
+            the same whatever the order of tasks.
         svd: The solver of the `singular` probe, called with a Jacobian and a seed.
     """
 
@@ -46,7 +47,17 @@ class Sample:
     svd: Callable[[LinearOperator, int], SVDResult]
 
     def jacobian(self, block: int) -> LinearOperator:
-        """The Jacobian of a block at this sample, (numel of output, numel of state), read as `kind`; matrix-free."""
+        """The Jacobian of a block at this sample, read as `kind`; matrix-free.
+
+        Args:
+            block: Index of the block.
+
+        Returns:
+            An operator of shape (numel of output, numel of state).
+
+        Raises:
+            InputError: There is no such block.
+        """
         return self.stream.jacobian(block, self.states, kind=self.kind)
 
     @cached_property
@@ -73,7 +84,14 @@ def state_sizes(stream: Stream) -> list[int]:
 
 
 def float_dtype(stream: Stream) -> str:
-    """The dtype in which the stream's numbers are stored: float64 for a float64 model, else float32."""
+    """The dtype in which the stream's numbers are stored.
+
+    Args:
+        stream: The stream to be measured.
+
+    Returns:
+        "float64" for a float64 model, else "float32".
+    """
     return "float64" if model_dtype(stream.model) == torch.float64 else "float32"
 
 

@@ -36,17 +36,30 @@ VECTORS = {
 class Singular:
     """The k leading singular triplets (u, s, v) of every block's Jacobian, J v = s u, J^T u = s v.
 
-    Which derivative J is, the capture's `kind` says; blocks whose Jacobian is not square are included.
-    `singular_values` (block, rank), descending; `singular_residuals` max(|Jv - su|, |J^T u - sv|) / s_1;
-    `singular_bounds`: how far above s the true value in its place may be, divided by s_1, infinite where nothing is
-    known; `singular_converged`: this value and those before it are the largest, copies of repeated ones included, with
-    residuals within `tol` and none missed above (1 + `delta`) s, at a failure probability of 1e-6 (see
-    `resdyn.linalg.svd`); `singular_matvecs`: products with J and J^T together. With
-    `vectors`: `left_vectors` u and `right_vectors` v (block, rank, coord), padded with NaN, signed so that
-    the largest entry of v is positive.
+    Which derivative J is, the capture's `kind` says; blocks whose Jacobian is not square are included. The arrays, in
+    the stream's dtype unless one is given:
 
-    k None: 20, or as many as the smallest block has. Capture raises `InputError` that names the block if k
-    exceeds what its Jacobian can have.
+    - `singular_values` (block, rank): s, descending;
+    - `singular_residuals` (block, rank): max(|Jv - su|, |J^T u - sv|) / s_1;
+    - `singular_bounds` (block, rank): how far above s the true value in its place may be, divided by s_1, infinite
+      where nothing is known;
+    - `singular_converged` (block, rank), bool: this value and those before it are the largest, copies of repeated ones
+      included, with residuals within `tol` and none missed above (1 + `delta`) s, at a failure probability of 1e-6 (see
+      `resdyn.linalg.svd`);
+    - `singular_matvecs` (block), int64: products with J and J^T together;
+    - with `vectors`, `left_vectors` u and `right_vectors` v (block, rank, coord): padded with NaN, signed so that the
+      largest entry of v is positive.
+
+    Attributes:
+        k: Number of triplets per block (default: 20, or as many as the smallest block has). Capture raises `InputError`
+            that names the block if k exceeds what its Jacobian can have.
+        method: "auto" (default), "lanczos", "randomized" or "dense" (see `resdyn.linalg.svd`).
+        tol: Largest residual that counts as converged, relative to s_1, between 0 and 1 (default 1e-4).
+        vectors: Also store the vectors (default False).
+        delta: Relative resolution, positive, at which values larger than the k-th are excluded (default 0.05).
+
+    Raises:
+        InputError: A setting of another type or outside its range.
     """
 
     k: int | None = None
@@ -68,7 +81,7 @@ class Singular:
         )
 
     def layout(self, stream: Stream, num_classes: int) -> Layout:
-        """Arrays (block, rank), `singular_matvecs` (block), vectors (block, rank, coord)."""
+        """As in ``Probe.layout``: arrays (block, rank), `singular_matvecs` (block), vectors (block, rank, coord)."""
         assert self.k is not None, "capture fits k to the stream"
         dtype, table = float_dtype(stream), (len(stream), self.k)
         layout: Layout = {
@@ -84,7 +97,7 @@ class Singular:
         return layout
 
     def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
-        """The triplets that the sample computes once for all probes."""
+        """As in ``Probe.measure``: the triplets that the sample computes once for all probes."""
         triplets, dtype = sample.triplets, float_dtype(sample.stream)
         arrays = {
             "singular_values": padded([t.S for t in triplets], dtype),
@@ -99,16 +112,31 @@ class Singular:
         return arrays
 
     def svd(self, jacobian: LinearOperator, seed: int) -> SVDResult:
-        """The triplets of one Jacobian."""
+        """The triplets of one Jacobian.
+
+        Args:
+            jacobian: An operator (numel of output, numel of state).
+            seed: Of the random starting vectors.
+
+        Returns:
+            The k leading triplets, with residuals, bounds and convergence.
+        """
         assert self.k is not None, "capture fits k to the stream"
         return svd(jacobian, self.k, method=self.method, tol=self.tol, seed=seed, delta=self.delta)
 
     def attributes(self, kind: str) -> dict[str, dict[str, str]]:
-        """Long names; all are of the Jacobian that the capture reads."""
+        """As in ``Probe``: long names; all are of the Jacobian that the capture reads."""
         return described(TEXTS | (VECTORS if self.vectors else {}), kind=kind)
 
     def fitted(self, stream: Stream, required: Mapping[str, Any] | None = None) -> Singular:
         """The same probe with k decided: by default 20, or as many as the smallest block has.
+
+        Args:
+            stream: The stream to be measured.
+            required: The probes that this one requires, by name: none.
+
+        Returns:
+            The probe with k a number.
 
         Raises:
             InputError: k exceeds what a block's Jacobian can have; the message names the block.

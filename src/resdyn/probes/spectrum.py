@@ -74,28 +74,44 @@ _ACCEPTED = 0.1  # error of an end, relative to the spectral radius, up to which
 class Spectrum:
     """The eigenvalues of every block's Jacobian J of one kind, read as the matrix that it is.
 
-    Flattened, J as the matrix (n, n) that it is: `largest_real`, `smallest_real`, `spectral_radius` max |lambda|, each
-    with backward error at most `eigen_residual` relative to `jacobian_norm` ||J||_2, first-order condition numbers
-    `condition_largest`, `condition_smallest` (of the diagonal block, where J is block triangular) and first-order
-    errors `largest_real_error`, `smallest_real_error`, `spectral_radius_error`; `eigen_converged`: residuals within
-    the solver's tolerance, and none of these errors above a tenth of the spectral radius;
-    `num_eigenvalues` n, of which `num_live` are not zero by a zero row or column; `num_negative` with Re < 0 beyond
-    their own uncertainty (one standard error `num_negative_error`, 0 where counted), `num_undecided` that rounding may
-    move over the axis, of which `num_zero` are 0 to rounding since J has a null space;
-    `numerical_abscissa` and `numerical_minimum`, the ends of the spectrum of (J + J^T)/2;
-    `departure_from_normality` (Henrici, relative to ||J||_F).
-    Blocks of n <= `dense_limit` get all their eigenvalues: `eigenvalues_real`, `eigenvalues_imag` (block, eigenvalue),
-    by descending real part. Larger ones get the ends by Krylov-Schur, a count from the left end, no departure.
+    The arrays are (block), float64, unless stated; what is not known is NaN. Flattened, J is the matrix (n, n) that it
+    is:
 
-    With `slices`, the stiffness paper's reading beside it: `largest_real_slices`, `smallest_real_slices`,
-    `num_eigenvalues_slices`, `num_negative_slices`, `num_undecided_slices` of the matrices J[c', h', w', c, :, :]; see
-    `resdyn.linalg.slices`. NaN for states that are not square feature maps.
+    - `largest_real`, `smallest_real`, `spectral_radius` max |lambda|: each with backward error at most `eigen_residual`
+      relative to `jacobian_norm` ||J||_2;
+    - `largest_real_error`, `smallest_real_error`, `spectral_radius_error`: first-order errors of these;
+    - `condition_largest`, `condition_smallest`: first-order condition numbers (of the diagonal block, where J is block
+      triangular);
+    - `eigen_converged`, bool: residuals within the solver's tolerance, and none of these errors above a tenth of the
+      spectral radius;
+    - `num_eigenvalues`: n, of which `num_live` are not zero by a zero row or column;
+    - `num_negative`: those with Re < 0 beyond their own uncertainty (one standard error `num_negative_error`, 0 where
+      counted), `num_undecided` that rounding may move over the axis, of which `num_zero` are 0 to rounding since J has
+      a null space;
+    - `numerical_abscissa` and `numerical_minimum`: the ends of the spectrum of (J + J^T)/2;
+    - `departure_from_normality`: Henrici's, relative to ||J||_F;
+    - `eigenvalues_real`, `eigenvalues_imag` (block, eigenvalue), in the stream's dtype: all eigenvalues by descending
+      real part, padded with NaN, of blocks of n <= `dense_limit`. Larger ones get the ends by Krylov-Schur, a count
+      from the left end, no departure.
 
-    What is not known is NaN. nonsquare: "undefined", no flattened eigenvalues; or "projection", those of J P^+ with
-    P^+ the pseudo-inverse of the skip's linear part, a map of the block's output space.
+    With `slices`, of the matrices J[c', h', w', c, :, :] (see `resdyn.linalg.slices`), NaN for states that are not square feature maps:
+    `largest_real_slices`, `smallest_real_slices`, `num_eigenvalues_slices`, `num_negative_slices`,
+    `num_undecided_slices`.
 
-    Source: anonymous, "Block-level stiffness analysis of residual networks", section 4.2, whose kind is `block`
-    (the identity of the skip included).
+    Attributes:
+        kind: The reading of the Jacobian: "block" (default), "gated" or "branch", whatever the capture reads.
+        nonsquare: For blocks whose Jacobian is not square. "undefined" (default): no flattened eigenvalues.
+            "projection": those of J P^+ with P^+ the pseudo-inverse of the skip's linear part, a map of the block's
+            output space.
+        slices: Also read the slices, as the stiffness paper does (default False).
+        dense_limit: Largest n for which all eigenvalues are computed (default 4096).
+
+    Raises:
+        InputError: A setting of another type or outside its range.
+
+    Source:
+        Anonymous, "Block-level stiffness analysis of residual networks", section 4.2, whose kind is "block" (the
+        identity of the skip included).
     """
 
     kind: Kind = "block"
@@ -118,7 +134,7 @@ class Spectrum:
         )
 
     def layout(self, stream: Stream, num_classes: int) -> Layout:
-        """Arrays (block) in float64, and (block, eigenvalue) of the blocks that get all their eigenvalues."""
+        """As in ``Probe.layout``: (block), and (block, eigenvalue) of the blocks that get all their eigenvalues."""
         blocks = (len(stream),)
         names = FLATTENED | (SLICES if self.slices else {})
         layout: Layout = dict.fromkeys(names, (("block",), blocks, "float64"))
@@ -130,7 +146,11 @@ class Spectrum:
         return layout
 
     def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
-        """Both readings of every block's Jacobian of this probe's `kind`."""
+        """As in ``Probe.measure``: both readings of every block's Jacobian of this probe's `kind`.
+
+        Raises:
+            ComputationError: A solver failed; the message names the sample and the block.
+        """
         layout = self.layout(sample.stream, num_classes)
         arrays = {
             name: np.full(shape, False if dtype == "bool" else np.nan, dtype)
@@ -150,7 +170,7 @@ class Spectrum:
         return arrays
 
     def attributes(self, kind: str) -> dict[str, dict[str, str]]:
-        """Long names; all are of the Jacobian of this probe's own `kind`, whatever the capture reads."""
+        """As in ``Probe``: long names; all are of the Jacobian of this probe's own `kind`."""
         texts = FLATTENED | (SLICES if self.slices else {}) | OTHERS
         return described({name: (text, "1") for name, text in texts.items()}, kind=self.kind)
 

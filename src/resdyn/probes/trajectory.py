@@ -22,20 +22,25 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The states h_0..h_L of a sample, the network's prediction, and its cross entropy -log p_label.
+    """The states h_0..h_L of a sample, the network's prediction, and its cross entropy -log p_label; it has no
+    settings.
 
-    `states` (depth, coord), flattened, padded with NaN, in the stream's dtype; `prediction` the largest
-    logit's class, -1 if the output is not one row of logits; `loss` in nats, with p = softmax(z) of the logits z (what
-    enters the last softmax of the model, if it has one; p = sigmoid(z) after a sigmoid), NaN if the logits are not for
-    the data's classes, or no label is known. Cost: one forward pass. Steps are differences h_{i+1} - h_i of stored
-    states.
+    Steps are differences h_{i+1} - h_i of stored states. The arrays:
+
+    - `states` (depth, coord): flattened row-major, padded with NaN, in the stream's dtype;
+    - `prediction` (): the largest logit's class, int64; -1 if the output is not one row of logits;
+    - `loss` (): in nats, float64, with p = softmax(z) of the logits z (what enters the last softmax of the model, if it
+      has one; p = sigmoid(z) after a sigmoid); NaN if the logits are not for the data's classes, or no label is known.
+
+    Cost:
+        One forward pass.
     """
 
     name: ClassVar[str] = "trajectory"
     light: ClassVar[bool] = True
 
     def layout(self, stream: Stream, num_classes: int) -> Layout:
-        """`states` (depth, coord), `prediction` (), `loss` ()."""
+        """As in ``Probe.layout``: `states` (depth, coord), `prediction` (), `loss` ()."""
         sizes = state_sizes(stream)
         return {
             "states": (("depth", "coord"), (len(sizes), max(sizes)), float_dtype(stream)),
@@ -44,7 +49,7 @@ class Trajectory:
         }
 
     def measure(self, sample: Sample, num_classes: int) -> dict[str, Array]:
-        """States and prediction, from the forward pass that the sample holds."""
+        """As in ``Probe.measure``: states and prediction, from the forward pass that the sample holds."""
         states = padded([h.flatten() for h in sample.states], float_dtype(sample.stream))
         logits = class_logits(sample.states.logits, num_classes)
         prediction = -1 if logits is None else int(logits[0].argmax())
@@ -55,7 +60,7 @@ class Trajectory:
         }
 
     def attributes(self, kind: str) -> dict[str, dict[str, str]]:
-        """Long names and units; none is of a Jacobian."""
+        """As in ``Probe``: long names and units; none is of a Jacobian."""
         return described(TEXTS)
 
 

@@ -54,9 +54,27 @@ class ResidualBlock:
         square: Whether input and output have the same number of elements.
         stage: Blocks on states of one shape share a stage.
         num_parameters: Parameters that the block reads.
+        join: The block as nodes of the exported graph.
+
+    Example:
+        >>> import torch, resdyn
+        >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+        >>> block = resdyn.find_stream(model, torch.zeros(1, 3))[0]
+        >>> h = torch.ones(4)
+        >>> torch.equal(block.block(h), block.gate(block.skip(h) + block.branch(h)))
+        True
     """
 
     def __init__(self, graph: DataGraph, join: Join, index: int, stage: int, path: str | None = None) -> None:
+        """Internal: blocks are those of a `ResidualStream`.
+
+        Args:
+            graph: The exported model.
+            join: The block as nodes of the graph.
+            index: Its place in the stream, from 0.
+            stage: The stage that it belongs to.
+            path: The module that it is, where the user named it (default: read from the graph).
+        """
         self.index = index
         self.stage = stage
         self.join = join
@@ -97,6 +115,9 @@ class ResidualBlock:
             inputs: The model inputs of the sample (`states.inputs`), where the block reads them (`needs_inputs`); None
                 takes those of the example.
 
+        Returns:
+            One value of shape `shape_out`, or N of them.
+
         Raises:
             InputError: For a state of another shape or dtype.
         """
@@ -105,15 +126,48 @@ class ResidualBlock:
         return self._evaluate(self._skip, h, inputs)
 
     def branch(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
-        """The residual F_i(h); arguments as for `skip`."""
+        """The residual F_i(h).
+
+        Args:
+            h: One state, shape `shape_in`, or a batch (N, *shape_in).
+            inputs: As for `skip`.
+
+        Returns:
+            One value of shape `shape_out`, or N of them.
+
+        Raises:
+            InputError: For a state of another shape or dtype.
+        """
         return self._evaluate(self._branch, h, inputs)
 
     def gate(self, z: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
-        """What follows the sum z = skip(h) + F(h): the identity, a ReLU, a layer norm, ..."""
+        """What follows the sum z = skip(h) + F(h): the identity, a ReLU, a layer norm, ...
+
+        Args:
+            z: One sum, shape `shape_out`, or a batch (N, *shape_out).
+            inputs: As for `skip`.
+
+        Returns:
+            One value of shape `shape_out`, or N of them.
+
+        Raises:
+            InputError: For a state of another shape or dtype.
+        """
         return self._evaluate(self._gate, z, inputs)
 
     def block(self, h: Tensor, inputs: Sequence[Any] | None = None) -> Tensor:
-        """The whole block, gate(skip(h) + F(h)); arguments as for `skip`."""
+        """The whole block, gate(skip(h) + F(h)).
+
+        Args:
+            h: One state, shape `shape_in`, or a batch (N, *shape_in).
+            inputs: As for `skip`.
+
+        Returns:
+            One value of shape `shape_out`, or N of them.
+
+        Raises:
+            InputError: For a state of another shape or dtype.
+        """
         return self._evaluate(self._whole, h, inputs)
 
     @property
@@ -157,6 +211,14 @@ class ResidualBlock:
         """The map of one graph-shaped state whose derivative at `h` is the Jacobian of this `kind`.
 
         Of a layer of several gated blocks "gated" is the derivative less what passes along skips and gates (`Passing`).
+
+        Args:
+            kind: "branch", "gated" or "block", as for `ResidualStream.jacobian`.
+            h: The state, of shape `graph_shape_in`.
+            inputs: As for `skip`.
+
+        Returns:
+            The map, with the weights of the model as they are now.
         """
         evaluation = Evaluation(self._graph, inputs)
         if kind == "block":
@@ -171,7 +233,17 @@ class ResidualBlock:
         return BoundFunction(self._apply_gated, (skipped, *branch, *self._gate.constants(evaluation)))
 
     def skip_function(self, inputs: Sequence[Any] | None = None) -> BoundFunction:
-        """The skip as a map of one graph-shaped state."""
+        """The skip as a map of one graph-shaped state.
+
+        Args:
+            inputs: As for `skip`.
+
+        Returns:
+            The map, with the weights of the model as they are now.
+
+        Raises:
+            InputError: The block has no skip.
+        """
         if self._skip is None:
             raise InputError(f"block {self.index} ({self.path}) has no skip, so there is no derivative of it")
         return BoundFunction(self._apply_skip, self._skip.constants(Evaluation(self._graph, inputs)))
@@ -198,6 +270,14 @@ class ResidualBlock:
         """The traced derivative of one of the block's functions, or None where tracing does not reproduce it.
 
         A trace holds the sizes of one state, so a block whose sizes depend on the data has none.
+
+        Args:
+            function: What `function` or `skip_function` returned.
+            h: The state at which the trace is taken, of shape `graph_shape_in`.
+            direction: "forward" for J v, "reverse" for J^T u.
+
+        Returns:
+            The derivative as a function of any state; traced once per function and direction.
         """
         if not self._whole.fixed:
             return None
@@ -222,7 +302,11 @@ class ResidualBlock:
         return graph_shape(self.join.fork)
 
     def describe(self) -> dict[str, Any]:
-        """What the block is, as numbers, text and lists."""
+        """What the block is, as numbers, text and lists.
+
+        Returns:
+            index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage, transition, parameters.
+        """
         return {
             "index": self.index,
             "path": self.path,

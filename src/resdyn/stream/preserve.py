@@ -55,8 +55,22 @@ def preserve_state(model: nn.Module, parameters: bool = False) -> Iterator[None]
 
     That is: values of buffers, parameters given other storage, attributes, lists, dicts, sets, deques and
     arrays in them, random generators, the same of plain objects, closures, globals and classes that the model's code
-    and its hooks name. With ``parameters`` also in-place writes to parameters, which takes a copy of them. Not undone:
-    files, iterators, and what belongs to other threads (queues).
+    and its hooks name. Not undone: files, iterators, and what belongs to other threads (queues).
+
+    Args:
+        model: The model.
+        parameters: Also undo in-place writes to parameters, which takes a copy of them (default False).
+
+    Yields:
+        Nothing; the state is restored when the block ends, also by an error.
+
+    Example:
+        >>> import torch
+        >>> norm = torch.nn.BatchNorm1d(2)
+        >>> with preserve_state(norm):
+        ...     _ = norm(torch.randn(8, 2))
+        >>> int(norm.num_batches_tracked)
+        0
     """
     state = ModelState(model, parameters)
     _drop_compiled_calls(model)

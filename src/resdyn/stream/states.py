@@ -37,6 +37,17 @@ class States(Displayed, Sequence[Tensor]):
         batched: Sequence[bool],
         logits: Tensor | None = None,
     ) -> None:
+        """Internal: made by `stream.states`.
+
+        Args:
+            tensors: The states h_0..h_L, each (N, *shape_i).
+            outputs: What each block returns.
+            output: What the model returns.
+            features: The input of the final linear map, (N, d), or None.
+            inputs: The flat model inputs.
+            batched: Which of `inputs` hold one entry per sample.
+            logits: What enters the softmax or sigmoid that ends the model (default: `output`).
+        """
         self._tensors = tuple(tensors)
         self.outputs = tuple(outputs)
         self.output = output
@@ -65,7 +76,14 @@ class States(Displayed, Sequence[Tensor]):
         return len(self._tensors[0])
 
     def sample(self, n: int) -> States:
-        """The states of sample `n` alone (N = 1)."""
+        """The states of one sample alone (N = 1).
+
+        Args:
+            n: Index of the sample, from 0.
+
+        Returns:
+            Views of the same tensors, each (1, *shape_i).
+        """
         pick = slice(n, n + 1)
         inputs = [value[pick] if many and len(value) > 1 else value for value, many in zip(self.inputs, self.batched)]
         features = None if self.features is None else self.features[pick]

@@ -47,6 +47,13 @@ class ResidualStream:
         readout: Whether the output is logits or probabilities (see `Readout`).
         signature: Shapes and dtypes of the inputs that the stream was found with.
         position: None, for all tokens (see `at`).
+
+    Example:
+        >>> import torch, resdyn
+        >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+        >>> stream = resdyn.find_stream(model, torch.zeros(1, 3))
+        >>> len(stream), stream[1].shape_in, stream.stage_of_depth
+        (2, (4,), (0, 0, 0))
     """
 
     position: None = None  # of all tokens; see `at`
@@ -61,6 +68,17 @@ class ResidualStream:
         granularity: Granularity = "join",
         notes: tuple[str, ...] = (),
     ) -> None:
+        """Internal: call `find_stream` or `stream_from_blocks`, which also verify the blocks.
+
+        Args:
+            graph: The exported model.
+            joins: The blocks in order, as nodes of the graph.
+            target: The node of the output that the states lead to.
+            signature: Shapes and dtypes of the inputs of the example.
+            named: Paths of the blocks and kind of skip, where the user named them.
+            granularity: "join" or "layer".
+            notes: What a reader must know.
+        """
         self.model: nn.Module = graph.model
         self.signature = signature
         self.named = named
@@ -161,6 +179,9 @@ class ResidualStream:
         Args:
             position: p, token p onto itself; or (q, p), token p onto token q. From the end where negative.
 
+        Returns:
+            The same blocks with the states and Jacobians of that token.
+
         Raises:
             InputError: For states of another shape, and for a token that there is not.
         """
@@ -256,8 +277,7 @@ class ResidualStream:
     ) -> JacobianOperator:
         """The Jacobian of block `i` at one state, matrix-free, of shape (numel of output, numel of state).
 
-        Tensors are flattened row-major. Cost: one pass of the model and one of its graph, to check that they still
-        agree, and products as they are asked for.
+        Tensors are flattened row-major.
 
         Args:
             i: The block, by its index or by its module's path.
@@ -266,10 +286,29 @@ class ResidualStream:
                 derivative of the whole block.
             memory_limit: Bytes of intermediate values that products, processed in chunks, stay under.
 
+        Returns:
+            An operator for products with J and J^T.
+
         Raises:
             InputError: For a block that there is not, a state that does not fit, or several samples.
 
-        Source: Li and Papyan (2023), "Residual Alignment", section 1.3, the Residual Jacobian ("gated").
+        Cost:
+            One pass of the model and one of its graph, to check that they still agree, and products as they are asked
+            for.
+
+        Source:
+            Li and Papyan (2023), "Residual Alignment", section 1.3, the Residual Jacobian ("gated").
+
+        Example:
+            >>> import torch, resdyn
+            >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+            >>> stream = resdyn.find_stream(model, torch.zeros(1, 3))
+            >>> states = stream.states(torch.ones(1, 3))
+            >>> J = stream.jacobian(0, states)
+            >>> J.shape, tuple(J.to_dense().shape)
+            ((4, 4), (4, 4))
+            >>> torch.allclose(J @ torch.ones(4), J.to_dense().sum(1), atol=1e-6)
+            True
         """
         if kind not in KINDS:
             raise InputError(f"unknown kind of Jacobian {kind!r}; choose one of {', '.join(KINDS)}")
@@ -286,6 +325,9 @@ class ResidualStream:
             i: As for `jacobian`.
             state: As for `jacobian`.
             memory_limit: As for `jacobian`.
+
+        Returns:
+            An operator, as for `jacobian`.
 
         Raises:
             InputError: For a block without a skip.

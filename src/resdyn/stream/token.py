@@ -25,12 +25,22 @@ Position = int | tuple[int, int]
 
 
 class TokenStates(States):
-    """The states of one token, each (N, width), of N samples; `whole` are those of all tokens.
+    """The states of one token, each (N, width), of N samples, made by `TokenStream.states`.
 
-    `output` is the token's row where the model has an output for every token, else the model's output.
+    Attributes:
+        whole: The states of all tokens.
+        output: The token's row where the model has an output for every token, else the model's output.
+        logits: Likewise.
     """
 
     def __init__(self, whole: States, token: int) -> None:
+        """Internal: made by `TokenStream.states`.
+
+        Args:
+            whole: The states of all tokens, each (N, tokens, width).
+            token: Index of the token, from 0.
+        """
+
         def row(value: Tensor) -> Tensor:
             return value[:, token]
 
@@ -48,7 +58,14 @@ class TokenStates(States):
         self._token = token
 
     def sample(self, n: int) -> TokenStates:
-        """The states of sample `n` alone (N = 1)."""
+        """The states of one sample alone (N = 1).
+
+        Args:
+            n: Index of the sample, from 0.
+
+        Returns:
+            The same token's states, each (1, width).
+        """
         return TokenStates(self.whole.sample(n), self._token)
 
 
@@ -127,6 +144,12 @@ class TokenStream:
     """
 
     def __init__(self, whole: ResidualStream, position: Position) -> None:
+        """Internal: made by `ResidualStream.at`.
+
+        Args:
+            whole: The stream of all tokens.
+            position: p or (q, p), as for the class.
+        """
         tokens = _tokens(whole)
         self.whole = whole
         self.position = plain_position(position)
@@ -188,7 +211,19 @@ class TokenStream:
         return self.whole.classifier()
 
     def states(self, *args: Any, **kwargs: Any) -> TokenStates:
-        """The token's states h_0..h_L, each (N, width), cloned and detached; see `ResidualStream.states`."""
+        """The token's states h_0..h_L, each (N, width), cloned and detached; see `ResidualStream.states`.
+
+        Args:
+            *args: Arguments of the model, as `find_stream` was given, for any number of samples.
+            **kwargs: Arguments of the model by name.
+
+        Returns:
+            The states of the token whose output is read (q of a pair).
+
+        Raises:
+            InputError: If an input does not fit the example's shape or dtype.
+            ComputationError: If the blocks are no longer the same.
+        """
         return TokenStates(self.whole.states(*args, **kwargs), self._to)
 
     def jacobian(
@@ -202,6 +237,9 @@ class TokenStream:
             kind: See `ResidualStream.jacobian`.
             memory_limit: See `ResidualStream.jacobian`.
 
+        Returns:
+            An operator for products with J and J^T.
+
         Raises:
             InputError: For a single state: a token's Jacobian depends on all tokens.
         """
@@ -209,7 +247,19 @@ class TokenStream:
         return self._between(i, jacobian)
 
     def skip_jacobian(self, i: int | str, state: States, *, memory_limit: int = MEMORY_LIMIT) -> LinearOperator:
-        """The linear part of the skip of block `i` from one token to one token; zero between two."""
+        """The linear part of the skip of block `i` from one token to one token; zero between two.
+
+        Args:
+            i: As for `jacobian`.
+            state: As for `jacobian`.
+            memory_limit: As for `jacobian`.
+
+        Returns:
+            An operator (width out, width in).
+
+        Raises:
+            InputError: For a block without a skip, or a single state.
+        """
         return self._between(i, self.whole.skip_jacobian(i, _whole(state), memory_limit=memory_limit))
 
     def _between(self, i: int | str, jacobian: LinearOperator) -> LinearOperator:

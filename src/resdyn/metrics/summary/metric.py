@@ -51,7 +51,11 @@ class Metric:
     per_sample: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
 
     def as_row(self) -> dict[str, Any]:
-        """The number as a row of `metrics_table`: plain, for JSON, without the values of single samples."""
+        """The number as a row of `metrics_table`: plain, for JSON, without the values of single samples.
+
+        Returns:
+            name, title, value, standard_error, n, where, reading, source, note, interval.
+        """
         return {
             "name": self.name,
             "title": self.title,
@@ -73,10 +77,18 @@ def over_samples(name: str, values: ArrayLike, where: str | None = None, *notes:
         name: The metric; its title, reading and source are those of the phenomenon's `Summary`.
         values: One per sample, (samples,), NaN where unknown: these are left out, and counted in the note.
         where: The stage, depth or blocks that they belong to.
-        notes: What a reader must know; empty ones are left out.
+        *notes: What a reader must know; empty ones are left out.
+
+    Returns:
+        The row, with the values as its `per_sample`.
 
     Raises:
         InputError: Values of another shape.
+
+    Example:
+        >>> row = over_samples("step", [1.0, 2.0, 3.0])
+        >>> row.value, round(row.standard_error, 3), row.n
+        (2.0, 0.577, 3)
     """
     if np.ndim(values) != 1:
         raise InputError(f"{name}: got values of shape {np.shape(values)}, expected one per sample; average the others")
@@ -122,7 +134,14 @@ def one_number(
         error: Its standard error, None where there is none.
         n: Over how many samples or images.
         where: The stage, depth or blocks that it belongs to.
-        notes: What a reader must know; empty ones are left out.
+        *notes: What a reader must know; empty ones are left out.
+
+    Returns:
+        The row; its `value` is None where `value` is NaN, and the note says so.
+
+    Example:
+        >>> one_number("rank", float("nan")).note
+        'not measured'
     """
     note = "; ".join(note for note in (*notes, "not measured" if np.isnan(value) else "") if note)
     return Metric(name, "", _known(value), _known(error), n, where, "", "", note)

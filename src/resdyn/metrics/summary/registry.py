@@ -32,8 +32,15 @@ class Summary:
     def of(self, ds: xr.Dataset, **options: Any) -> Iterator[Metric]:
         """The rows with their texts.
 
+        Args:
+            ds: A dataset that holds the phenomenon.
+            **options: The options of `summarize`; `rows` is given those that it takes.
+
+        Yields:
+            One `Metric` per row, with title, reading and source.
+
         Raises:
-            InputError: `rows` yields something else than described metrics.
+            InputError: `rows` yields something else than described metrics, or takes an option that is not given.
         """
         if unknown := set(self.options) - set(options):
             raise InputError(f"got the option {sorted(unknown)[0]!r} of a summary, expected {', '.join(options)}")
@@ -64,7 +71,11 @@ def summary_of(phenomenon: Phenomenon) -> Summary | None:
 
 
 def descriptions() -> dict[str, Text]:
-    """Title, reading and source of every metric that is known without importing a plug-in, by name."""
+    """What is said of every metric that is known without importing a plug-in.
+
+    Returns:
+        (title, how to read it, source) by the metric's name.
+    """
     texts: dict[str, Text] = {}
     for phenomenon in phenomena():
         summary = summary_of(phenomenon)
