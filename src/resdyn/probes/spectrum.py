@@ -94,9 +94,9 @@ class Spectrum:
       real part, padded with NaN, of blocks of n <= `dense_limit`. Larger ones get the ends by Krylov-Schur, a count
       from the left end, no departure.
 
-    With `slices`, of the matrices J[c', h', w', c, :, :] (see `resdyn.linalg.slices`), NaN for states that are not square feature maps:
-    `largest_real_slices`, `smallest_real_slices`, `num_eigenvalues_slices`, `num_negative_slices`,
-    `num_undecided_slices`.
+    With `slices`, of the matrices J[c', h', w', c, :, :] (see `resdyn.linalg.slices`): `largest_real_slices`,
+    `smallest_real_slices`, `num_eigenvalues_slices`, `num_negative_slices`, `num_undecided_slices`; NaN for states that
+    are not square feature maps.
 
     Attributes:
         kind: The reading of the Jacobian: "block" (default), "gated" or "branch", whatever the capture reads.
