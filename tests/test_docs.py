@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -42,6 +43,24 @@ def documented(value: Any) -> set[str]:
     return {name.strip().replace("\\", "").lstrip("*") for names in found for name in names.split(",")}
 
 
+def misread(value: Any) -> list[str]:
+    """What napoleon takes for a type: text before a colon, in the first line of Returns or of a property."""
+    settings = napoleon.Config(napoleon_google_docstring=True, napoleon_numpy_docstring=False)
+    if inspect.isclass(value):
+        members = [member for name, member in vars(value).items() if not name.startswith("_")]
+        return [
+            line for member in members if inspect.isroutine(member) or is_property(member) for line in misread(member)
+        ]
+    what = "property" if is_property(value) else "function"
+    lines = plain((inspect.getdoc(value) or "").splitlines())
+    text = str(napoleon.GoogleDocstring(lines, settings, what=what, name="value"))
+    return re.findall(r"^:r?type: (.*)$", text, flags=re.MULTILINE)
+
+
+def is_property(member: Any) -> bool:
+    return isinstance(member, property | functools.cached_property)
+
+
 def expected(value: Any) -> set[str]:
     """The parameters of a function, and of what makes an instance of a class."""
     if getattr(value, "_is_protocol", False):  # nobody makes one
@@ -75,6 +94,11 @@ def test_a_docstring_names_every_argument(value, request):
     assert (inspect.getdoc(value) or "").strip()
     missing = expected(value) - documented(value)
     assert not missing, f"not in Args (or Attributes): {', '.join(sorted(missing))}"
+
+
+@pytest.mark.parametrize("value", CALLABLE)
+def test_what_is_returned_is_not_shown_as_a_type(value):
+    assert not misread(value)
 
 
 def described_metrics() -> set[str]:

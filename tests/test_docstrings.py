@@ -18,6 +18,7 @@ EXAMPLES = sorted(
     if ">>> " in path.read_text(encoding="utf-8")
 )
 DESCRIBED = (
+    "resdyn",
     "resdyn.data",
     "resdyn.errors",
     "resdyn.integrations",
@@ -30,7 +31,10 @@ DESCRIBED = (
     "resdyn.monitor",
     "resdyn.nets",
     "resdyn.papers",
+    "resdyn.phenomena",
     "resdyn.probes",
+    "resdyn.report",
+    "resdyn.report.figures",
     "resdyn.store",
     "resdyn.stream",
     "resdyn.training",

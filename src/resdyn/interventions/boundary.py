@@ -29,7 +29,7 @@ def boundary_points(model: nn.Module, start: Tensor, end: Tensor) -> tuple[Tenso
         end: (N, ...), inputs that the model puts into other classes.
 
     Returns:
-        Points (N, ...) just beyond the boundary, and their margins (N,): the largest output minus the second, which
+        Points (N, ...) just beyond the boundary, and their margins (N,), the largest output minus the second, which
         would be 0 on the boundary.
 
     Raises:

@@ -54,7 +54,7 @@ def numerical_abscissa(operator: LinearOperator, *, tol: float | None = None, se
         seed: as in ``eigenvalues``.
 
     Returns:
-        Two real values (as complex numbers): the largest (end "LR"), then the smallest (end "SR").
+        Two real values (as complex numbers), the largest (end "LR"), then the smallest (end "SR").
 
     Raises:
         InputError: an operator that is not square, or a dtype other than float32 and float64.

@@ -55,7 +55,7 @@ class _Window(NamedTuple):
 
     @property
     def shared(self) -> slice:
-        """Indices that are both: the principal submatrix outside of which everything is zero."""
+        """Indices that are both, the principal submatrix outside of which everything is zero."""
         start, stop = max(self.rows[0], self.columns[0]), min(self.rows[1], self.columns[1])
         return slice(start, max(start, stop))
 

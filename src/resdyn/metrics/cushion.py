@@ -69,7 +69,7 @@ def cushions(ds: xr.Dataset) -> xr.Dataset:
         ds: A dataset with the cushion probe.
 
     Returns:
-        A dataset of arrays without unit, each with the dim `sample` before those given:
+        A dataset of arrays without unit, each with the dim `sample` before those given here.
 
         - `layer_cushion` (block, part): of every layer of a branch, see `layer_cushion`;
         - `residual_cushion` (block), for blocks of one layer with a unit skip: |x + A x| / (|A|_F |x|), ID entries

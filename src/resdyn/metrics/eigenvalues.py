@@ -73,7 +73,7 @@ def stiffness(ds: xr.Dataset) -> xr.Dataset:
         ds: A dataset with the spectrum probe.
 
     Returns:
-        A dataset of arrays (sample, block), float64:
+        A dataset of arrays (sample, block), float64.
 
         - `stiffness_index_flattened`, `stiffness_index_slices`: see `stiffness_index`;
         - `percent_negative_flattened`, `percent_negative_slices`: see `percent_negative`, per cent;

@@ -134,7 +134,7 @@ def line_geometry(ds: xr.Dataset) -> xr.Dataset:
         ds: A dataset with the trajectory probe: needs `states`, `state_size` and `stage_of_depth`.
 
     Returns:
-        A dataset of float64 arrays:
+        A dataset of float64 arrays.
 
         - `line_shape_score`, `tortuosity`, `equispacing` (sample, stage): the functions of these names;
         - `collinearity` (sample, depth): at depth i the cosine of the steps into and out of h_i;

@@ -151,8 +151,8 @@ def singular_rank(ds: xr.Dataset, num_classes: int | None = None) -> xr.Dataset:
         num_classes: C (default: the length of `ds.attrs["class_names"]`; without either there is no `singular_gap`).
 
     Returns:
-        A dataset of these three, each (sample, block), float64. Attributes: `rtol`, the tolerance; `num_classes`, 0
-        where it is not known; `num_values`, how many singular values are stored per block.
+        A dataset of these three, each (sample, block), float64. Its attributes are `rtol`, the tolerance,
+        `num_classes`, 0 where it is not known, and `num_values`, how many singular values are stored per block.
 
     Raises:
         InputError: The convergence of the values is not stored.

@@ -160,15 +160,15 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
         rank: Use the top triplets alone (default: all that are coupled).
 
     Returns:
-        A dataset of float64 arrays. With dims (sample, block, block_j), block = i and block_j = j:
+        A dataset of float64 arrays. With the dims (sample, block, block_j), where block = i and block_j = j, it has
 
         - `diagonal_energy_uv`, `diagonal_energy_vu`: `diagonal_energy` of U_j^T J_i V_j and of V_j^T J_i U_j;
         - `mismatch_uv`, `mismatch_vu`: `mismatch` of the same;
         - `left_alignment`, `right_alignment`: the mean over ranks of `vector_alignment` of U_i^T U_j and V_i^T V_j;
         - `left_subspace_overlap`, `right_subspace_overlap`: `subspace_overlap` of these.
 
-        With dims (sample, block): `left_right_alignment` and `left_right_subspace_overlap`, of U_i^T V_i. The attribute
-        `rank` says how many triplets were used, `convergence_known` whether their convergence is known.
+        With the dims (sample, block), `left_right_alignment` and `left_right_subspace_overlap`, of U_i^T V_i. The
+        attribute `rank` says how many triplets were used, `convergence_known` whether their convergence is known.
 
     Raises:
         InputError: A rank beyond what is stored.

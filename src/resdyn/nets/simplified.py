@@ -94,7 +94,7 @@ class SimplifiedNet(nn.Module):
 
     @property
     def layer_paths(self) -> list[str]:
-        """The modules whose outputs are the activations a^(1) .. a^(L-1): after every ReLU."""
+        """The modules whose outputs are the activations a^(1) .. a^(L-1), after every ReLU."""
         return ["input_map", *(f"blocks.{i}" for i in range(len(self.blocks)))]
 
 

@@ -36,6 +36,11 @@ class Phenomenon:
         sections: `resdyn.report.Section`s of the report.
         overlays: `resdyn.report.Overlay`s: what a comparison of runs draws over depth.
         attribute: An attribute of the dataset that marks the phenomenon as present, where no probe measures it.
+
+    Example:
+        >>> norms = Phenomenon("step_norm", variables=("step_norms",))
+        >>> norms.metrics is None, norms.sections
+        (True, ())
     """
 
     name: str
@@ -48,6 +53,12 @@ class Phenomenon:
 
     def load(self, part: str) -> Any:
         """The object that a part refers to.
+
+        Args:
+            part: "probe", "metrics", "sections" or "overlays".
+
+        Returns:
+            The part, imported where it is a reference.
 
         Raises:
             InputError: The reference cannot be imported; in one line, with the cause.
@@ -65,7 +76,15 @@ class Phenomenon:
             ) from error
 
     def present_in(self, ds: Measured) -> bool:
-        """Whether a dataset holds what this phenomenon is measured by."""
+        """Whether a dataset holds what this phenomenon is measured by.
+
+        Args:
+            ds: A captured dataset.
+
+        Returns:
+            True where its `attribute` is set, one of its `variables` is stored, or, without variables, its probe was
+            captured.
+        """
         if self.attribute is not None and ds.attrs.get(self.attribute):
             return True
         if self.variables:

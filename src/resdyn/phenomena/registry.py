@@ -41,22 +41,46 @@ def register(phenomenon: Phenomenon) -> Phenomenon:
 
 
 def find_phenomenon(name: str) -> Phenomenon | None:
-    """The phenomenon of this name, or None; a plug-in's is imported.
+    """The phenomenon of a name; a plug-in's is imported.
+
+    Args:
+        name: The name, that of its probe.
+
+    Returns:
+        The descriptor, or None.
 
     Raises:
         InputError: The plug-in of this name cannot be imported, or is not one; in one line.
+
+    Example:
+        >>> find_phenomenon("singular").variables
+        ('singular_values',)
     """
     known = _built_in.get(name) or _registered.get(name)
     return known if known is not None else _plug_in(name)
 
 
 def phenomena() -> list[Phenomenon]:
-    """All that are known without importing a plug-in: those of resdyn in order, then the registered ones by name."""
+    """All phenomena that are known without importing a plug-in.
+
+    Returns:
+        Those of resdyn in the order of the metrics table, then the registered ones by name.
+    """
     return [*BUILT_IN, *(_registered[name] for name in sorted(_registered))]
 
 
 def phenomena_in(ds: Measured) -> list[Phenomenon]:
-    """The phenomena that a dataset holds; plug-ins are imported for the probes that it says were captured."""
+    """The phenomena that a dataset holds; plug-ins are imported for the probes that it says were captured.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        The descriptors, in the order of `phenomena`.
+
+    Raises:
+        InputError: A plug-in that cannot be imported.
+    """
     captured = ds.attrs.get("probes")
     for name in captured if isinstance(captured, dict) else ():
         find_phenomenon(str(name))
@@ -64,7 +88,15 @@ def phenomena_in(ds: Measured) -> list[Phenomenon]:
 
 
 def known_names() -> list[str]:
-    """The names of all probes: those of resdyn, the registered ones, those of installed plug-ins."""
+    """The names of all probes, without importing a plug-in.
+
+    Returns:
+        Those of resdyn, then the registered ones, then those of installed plug-ins by name, each once.
+
+    Example:
+        >>> known_names()[:2]
+        ['trajectory', 'coupling']
+    """
     own = [phenomenon.name for phenomenon in phenomena() if phenomenon.probe is not None]
     return list(dict.fromkeys([*own, *sorted(point.name for point in entry_points(group=GROUP))]))
 

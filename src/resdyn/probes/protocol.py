@@ -53,7 +53,7 @@ class Probe(Protocol):
 
     @property
     def measure(self) -> Callable[..., Mapping[str, Any]]:
-        """What it measures: array, tensor or number by name, of the shapes and dtypes that `layout` declares.
+        """A function that returns array, tensor or number by name, of the shapes and dtypes that `layout` declares.
 
         Of one sample it is called as `measure(sample, num_classes)` with a `Sample`; a probe whose `per_sample` is
         False is called as `measure(stream, batches, num_classes, tick)`, where every call of `batches()` is a pass over

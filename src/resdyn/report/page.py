@@ -65,7 +65,18 @@ def write_report(
 
 
 def write_page(path: str | Path, page: str) -> Path:
-    """Write a page as a whole or not at all."""
+    """Write a page as a whole or not at all: whoever opens it finds the old one or the new one.
+
+    Args:
+        path: The file to write; missing folders are made.
+        page: The HTML text.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: The path is not that of a file, or cannot be written.
+    """
     path = checks.new_file("path", path)
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +100,15 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def render_page(ds: xr.Dataset, title: str | None = None) -> str:
-    """The HTML text of the report."""
+    """The HTML text of the report (see `write_report`).
+
+    Args:
+        ds: A captured dataset, or any part of one.
+        title: Heading of the page (default: the model and its data).
+
+    Returns:
+        The whole page, with style, script and plotly in it.
+    """
     metrics = metrics_table(ds)
     return render(
         "page.html.jinja",

@@ -293,7 +293,7 @@ class ResidualBlock:
 
     @property
     def numel_inside(self) -> int:
-        """Elements of all intermediate values of the block: what a derivative may have to keep."""
+        """Elements of all intermediate values of the block, what a derivative may have to keep."""
         return self._whole.numel
 
     @property

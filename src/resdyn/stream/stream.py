@@ -140,15 +140,15 @@ class ResidualStream:
 
     @property
     def stage_of_depth(self) -> tuple[int, ...]:
-        """Stage of each state h_0..h_L: the states of a stage have one shape and no transition between them."""
+        """Stage of each state h_0..h_L; the states of a stage have one shape and no transition between them."""
         return self._stages
 
     def describe(self) -> list[dict[str, Any]]:
         """The blocks as plain data.
 
         Returns:
-            One dict per block: index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage, transition,
-            parameters.
+            One dict per block with index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage,
+            transition, parameters.
         """
         return [block.describe() for block in self.blocks]
 

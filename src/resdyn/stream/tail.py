@@ -28,8 +28,8 @@ def tail_jacobian(
         memory_limit: bytes (default 1 GiB) that the intermediate values of one chunk of products may take.
 
     Returns:
-        The operator of shape (sum of sizes, numel of h_i) and the sizes: of the output of each block from ``i`` on, in
-        order, and of the model's output.
+        The operator of shape (sum of sizes, numel of h_i) and the sizes, those of the output of each block from ``i``
+        on, in order, and of the model's output.
 
     Raises:
         InputError: states of more than one sample.

@@ -30,8 +30,8 @@ def to_plain(model: nn.Module, *example: Tensor) -> nn.Module:
         *example: inputs of one forward call, batch first; not needed where the model declares its ``input_size``.
 
     Returns:
-        A copy in eval mode, checked: its outputs at the example equal the model's to rounding. Where the model's code
-        adds the skip itself, it is a ``torch.fx.GraphModule`` of that code without the sum.
+        A copy in eval mode, whose outputs at the example were checked to equal the model's to rounding. Where the
+        model's code adds the skip itself, it is a ``torch.fx.GraphModule`` of that code without the sum.
 
     Raises:
         ComputationError: blocks of another form (named, with the reasons), code that cannot be rewritten, or a copy

@@ -46,6 +46,6 @@ def metrics_table(ds: xr.Dataset, *, rank: int | None = None) -> list[dict[str, 
         rank: Limits RA2 to the top triplets.
 
     Returns:
-        One dict per number: name, title, value, standard_error, n, where, reading, source, note, interval.
+        One dict per number with name, title, value, standard_error, n, where, reading, source, note, interval.
     """
     return [metric.as_row() for metric in summarize(ds, rank=rank)]

@@ -35,29 +35,74 @@ NC34 = Panel(
 
 
 def collapse_variability(ds: xr.Dataset) -> go.Figure | None:
-    """NC1 over depth: scatter within classes against scatter between them, on a logarithmic scale."""
+    """NC1 over depth: scatter within classes against scatter between them, on a logarithmic scale.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the features probe, or with nothing known of NC1.
+    """
     return _draw(ds, NC1)
 
 
 def collapse_simplex(ds: xr.Dataset) -> go.Figure | None:
-    """NC2 over depth: how far the class means are from a simplex equiangular tight frame."""
+    """NC2 over depth: how far the class means are from a simplex equiangular tight frame.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the features probe, or with nothing known of NC2.
+    """
     return _draw(ds, NC2)
 
 
 def collapse_decision(ds: xr.Dataset) -> go.Figure | None:
-    """NC4 over depth, and NC3 where there is a linear classifier."""
+    """NC4 over depth, and NC3 where there is a linear classifier.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the features probe, or with nothing known of either.
+    """
     return _draw(ds, NC34)
 
 
 def collapse_variability_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `collapse_variability` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the features probe, or with nothing known of NC1.
+    """
     return _draw_paper(ds, NC1)
 
 
 def collapse_simplex_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `collapse_simplex` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the features probe, or with nothing known of NC2.
+    """
     return _draw_paper(ds, NC2)
 
 
 def collapse_decision_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `collapse_decision` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the features probe, or with nothing known of either.
+    """
     return _draw_paper(ds, NC34)
 
 

@@ -28,8 +28,15 @@ MAX_CELLS = 1_200_000  # one byte each, over all images of the page
 def coupling_grid(ds: xr.Dataset, group: int = 0) -> go.Figure | None:
     """|U_j^T J_i V_j| / s_1(J_i) in per cent, one square for each pair (i, j) of one group of equal shape.
 
-    The first entry of the drop-down is the mean over samples, the others are single samples, as many as fit
-    into `MAX_CELLS` bytes.
+    The first entry of the drop-down is the mean over samples, the others are single samples, as many as fit into 1.2
+    million cells over all groups.
+
+    Args:
+        ds: A captured dataset.
+        group: Index of the group of blocks, the largest first (default 0).
+
+    Returns:
+        A plotly figure; None without the coupling probe, or such a group.
     """
     groups = coupled_groups(ds)
     if group >= len(groups):
@@ -54,6 +61,17 @@ def coupling_grid(ds: xr.Dataset, group: int = 0) -> go.Figure | None:
 
 
 def coupling_grid_paper(ds: xr.Dataset, group: int = 0) -> mf.Figure | None:
+    """The figure `coupling_grid` for print.
+
+    The mean over samples, or the only one.
+
+    Args:
+        ds: A captured dataset.
+        group: Index of the group of blocks, the largest first (default 0).
+
+    Returns:
+        A matplotlib figure; None without the coupling probe, or such a group.
+    """
     groups = coupled_groups(ds)
     if group >= len(groups):
         return None

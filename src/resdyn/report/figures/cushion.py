@@ -17,40 +17,92 @@ BINS = 24
 
 
 def layer_cushion(ds: xr.Dataset) -> go.Figure | None:
-    """Layer cushion of every layer, in order through the branches."""
+    """Layer cushion of every layer, in order through the branches: samples, their mean and its error.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the cushion probe.
+    """
     found = _layers(ds)
     return None if found is None else profile.draw(found, rangemode="tozero")
 
 
 def layer_cushion_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `layer_cushion` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the cushion probe.
+    """
     found = _layers(ds)
     return None if found is None else profile.draw_paper(found)
 
 
 def block_cushion(ds: xr.Dataset) -> go.Figure | None:
-    """Interlayer cushion of every block alone."""
+    """Interlayer cushion of every block alone: samples, their mean and its error.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the cushion probe.
+    """
     found = block_profile(ds, "block_cushion")
     return None if found is None else profile.draw(found, rangemode="tozero")
 
 
 def block_cushion_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `block_cushion` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the cushion probe.
+    """
     found = block_profile(ds, "block_cushion")
     return None if found is None else profile.draw_paper(found)
 
 
 def output_cushion(ds: xr.Dataset) -> go.Figure | None:
-    """Interlayer cushion from every state to the model's output."""
+    """Interlayer cushion from every state to the model's output: samples, their mean and its error.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the cushion probe.
+    """
     found = block_profile(ds, "output_cushion")
     return None if found is None else profile.draw(found, rangemode="tozero")
 
 
 def output_cushion_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `output_cushion` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the cushion probe.
+    """
     found = block_profile(ds, "output_cushion")
     return None if found is None else profile.draw_paper(found)
 
 
 def cushion_histogram(ds: xr.Dataset) -> go.Figure | None:
-    """Layer cushions over samples, of the first, the middle and the last layer."""
+    """Layer cushions over samples, of the first, the middle and the last layer.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the cushion probe, or with one sample.
+    """
     rows = _chosen(ds)
     if not rows:
         return None
@@ -67,6 +119,14 @@ def cushion_histogram(ds: xr.Dataset) -> go.Figure | None:
 
 
 def cushion_histogram_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `cushion_histogram` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the cushion probe, or with one sample.
+    """
     rows = _chosen(ds)
     if not rows:
         return None

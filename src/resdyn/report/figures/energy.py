@@ -16,7 +16,16 @@ MAX_WRITTEN = 12  # numbers are written into the cells of matrices up to this si
 
 
 def diagonal_energy(ds: xr.Dataset) -> go.Figure | None:
-    """Mean over samples of the diagonal energy of U_j^T J_i V_j; blank where shapes differ."""
+    """Mean over samples of the diagonal energy of U_j^T J_i V_j; blank where shapes differ.
+
+    Numbers are written into the cells of matrices of up to 12 blocks.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the coupling probe.
+    """
     if not has(ds, "coupling_uv"):
         return None
     mean, error, n = _energy(ds)
@@ -57,6 +66,14 @@ def diagonal_energy(ds: xr.Dataset) -> go.Figure | None:
 
 
 def diagonal_energy_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `diagonal_energy` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the coupling probe.
+    """
     if not has(ds, "coupling_uv"):
         return None
     mean = _energy(ds)[0]

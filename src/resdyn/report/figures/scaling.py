@@ -35,7 +35,16 @@ class Scaling:
 
 
 def inverse_scaling(ds: xr.Dataset) -> go.Figure | None:
-    """Mean of 1/s_1 with standard errors, samples as dots, and the fit from where alignment begins."""
+    """Mean of 1/s_1 with standard errors, samples as dots, and the fit from where alignment begins.
+
+    Without the line where there are too few blocks for a fit.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the singular probe.
+    """
     scaling = _scaling(ds)
     if scaling is None:
         return None
@@ -51,6 +60,16 @@ def inverse_scaling(ds: xr.Dataset) -> go.Figure | None:
 
 
 def inverse_scaling_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `inverse_scaling` for print.
+
+    Without the dots of single samples.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the singular probe.
+    """
     scaling = _scaling(ds)
     if scaling is None:
         return None

@@ -18,8 +18,14 @@ MAX_CHOICES = 40
 def singular_values(ds: xr.Dataset) -> go.Figure | None:
     """Top K singular values per block, the first C in one colour and the rest in another.
 
-    Triplets that did not converge are open circles. The drop-down offers the mean over samples and the first
-    `MAX_CHOICES` samples.
+    Triplets that did not converge are open circles. The drop-down offers the mean over samples and the first 40
+    samples.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the singular probe.
     """
     if not has(ds, "singular_values"):
         return None
@@ -40,6 +46,16 @@ def singular_values(ds: xr.Dataset) -> go.Figure | None:
 
 
 def singular_values_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `singular_values` for print.
+
+    The mean over samples, or the only one; whether triplets converged is not shown.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the singular probe.
+    """
     if not has(ds, "singular_values"):
         return None
     title, values, _, _ = _choices(ds)[0]

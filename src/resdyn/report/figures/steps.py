@@ -13,23 +13,53 @@ from resdyn.report.view import has, sample_ids
 
 
 def collinearity(ds: xr.Dataset) -> go.Figure | None:
-    """Cosine of the steps into and out of each state; 1 on a straight line."""
+    """Cosine of the steps into and out of each state; 1 on a straight line.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the trajectory probe, or where no stage has three states.
+    """
     profile = collinearity_profile(ds)
     return None if profile is None else draw(profile, range=_range(profile))
 
 
 def step_lengths(ds: xr.Dataset) -> go.Figure | None:
-    """Length of each step over the mean length in its sample and stage; 1 when equispaced."""
+    """Length of each step over the mean length in its sample and stage; 1 when equispaced.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the trajectory probe, or where no step has a length.
+    """
     profile = step_length_profile(ds)
     return None if profile is None else draw(profile, rangemode="tozero")
 
 
 def collinearity_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `collinearity` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the trajectory probe, or where no stage has three states.
+    """
     profile = collinearity_profile(ds)
     return None if profile is None else draw_paper(profile, ylim=_range(profile))
 
 
 def step_lengths_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `step_lengths` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the trajectory probe, or where no step has a length.
+    """
     profile = step_length_profile(ds)
     return None if profile is None else draw_paper(profile)
 

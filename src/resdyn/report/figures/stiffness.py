@@ -44,34 +44,88 @@ class Line:
 
 
 def stiffness_index(ds: xr.Dataset) -> go.Figure | None:
-    """Size of the index per block by both readings, logarithmic."""
+    """Size of the index per block by both readings, logarithmic: medians over samples, quartiles as bars.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the spectrum probe.
+    """
     return _draw(ds, _index_lines(ds), "|max Re λ / min Re λ|", log=True)
 
 
 def stiffness_index_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `stiffness_index` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the spectrum probe.
+    """
     return _draw_paper(ds, _index_lines(ds), "|stiffness index|", log=True)
 
 
 def negative_share(ds: xr.Dataset) -> go.Figure | None:
-    """Per cent of eigenvalues with negative real part per block by both readings."""
+    """Per cent of eigenvalues with negative real part per block by both readings: medians and quartiles.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the spectrum probe.
+    """
     return _draw(ds, _negative_lines(ds), "negative real parts, %")
 
 
 def negative_share_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `negative_share` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the spectrum probe.
+    """
     return _draw_paper(ds, _negative_lines(ds), "negative real parts, %")
 
 
 def nonnormality(ds: xr.Dataset) -> go.Figure | None:
-    """Norm, spectral radius, numerical abscissa and largest real part per block."""
+    """Norm, spectral radius, numerical abscissa and largest real part per block: medians and quartiles.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the spectrum probe.
+    """
     return _draw(ds, _nonnormal_lines(ds), "value", log=False)
 
 
 def nonnormality_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `nonnormality` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the spectrum probe.
+    """
     return _draw_paper(ds, _nonnormal_lines(ds), "value")
 
 
 def eigenvalue_plane(ds: xr.Dataset) -> go.Figure | None:
-    """The eigenvalues of single blocks at the first samples in the complex plane, one at a time."""
+    """The eigenvalues of single blocks at the first samples in the complex plane, one at a time.
+
+    Of blocks whose eigenvalues are all stored, the last block first; at most 12 entries in the drop-down.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None where no block has all its eigenvalues stored.
+    """
     clouds = _clouds(ds)
     if not clouds:
         return None
@@ -96,6 +150,16 @@ def eigenvalue_plane(ds: xr.Dataset) -> go.Figure | None:
 
 
 def eigenvalue_plane_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `eigenvalue_plane` for print.
+
+    The first entry of the drop-down.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None where no block has all its eigenvalues stored.
+    """
     clouds = _clouds(ds)
     if not clouds:
         return None

@@ -26,20 +26,50 @@ COLLAPSE = Panel(
 
 
 def training_alignment(ds: xr.Dataset) -> go.Figure | None:
-    """RA1, RA2 and RA4 against epochs or steps."""
+    """RA1, RA2 and RA4 against epochs or steps.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without rows of a training monitor, or where no quantity was measured twice.
+    """
     return _draw(ds, ALIGNMENT)
 
 
 def training_collapse(ds: xr.Dataset) -> go.Figure | None:
-    """NC1 and the loss against epochs or steps, on a logarithmic scale."""
+    """NC1 and the loss against epochs or steps, on a logarithmic scale.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without rows of a training monitor, or where no quantity was measured twice.
+    """
     return _draw(ds, COLLAPSE)
 
 
 def training_alignment_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `training_alignment` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without rows of a training monitor, or where no quantity was measured twice.
+    """
     return _draw_paper(ds, ALIGNMENT)
 
 
 def training_collapse_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `training_collapse` for print.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without rows of a training monitor, or where no quantity was measured twice.
+    """
     return _draw_paper(ds, COLLAPSE)
 
 

@@ -38,20 +38,61 @@ class Projection:
 
 
 def principal_trajectories(ds: xr.Dataset) -> go.Figure | None:
-    """Trajectories on the two directions of largest variance of the stage's states."""
+    """Trajectories on the two directions of largest variance of the stage's states.
+
+    At most 100 samples; the drop-down offers the stages, the longest first.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the trajectory probe.
+    """
     return _draw(ds, _projections(ds, _principal))
 
 
 def random_trajectories(ds: xr.Dataset) -> go.Figure | None:
-    """Trajectories on two random directions (Li and Papyan, 2023, figure 1)."""
+    """Trajectories on two random directions, the same every time.
+
+    At most 100 samples; the drop-down offers the stages, the longest first.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A plotly figure; None without the trajectory probe.
+
+    Source:
+        Li and Papyan (2023), figure 1.
+    """
     return _draw(ds, _projections(ds, _random))
 
 
 def principal_trajectories_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `principal_trajectories` for print.
+
+    All stages side by side.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the trajectory probe.
+    """
     return _draw_paper(ds, _projections(ds, _principal))
 
 
 def random_trajectories_paper(ds: xr.Dataset) -> mf.Figure | None:
+    """The figure `random_trajectories` for print.
+
+    All stages side by side.
+
+    Args:
+        ds: A captured dataset.
+
+    Returns:
+        A matplotlib figure; None without the trajectory probe.
+    """
     return _draw_paper(ds, _projections(ds, _random))
 
 

@@ -28,6 +28,13 @@ def profile_figure(variable: str, title: str, how: str, y_title: str, wording: W
         how: How to read it.
         y_title: The vertical axis, with the unit.
         wording: (metric, words) pairs: the numbers below the figure.
+
+    Returns:
+        The figure, for a `Section`. Drawing it raises InputError for an array of other dimensions.
+
+    Example:
+        >>> profile_figure("step_norm", "Step norms", "One line per sample.", "norm").name
+        'step_norm'
     """
     profile = partial(_profile, variable=variable, y_title=y_title)
     return ReportFigure(variable, title, how, partial(_draw, make=profile), partial(_draw_paper, make=profile), wording)
@@ -42,6 +49,9 @@ def profile_overlay(variable: str, title: str, how: str, y_title: str, axis: str
         how: How to read it.
         y_title: The vertical axis, with the unit.
         axis: "block" or "depth", the array's other dimension.
+
+    Returns:
+        The figure, for the `overlays` of a `Phenomenon`.
     """
 
     def values(ds: xr.Dataset) -> Values | None:

@@ -44,7 +44,15 @@ class ReportFigure:
     wide: bool = False
 
     def sentences(self, ds: xr.Dataset, metrics: Rows) -> list[str]:
-        """What the figure shows, in numbers."""
+        """What the figure shows, in numbers.
+
+        Args:
+            ds: A captured dataset.
+            metrics: The rows of its metrics table (see `resdyn.metrics.metrics_table`).
+
+        Returns:
+            Sentences, from `numbers` or else from `wording`.
+        """
         return sentences(metrics, self.wording) if self.numbers is None else self.numbers(ds, metrics)
 
 
@@ -73,7 +81,14 @@ class Section:
     expected: bool = False
 
     def figures_of(self, ds: xr.Dataset) -> Sequence[ReportFigure]:
-        """The figures that a dataset could have."""
+        """The figures that a dataset could have.
+
+        Args:
+            ds: A captured dataset.
+
+        Returns:
+            The figures, drawn or not.
+        """
         return self.figures(ds) if callable(self.figures) else self.figures
 
 
