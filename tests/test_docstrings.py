@@ -21,6 +21,7 @@ DESCRIBED = (
     "resdyn",
     "resdyn.data",
     "resdyn.errors",
+    "resdyn.integrations",
     "resdyn.interventions",
     "resdyn.interventions.pruning",
     "resdyn.interventions.transfer",
@@ -29,11 +30,14 @@ DESCRIBED = (
     "resdyn.models",
     "resdyn.monitor",
     "resdyn.nets",
+    "resdyn.papers",
     "resdyn.phenomena",
     "resdyn.probes",
     "resdyn.report",
     "resdyn.report.figures",
+    "resdyn.store",
     "resdyn.stream",
+    "resdyn.training",
 )
 
 
@@ -54,8 +58,8 @@ def described(package):
 def described_parts(item):
     """Fields of a dataclass or named tuple, otherwise the parameters that a class is made with."""
     if dataclasses.is_dataclass(item):
-        return [field.name for field in dataclasses.fields(item)]
-    if getattr(item, "_is_protocol", False):
+        return [field.name for field in dataclasses.fields(item) if not field.name.startswith("_")]
+    if getattr(item, "_is_protocol", False) or issubclass(item, BaseException):
         return []
     return list(getattr(item, "_fields", ())) or parameters(item.__init__)
 

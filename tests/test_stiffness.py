@@ -31,7 +31,7 @@ class LinearBlocks(nn.Module):
         return self.head(h)
 
 
-def measured(model: nn.Module, inputs: torch.Tensor, tmp_path, probes: str = "spectrum", **settings):
+def measured(model: nn.Module, inputs: torch.Tensor, tmp_path, probes: str = "spectrum(slices=true)", **settings):
     labels = torch.arange(len(inputs)) % 3
     return resdyn.capture(
         model.eval(), (inputs, labels), probes, tmp_path / "s.zarr", samples=2, show_progress=False, **settings

@@ -18,7 +18,25 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A new empty file beside `path` to write into, which takes its place at the end, flushed to disk.
 
     Its name is random and the file is made here: a link that waits under a guessed name is never followed, and a link
-    at `path` itself is replaced, not followed.
+    at `path` itself is replaced, not followed. Where writing fails, what is at `path` stays as it was. Partial files
+    that killed runs left, older than an hour, are removed.
+
+    Args:
+        path: The file to make or replace; its folder exists.
+
+    Yields:
+        The file to write into.
+
+    Raises:
+        OSError: If the folder is not there or may not be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with whole_file(Path(folder) / "note.txt") as partial:
+        ...         _ = partial.write_text("all of it", encoding="utf-8")
+        ...     (Path(folder) / "note.txt").read_text(encoding="utf-8")
+        'all of it'
     """
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         with contextlib.suppress(OSError):

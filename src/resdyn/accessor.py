@@ -25,16 +25,21 @@ class ResdynAccessor:
     the dims (sample, block), (sample, stage) or (depth,). A metric whose arrays were not captured raises InputError,
     which names the probe.
 
+    Args:
+        ds: What `resdyn.capture` or `resdyn.open_store` returned, or a part of it.
+
     Raises:
         InputError: A dimension was dropped, as by `ds.isel(sample=0)`; choose with a list.
+
+    Example:
+        >>> import torch, resdyn
+        >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+        >>> ds = resdyn.capture(model, torch.rand(5, 3), "trajectory", store=None, samples=2, show_progress=False)
+        >>> ds.resdyn.step_length().sizes
+        Frozen({'sample': 2, 'depth': 3})
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
-        """Called by xarray as `ds.resdyn`.
-
-        Args:
-            ds: A captured dataset, or any part of one that keeps the dimensions sample, block and depth.
-        """
         for dim in ("sample", "block", "depth"):
             if dim in ds.coords and dim not in ds.dims:
                 raise InputError(
@@ -46,25 +51,18 @@ class ResdynAccessor:
     # The whole
 
     def summary(self, *, rank: int | None = None) -> pd.DataFrame:
-        """All metrics that the arrays allow (`resdyn.metrics.summarize`).
+        """All metrics that the arrays allow, one row each.
 
         Args:
             rank: Limits RA2 to the top triplets.
 
         Returns:
-            One row per metric, with the columns of `resdyn.metrics.metrics_table`.
-
-        Raises:
-            InputError: A rank beyond what is stored.
+            The columns name, title, value, standard_error, n, where, reading, source, note and interval.
         """
         return pd.DataFrame(metrics.metrics_table(self._ds, rank=rank))
 
     def figures(self) -> list[str]:
-        """Names of the figures that this dataset allows.
-
-        Returns:
-            The names, in the order of the report.
-        """
+        """Names of the figures that this dataset allows."""
         return [name for name, picture in all_figures(self._ds).items() if picture.draw(self._ds) is not None]
 
     def figure(self, name: str) -> go.Figure:
@@ -73,11 +71,8 @@ class ResdynAccessor:
         Args:
             name: One of `figures()`.
 
-        Returns:
-            The figure.
-
         Raises:
-            InputError: Another name.
+            InputError: For another name; it lists the known ones.
         """
         picture = self._picture(name)
         figure = None if picture is None else picture.draw(self._ds)
@@ -86,16 +81,13 @@ class ResdynAccessor:
         return figure
 
     def paper_figure(self, name: str) -> mf.Figure:
-        """A figure of the report for print as a matplotlib Figure.
+        """The same figure for print as a matplotlib Figure.
 
         Args:
             name: One of `figures()`.
 
-        Returns:
-            The figure.
-
         Raises:
-            InputError: Another name, or a figure that has no version for print.
+            InputError: For another name, and for a figure that has no version for print.
         """
         picture = self._picture(name)
         figure = None if picture is None or picture.paper is None else picture.paper(self._ds)
@@ -104,17 +96,14 @@ class ResdynAccessor:
         return figure
 
     def report(self, path: str | Path = "report.html", title: str | None = None) -> Path:
-        """Write the report (`resdyn.write_report`).
+        """Write the report (`resdyn.write_report`) and return its path.
 
         Args:
             path: The file to write.
-            title: Heading of the page (default: the model and its data).
-
-        Returns:
-            The path of the page.
+            title: Heading of the page. None: the model and its data.
 
         Raises:
-            InputError: The file cannot be written.
+            InputError: If the file cannot be written.
         """
         return write_report(self._ds, path, title=title)
 
@@ -150,13 +139,7 @@ class ResdynAccessor:
         """All of RA2 for every sample and pair of blocks (`resdyn.metrics.alignment`).
 
         Args:
-            rank: Use the top triplets alone (default: all that are coupled).
-
-        Returns:
-            A dataset (sample, block, block_j).
-
-        Raises:
-            InputError: The coupling probe was not captured, or has fewer triplets.
+            rank: Use the top triplets alone. None: all that are coupled.
         """
         return metrics.alignment(self._with("alignment", "coupling_uv"), rank)
 
@@ -165,30 +148,18 @@ class ResdynAccessor:
         return metrics.aligned_vectors(self._with("aligned_vectors", "coupling_uv"))
 
     def diagonal_energy(self, rank: int | None = None) -> xr.DataArray:
-        """Share of |U_j^T J_i V_j|^2 on its diagonal (`resdyn.metrics.diagonal_energy`).
+        """(sample, block, block_j): share of |U_j^T J_i V_j|^2 on its diagonal (`resdyn.metrics.diagonal_energy`).
 
         Args:
-            rank: Use the top triplets alone (default: all that are coupled).
-
-        Returns:
-            (sample, block, block_j), in [0, 1].
-
-        Raises:
-            InputError: The coupling probe was not captured, or has fewer triplets.
+            rank: Use the top triplets alone. None: all that are coupled.
         """
         return self._of(self.alignment(rank), "diagonal_energy", "diagonal_energy_uv")
 
     def mismatch(self, rank: int | None = None) -> xr.DataArray:
-        """Distance of U_j^T J_i V_j from diag(s_i) (`resdyn.metrics.mismatch`).
+        """(sample, block, block_j): distance of U_j^T J_i V_j from diag(s_i) (`resdyn.metrics.mismatch`).
 
         Args:
-            rank: Use the top triplets alone (default: all that are coupled).
-
-        Returns:
-            (sample, block, block_j), in units of |s_i|.
-
-        Raises:
-            InputError: The coupling probe was not captured, or has fewer triplets, or singular values are not stored.
+            rank: Use the top triplets alone. None: all that are coupled.
         """
         return self._of(self.alignment(rank), "mismatch", "mismatch_uv")
 
@@ -206,27 +177,15 @@ class ResdynAccessor:
         """RA3 for every sample and block (`resdyn.metrics.singular_rank`).
 
         Args:
-            num_classes: C (default: the number of class names).
-
-        Returns:
-            A dataset (sample, block).
-
-        Raises:
-            InputError: The singular probe was not captured.
+            num_classes: C. None: that of the data, if it has classes.
         """
         return metrics.singular_rank(self._with("singular_rank", "singular_values"), num_classes)
 
     def singular_gap(self, num_classes: int | None = None) -> xr.DataArray:
-        """Gap after the C-th singular value, s_C / s_(C+1) (`resdyn.metrics.singular_gap`).
+        """(sample, block): s_C / s_(C+1) (`resdyn.metrics.singular_gap`).
 
         Args:
-            num_classes: C (default: the number of class names).
-
-        Returns:
-            (sample, block).
-
-        Raises:
-            InputError: The singular probe was not captured, or C is not known.
+            num_classes: C. None: that of the data, if it has classes.
         """
         return self._of(self.singular_rank(num_classes), "singular_gap", "singular_gap")
 
@@ -242,13 +201,13 @@ class ResdynAccessor:
         """RA4: the line of 1/s_1 against depth, and each sample's own (`resdyn.metrics.inverse_scaling`).
 
         Args:
-            start: First block of the line, 1-based (default: chosen).
+            start: First block of the line, counted from 1. None: it is chosen.
 
         Returns:
             The fit, and one line per sample.
 
         Raises:
-            InputError: The singular probe was not captured, or there are too few blocks.
+            InputError: Where there are too few blocks.
         """
         return metrics.inverse_scaling(self._with("inverse_scaling", "singular_values"), start=start)
 
@@ -259,7 +218,7 @@ class ResdynAccessor:
         return metrics.stiffness(self._with("stiffness", "largest_real"))
 
     def stiffness_index(self) -> xr.DataArray:
-        """(sample, block): max Re / min Re of the Jacobian's eigenvalues (`resdyn.metrics.eigenvalues`)."""
+        """(sample, block): max Re / min Re of the Jacobian's eigenvalues (`resdyn.metrics.stiffness_index`)."""
         return self.stiffness()["stiffness_index_flattened"]
 
     def percent_negative(self) -> xr.DataArray:

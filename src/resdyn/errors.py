@@ -39,14 +39,11 @@ class MissingExtraError(InputError, ImportError):
 
     @classmethod
     def for_package(cls, package: str, extra: str) -> MissingExtraError:
-        """The error for a package that an extra brings.
+        """The error that says how `package` is installed.
 
         Args:
-            package: Name of the package.
-            extra: The extra of resdyn that installs it.
-
-        Returns:
-            The error, with the command that installs the extra.
+            package: Its name on PyPI.
+            extra: The extra of resdyn that brings it.
         """
         return cls(f"this needs the package '{package}'; install it with: pip install 'resdyn[{extra}]'")
 
@@ -55,17 +52,18 @@ def require(package: str, extra: str) -> ModuleType:
     """Import an optional package, or say which extra brings it.
 
     Args:
-        package: Name of the module to import.
+        package: What is imported, such as "lightning" or "transformers.trainer_callback".
         extra: The extra of resdyn that installs it.
 
     Returns:
         The module.
 
     Raises:
-        MissingExtraError: The package is not installed.
+        MissingExtraError: If the package is not installed.
+        ModuleNotFoundError: If it is installed and lacks something else.
 
     Example:
-        >>> require("json", "report").__name__
+        >>> require("json", "none").__name__
         'json'
     """
     try:
@@ -77,14 +75,14 @@ def require(package: str, extra: str) -> ModuleType:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A suggestion for a message: the closest known name.
+    """The end of a message about an unknown name.
 
     Args:
         name: What was given.
         known: The names that there are.
 
     Returns:
-        " Did you mean 'x'?", or an empty string where none is close.
+        " Did you mean 'x'?" for the closest known name, or an empty string where none is close.
 
     Example:
         >>> did_you_mean("cifar1", ["mnist", "cifar10"])

@@ -16,16 +16,34 @@ from resdyn.training.depth import follow_depth_on_load
 
 
 def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -> Any:
-    """A `TrainerCallback` that applies `rule` at the end of every epoch; `inputs`: a batch as the model is called with.
+    """A `TrainerCallback` that applies `rule` at the end of every epoch.
 
-    Residuals are compared on `inputs` (at most `rule.samples` of them, without labels). The loss of an epoch is the
-    mean of those that the Trainer logged since the last one, so `logging_strategy` must be "steps" or "epoch"; with
-    "epoch" an epoch's loss is known, and acted upon, one epoch later. `callback.rows` is the history (see
-    `AdaptiveDepth`). A number of layers in the model's config (`num_hidden_layers` and the like, `depths`) follows, so
-    that what `save_pretrained` writes loads by `from_pretrained`; a Trainer that resumes from a checkpoint shrinks its
-    model first (the history starts again). Optimizer and scheduler stay those of the Trainer.
+    The loss of an epoch is the mean of those that the Trainer logged since the last one, so `logging_strategy` must be
+    "steps" or "epoch"; with "epoch" an epoch's loss is known, and acted upon, one epoch later. A number of layers in
+    the model's config (`num_hidden_layers` and the like, `depths`) follows, so that what `save_pretrained` writes loads
+    by `from_pretrained`; a Trainer that resumes from a checkpoint shrinks its model first (the history starts again).
+    Optimizer and scheduler stay those of the Trainer.
 
-    Errors: MissingExtraError without transformers; InputError where no loss is ever logged.
+    Args:
+        rule: When a block is removed.
+        inputs: A batch as the model is called with, tensors of any device by argument name. Residuals are compared on
+            it: at most `rule.samples` of its rows, without `labels` or `label`.
+
+    Returns:
+        The callback. Its `rows` are the history (see `AdaptiveDepth`).
+
+    Raises:
+        MissingExtraError: Without transformers.
+        InputError: While training, where no loss has been logged for two epochs.
+
+    Example:
+        ::
+
+            trainer = Trainer(model, TrainingArguments(logging_strategy="epoch"), train_dataset=dataset)
+            callback = huggingface_adaptive_depth(AdaptiveDepth(), {"input_ids": token_ids})
+            trainer.add_callback(callback)
+            trainer.train()
+            callback.rows[-1]["depths"]
     """
     base = require("transformers", "hf").TrainerCallback
 
@@ -74,20 +92,34 @@ def huggingface_adaptive_depth(rule: AdaptiveDepth, inputs: Mapping[str, Any]) -
 def huggingface_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = None) -> Any:
     """A `TrainerCallback` that measures by `monitor`: before training, every N epochs or steps, and at the end.
 
-        trainer = Trainer(model, arguments, train_dataset=...)
-        callback = huggingface_monitor(resdyn.Monitor(every=100, unit="step"), token_ids).attach(trainer)
-        trainer.train()
+    `attach` adds the callback to a Trainer and lets it log there: new values go, as `resdyn/<name>`, by `trainer.log`
+    into `state.log_history` and to whatever reports (TensorBoard, W&B). A callback that was passed to the Trainer
+    instead keeps its rows, and writes to `state.log_history` alone. The state goes into the Trainer's checkpoints
+    (`trainer_state.json`), and a resumed run continues it. Where several processes train, the first one measures and
+    the others wait. One monitor per Trainer.
 
-    inputs, labels: the batch that is measured (see `Monitor.init`), such as token ids, pixel values, or tensors by
-    the names of the model's arguments, as a data collator makes them. `attach` adds the callback to a Trainer and
-    lets it log there: new values go, as `resdyn/<name>`, by `trainer.log` into `state.log_history` and to whatever
-    reports (TensorBoard, W&B). A callback that was passed to the Trainer instead keeps its rows, and writes to
-    `state.log_history` alone. `callback.rows` is the history, with the last `loss` that the Trainer had logged
-    before, and for steps the `epoch`. The state goes into the Trainer's checkpoints (`trainer_state.json`), and a
-    resumed run continues it. Where several processes train, the first one measures and the others wait. One
-    monitor a Trainer.
+    Args:
+        monitor: What is measured, and how often.
+        inputs: The batch that is measured (see `Monitor.init`), such as token ids, pixel values, or tensors by the
+            names of the model's arguments, as a data collator makes them.
+        labels: Classes of `inputs` that are arrays, int (N,); None: nothing is said about classes.
 
-    Errors: MissingExtraError without transformers; whatever the first measurement raises.
+    Returns:
+        The callback. Its `rows` are the history, with the last `loss` that the Trainer had logged before, and for steps
+        the `epoch`; `attach(trainer)` returns the callback.
+
+    Raises:
+        MissingExtraError: Without transformers.
+        InputError: When training begins, for a batch that does not fit the model, as whatever else the first
+            measurement raises.
+
+    Example:
+        ::
+
+            trainer = Trainer(model, arguments, train_dataset=dataset)
+            callback = huggingface_monitor(resdyn.Monitor(every=100, unit="step"), token_ids).attach(trainer)
+            trainer.train()
+            callback.rows
     """
     package = require("transformers", "hf")
     bases = (package.TrainerCallback, require("transformers.trainer_callback", "hf").ExportableState)

@@ -19,16 +19,33 @@ COMPROMISED = ("2.6.2", "2.6.3")  # releases on PyPI that ran foreign code
 def lightning_adaptive_depth(
     rule: AdaptiveDepth, inputs: tuple[Tensor, ...], *, monitor: str = "train_loss", attribute: str | None = None
 ) -> Any:
-    """A Lightning `Callback` that applies `rule` at the end of every training epoch; `inputs`: a batch for the network.
+    """A Lightning `Callback` that applies `rule` at the end of every training epoch.
 
-    `attribute` names the network within the LightningModule (`"model"` for `self.model`; None: the LightningModule
-    itself, called with `inputs`). `monitor` is the logged training loss: `self.log("train_loss", loss, on_epoch=True)`.
-    Residuals are compared on `inputs`, at most `rule.samples` of them. `callback.rows` is the history (see
-    `AdaptiveDepth`), which goes into Lightning's checkpoints; a run that resumes from one of a shrunken network shrinks
-    its own before the weights are loaded, hence before Lightning makes the optimizer. One optimizer only.
+    The history goes into Lightning's checkpoints; a run that resumes from one of a shrunken network shrinks its own
+    before the weights are loaded, hence before Lightning makes the optimizer. One optimizer only.
 
-    Errors: MissingExtraError without Lightning; InputError for a release of Lightning that was compromised, for a
-    monitor that was not logged, for several optimizers.
+    Args:
+        rule: When a block is removed.
+        inputs: A batch for the network, its positional arguments. Residuals are compared on it, at most `rule.samples`
+            of its rows.
+        monitor: Name of the logged training loss: `self.log("train_loss", loss, on_epoch=True)`.
+        attribute: Names the network within the LightningModule (`"model"` for `self.model`). None: the LightningModule
+            itself, called with `inputs`.
+
+    Returns:
+        The callback. Its `rows` are the history (see `AdaptiveDepth`).
+
+    Raises:
+        MissingExtraError: Without Lightning.
+        InputError: For a release of Lightning that was compromised; while training, for a `monitor` that was not logged
+            and for several optimizers.
+
+    Example:
+        ::
+
+            callback = lightning_adaptive_depth(AdaptiveDepth(), (images[:256],), attribute="model")
+            lightning.Trainer(max_epochs=20, callbacks=[callback]).fit(module, loader)
+            callback.rows[-1]["depths"]
     """
     return _callback(_lightning_callback(), rule, inputs, monitor, attribute)
 
@@ -36,14 +53,32 @@ def lightning_adaptive_depth(
 def lightning_monitor(monitor: Monitor, inputs: Any, labels: Tensor | None = None, attribute: str | None = None) -> Any:
     """A Lightning `Callback` that measures by `monitor`: before training, every N epochs or steps, and at the end.
 
-    inputs, labels: the batch that is measured (see `Monitor.init`); a step is one of the optimizer. `attribute` names
-    the network within the LightningModule, as for `lightning_adaptive_depth`. `callback.rows` is the history;
-    its rows hold what the training logged (`trainer.callback_metrics`) and the epoch too. New values go to all loggers
-    of the Trainer as `resdyn/<name>`, against its global step. State and rows go into Lightning's checkpoints, and a
-    resumed run continues with them. Where several processes train, the first one measures and the others wait.
+    New values go to all loggers of the Trainer as `resdyn/<name>`, against its global step. State and rows go into
+    Lightning's checkpoints, and a resumed run continues with them. Where several processes train, the first one
+    measures and the others wait.
 
-    Errors: MissingExtraError without Lightning; InputError for a release of Lightning that was compromised; whatever
-    the first measurement raises.
+    Args:
+        monitor: What is measured, and how often; a step is one of the optimizer.
+        inputs: The batch that is measured (see `Monitor.init`).
+        labels: Classes of `inputs` that are arrays, int (N,); None: nothing is said about classes.
+        attribute: Names the network within the LightningModule (`"model"` for `self.model`). None: the LightningModule
+            itself.
+
+    Returns:
+        The callback. Its `rows` are the history; they hold what the training logged (`trainer.callback_metrics`) and
+        the epoch too.
+
+    Raises:
+        MissingExtraError: Without Lightning.
+        InputError: For a release of Lightning that was compromised; when training begins, for a batch that does not fit
+            the network, as whatever else the first measurement raises.
+
+    Example:
+        ::
+
+            callback = lightning_monitor(resdyn.Monitor(every=1), images, labels, attribute="model")
+            lightning.Trainer(max_epochs=20, callbacks=[callback]).fit(module, loader)
+            callback.rows
     """
     return _monitor_callback(_lightning_callback(), Watching(monitor, inputs, labels), attribute)
 

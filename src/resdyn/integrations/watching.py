@@ -56,7 +56,19 @@ def prefixed(values: Mapping[str, float], prefix: str = PREFIX) -> dict[str, flo
 def tensorboard_log(writer: Any, prefix: str = PREFIX) -> Callable[[Mapping[str, float], int], None]:
     """For `Monitor(log=...)`: every value of a new row as a scalar of `writer`, against the epochs or steps done.
 
-    writer: a `torch.utils.tensorboard.SummaryWriter`, or whatever has its `add_scalar(tag, value, step)`.
+    Args:
+        writer: A `torch.utils.tensorboard.SummaryWriter`, or whatever has its `add_scalar(tag, value, step)`.
+        prefix: What the names of the values begin with in the dashboard.
+
+    Returns:
+        A function of the values by name and of the epochs or steps done.
+
+    Example:
+        >>> class Printer:
+        ...     def add_scalar(self, tag, value, step):
+        ...         print(step, tag, value)
+        >>> tensorboard_log(Printer())({"line_shape_score": 0.75}, 3)
+        3 resdyn/line_shape_score 0.75
     """
 
     def log(values: Mapping[str, float], at: int) -> None:

@@ -156,6 +156,12 @@ class Monitor:
             at: The epochs or steps done.
             last: Nothing comes after, so a row is due.
             **scalars: For the row; numbers or tensors of one element.
+
+        Returns:
+            The new state; `state` itself is not changed.
+
+        Raises:
+            InputError: If this monitor knows no batch, since `init` was not called.
         """
         due = self.due(state, at, last)
         if due:
@@ -172,12 +178,9 @@ class Monitor:
         """Whether `update` would add a row.
 
         Args:
-            state: The monitor's state.
-            at: The epoch or step that has just ended.
-            last: Whether it is the last one.
-
-        Returns:
-            True where `at` is a multiple of `every`, or the last, and has no row yet.
+            state: What `init` or `update` returned.
+            at: The epochs or steps done.
+            last: Nothing comes after, so a row is due unless there is one of `at`.
         """
         rows = state["rows"]
         known = bool(rows) and rows[-1][self.unit] == at  # a step of several batches is reported several times
@@ -187,22 +190,19 @@ class Monitor:
         """All rows, in order.
 
         Args:
-            state: The monitor's state.
-
-        Returns:
-            One dict per row.
+            state: The last one.
         """
         rows: list[dict[str, Any]] = state["rows"]
         return rows
 
     def values(self, row: Mapping[str, Any]) -> dict[str, float]:
-        """What was measured of a row.
+        """What was measured of a row, by name.
 
         Args:
             row: One of `result`.
 
         Returns:
-            The metrics of this monitor that are known in it, by name.
+            Those of `metrics` that have a value.
         """
         return {name: row[name] for name in self.metrics if row.get(name) is not None}
 

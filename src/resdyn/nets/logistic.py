@@ -142,11 +142,11 @@ def layer_map(block: nn.Module) -> nn.Linear:
         block: one of the network's ``blocks``.
 
     Returns:
-        The layer's own module (width, width), not a copy.
+        The module itself, not a copy: weight (width, width), bias (width,).
 
     Example:
-        >>> layer_map(LogisticResNet(in_features=4, width=6, depth=2, classes=3).blocks[0]).out_features
-        6
+        >>> layer_map(LogisticResNet(in_features=3, width=4, depth=2).blocks[0]).weight.shape
+        torch.Size([4, 4])
     """
     branch: nn.Sequential = block.branch  # type: ignore[assignment]
     linear: nn.Linear = branch[0]  # type: ignore[assignment]

@@ -17,7 +17,16 @@ RULES = ("at_least", "at_most", "within")
 class Rule:
     """What our number must satisfy: `at_least` or `at_most` a bound, or `within` a distance of the paper's number.
 
-    It must do so by `errors` standard errors of its own; a number without one is then no evidence.
+    Attributes:
+        kind: "at_least", "at_most" or "within".
+        bound: The bound, or for "within" the distance, in the unit of the number.
+        errors: By how many standard errors of its own the number must satisfy the rule; where this is not 0, a number
+            without a standard error is no evidence.
+
+    Example:
+        >>> rule = Rule("at_least", 0.5, errors=2)
+        >>> str(rule), rule.holds(Number(0.6, error=0.02, n=9), "a line")
+        ('at least 0.5 by 2 standard errors', True)
     """
 
     kind: str
@@ -26,14 +35,26 @@ class Rule:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Rule:
-        """From `{"at_least": 0.5, "errors": 2}` and the like."""
+        """The rule of an entry of expected.json.
+
+        Args:
+            content: `{"at_least": 0.5, "errors": 2}` and the like.
+
+        Raises:
+            InputError: Unless there is exactly one kind, and nothing else but `errors`.
+        """
         kinds = [kind for kind in RULES if kind in content]
         if len(kinds) != 1 or set(content) - {*RULES, "errors"}:
             raise InputError(f"got the rule {content}, expected one of {', '.join(RULES)}, and perhaps errors")
         return cls(kinds[0], float(content[kinds[0]]), float(content.get("errors", 0.0)))
 
     def holds(self, number: Number, paper: float | str) -> bool:
-        """Whether a number satisfies the rule; one that was not measured does not."""
+        """Whether a number satisfies the rule; one that was not measured does not.
+
+        Args:
+            number: Ours. One without a standard error is compared as it is.
+            paper: The paper's number, which "within" alone needs.
+        """
         if number.value is None:
             return False
         margin = self.errors * (number.error or 0.0)
@@ -53,11 +74,23 @@ class Rule:
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure, table cell or sentence: `paper` is the number or the words there, `number` the key of ours.
+    """One figure, table cell or sentence of a paper.
 
-    `cell` (row, column) places it in the paper's table, if it comes from one. `experiment` measures the number, if not
-    the one above the claim. `judged_at`: the smallest scale whose number is evidence (paper, for a cell of
-    a table); at smaller ones the number is shown and not judged.
+    Attributes:
+        claim: What is claimed, in a sentence.
+        where: The place in the paper, such as "figure 8".
+        paper: The number or the words there.
+        number: Key of our number in `Result.numbers`.
+        rule: By which our number agrees or does not.
+        cell: (row, column) in the paper's table, if the claim comes from one.
+        experiment: Name of the experiment that measures the number, if not the one above the claim.
+        judged_at: The smallest scale whose number is evidence, "small" or "paper" (the latter for a cell of a table);
+            at smaller ones the number is shown and not judged.
+
+    Example:
+        >>> claim = Claim("states lie on a line", "figure 8", "a line", "line", Rule("at_least", 0.8))
+        >>> claim.judge(Number(0.9), "small")
+        ('agrees', '0.9 is at least 0.8')
     """
 
     claim: str
@@ -71,7 +104,15 @@ class Claim:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Claim:
-        """From an entry of expected.json. Raises InputError when a rule needs a number that the paper lacks."""
+        """The claim of an entry of expected.json.
+
+        Args:
+            content: `claim`, `where`, `paper`, `number`, `rule`, and perhaps `cell`, `experiment`, `judged_at`.
+
+        Raises:
+            InputError: When an entry is absent, when `judged_at` is not a scale that is evidence, and when a rule needs
+                a number that the paper lacks.
+        """
         try:
             rule = Rule.of(content["rule"])
             cell = tuple(content["cell"]) if "cell" in content else None
@@ -94,7 +135,15 @@ class Claim:
         return claim
 
     def judge(self, number: Number | None, scale: str | None) -> tuple[Verdict, str]:
-        """The verdict on our number at a scale, and why. Scale `tiny` only shows that an experiment runs."""
+        """The verdict on our number at a scale, and why.
+
+        Args:
+            number: Ours; None: no run has measured it.
+            scale: At which it was measured. Scale `tiny` only shows that an experiment runs.
+
+        Returns:
+            "agrees", "disagrees" or "not run", and the reason in words.
+        """
         if number is None or number.value is None:
             return "not run", f"no run has measured {self.number}: run the experiment at scale paper"
         if scale == "tiny":

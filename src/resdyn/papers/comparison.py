@@ -14,7 +14,15 @@ from resdyn.papers.results import Number, Result
 
 @dataclass(frozen=True)
 class ComparedClaim:
-    """A claim, our number of the largest scale that measured it (None: none did), and the verdict by its rule."""
+    """A claim beside our number.
+
+    Attributes:
+        claim: What the paper says.
+        number: Ours, of the largest scale that measured it. None: none did.
+        scale: That scale. None: none.
+        verdict: By the claim's rule: "agrees", "disagrees" or "not run".
+        why: The reason for the verdict, in words.
+    """
 
     claim: Claim
     number: Number | None
@@ -25,7 +33,13 @@ class ComparedClaim:
 
 @dataclass(frozen=True)
 class ComparedExperiment:
-    """An experiment with its claims judged, and the results behind them, the largest scale first."""
+    """An experiment with its claims judged.
+
+    Attributes:
+        experiment: What was run.
+        claims: Its claims, in order, each with our number.
+        results: Those of the experiment, the largest scale first.
+    """
 
     experiment: Experiment
     claims: tuple[ComparedClaim, ...]
@@ -33,12 +47,34 @@ class ComparedExperiment:
 
 
 def compare(paper: Paper, results: Sequence[Result]) -> list[ComparedExperiment]:
-    """Judge every claim of a paper by the results at hand."""
+    """Judge every claim of a paper by the results at hand.
+
+    Args:
+        paper: The paper.
+        results: Its results, such as those of `results_of`, in any order.
+
+    Returns:
+        One row per experiment, in the paper's order, also of those that were not run.
+
+    Example:
+        >>> from resdyn.papers import get_paper, results_of
+        >>> paper = get_paper("residual_alignment")
+        >>> compare(paper, results_of(paper))[0].claims[0].claim.where
+        'figure 8'
+    """
     return [_experiment(experiment, results) for experiment in paper.experiments.values()]
 
 
 def as_json(compared: Sequence[ComparedExperiment]) -> dict[str, Any]:
-    """Plain data: experiments, each with claims (claim, paper, ours, scale, verdict, why)."""
+    """A comparison as plain data, for JSON.
+
+    Args:
+        compared: What `compare` returned.
+
+    Returns:
+        `experiments`, a list of `name`, `title` and `claims`; each claim has `claim`, `where`, `paper`, `ours` (None
+        where nothing was measured), `error` (its standard error or None), `scale`, `verdict` and `why`.
+    """
     return {
         "experiments": [
             {"name": row.experiment.name, "title": row.experiment.title, "claims": [_row(c) for c in row.claims]}

@@ -62,7 +62,14 @@ class Trained:
 
 @dataclass
 class Lab:
-    """One experiment at one scale: `folder` keeps checkpoints and stores, so that a killed run resumes."""
+    """Where an experiment works, at one scale: it trains, measures, and writes down what it finds.
+
+    Attributes:
+        result: What numbers and pictures are written into, saved with each of them.
+        folder: Keeps checkpoints and stores, so that a killed run resumes.
+        root: Folder of the datasets. None: that which the environment variable RESDYN_DATA names.
+        quiet: Show no progress of captures.
+    """
 
     result: Result
     folder: Path
@@ -73,17 +80,31 @@ class Lab:
 
     @property
     def scale(self) -> Scale:
+        """That of the result, "tiny", "small" or "paper"."""
         return self.result.scale
 
     def untrained(self, case: Case) -> Trained:
-        """The network of a case at initialisation."""
+        """The network of a case at initialisation.
+
+        Args:
+            case: Network, data and recipe; the recipe's seed draws the weights.
+
+        Returns:
+            The network in eval mode, on the GPU where there is one, and its training images.
+        """
         data = case.images_of("train", self.root)
         model, preprocessing = case.build(data)
         model = model.to(_device())
         return Trained(case, model, self.inputs(case, "train", data.prepared(preprocessing)), [])
 
     def inputs(self, case: Case, split: str, data: ImageData) -> ImageData:
-        """The prepared images of a split of a case, read once: the next network has often the same."""
+        """The prepared images of a split of a case, read once: the next network often has the same.
+
+        Args:
+            case: The case.
+            split: "train" or "test".
+            data: Its images, prepared; read into memory where they are not known yet.
+        """
         key = (case.data, case.images if split == "train" else None, case.classes, split, data.preprocessing)
         if key not in self._read:
             self._read = {known: images for known, images in self._read.items() if known[3] != split}
@@ -99,8 +120,14 @@ class Lab:
     ) -> Trained:
         """The network of a case after training, which is done once; its numbers go into the result.
 
-        `prepare` may add to the untrained network what training is to do (hooks); a case has one such or none.
-        `penalty` is added to the loss.
+        Args:
+            case: Network, data and recipe.
+            callbacks: As for `resdyn.training.train`.
+            prepare: May add to the untrained network what training is to do (hooks); a case has one such or none.
+            penalty: Added to the loss, as for `resdyn.training.train`.
+
+        Returns:
+            The network in eval mode, its training images, and what its callbacks found.
         """
         plain = not callbacks and penalty is None
         if case.name in self._known and plain:
@@ -120,7 +147,14 @@ class Lab:
         return found
 
     def pretrained(self, entry: Pretrained) -> Trained:
-        """A network with weights from elsewhere, and the test images."""
+        """A network with weights from elsewhere, and the test images.
+
+        Args:
+            entry: Network, data and file of weights.
+
+        Raises:
+            InputError: Where the environment variable RESDYN_MODELS does not name the folder of the weights.
+        """
         test = entry.images_of("test", self.root)
         model, preprocessing = entry.build(test)
         found = Trained(entry, model.to(_device()), test.prepared(preprocessing).in_memory(), [])
@@ -128,14 +162,23 @@ class Lab:
         return found
 
     def test_images(self, network: Trained) -> ImageData:
-        """The test images as the network is fed."""
+        """The test images as the network is fed.
+
+        Args:
+            network: What `trained`, `untrained` or `pretrained` returned.
+        """
         if isinstance(network.case, Pretrained):
             return network.data
         preprocessing = network.case.build(network.data)[1]
         return network.case.images_of("test", self.root).prepared(preprocessing).in_memory()
 
     def checkpoint(self, case: Case, marks: Sequence[str] = ()) -> Path:
-        """Where a run of a case is kept; `marks` tell runs apart (classes of callbacks, a hash of a penalty)."""
+        """Where a run of a case is kept.
+
+        Args:
+            case: The case.
+            marks: Tell runs of it apart (classes of callbacks, a hash of a penalty).
+        """
         return self.folder / "networks" / f"{'+'.join([case.name, *marks])}.safetensors"
 
     def measured(
@@ -148,7 +191,19 @@ class Lab:
         data: ImageData | None = None,
         kind: Kind = "gated",
     ) -> xr.Dataset:
-        """Probes of a network at `data` (default: its own images), measured once. `state` names its weights."""
+        """Probes of a network, measured once.
+
+        Args:
+            network: What `trained`, `untrained` or `pretrained` returned.
+            probes: As text, as for `resdyn.capture`.
+            samples: How many, or their indices, as for `resdyn.capture`.
+            state: Names the weights, such as "trained"; a store of other weights is not used.
+            data: Where to measure. None: at the network's own images.
+            kind: The reading of the Jacobian, as for `resdyn.capture`.
+
+        Returns:
+            The store, opened.
+        """
         data = network.data if data is None else data
         settings = "" if (kind, data.split) == ("gated", network.data.split) else f"{kind}{data.split}"
         wanted = hashlib.sha256(f"{probes}{samples}{settings}".encode()).hexdigest()[:8]
@@ -170,14 +225,29 @@ class Lab:
         )
 
     def record(self, key: str, values: ArrayLike, over: str = "", note: str = "") -> Number:
-        """Write down a number, or the mean of several with its standard error; `over` says what they range over."""
+        """Write down a number, or the mean of several with its standard error.
+
+        Args:
+            key: What a claim calls it.
+            values: One number or many, of any shape; those that are not finite are left out.
+            over: What they range over, such as "samples".
+            note: What else a reader must know of it.
+
+        Returns:
+            The number as it was written.
+        """
         number = Number.of(values, over, note)
         self.result.numbers[key] = number
         save_result(self.result)
         return number
 
     def picture(self, key: str, picture: dict[str, Any]) -> None:
-        """Write down what a picture is drawn from; see `resdyn.papers.pictures`."""
+        """Write down what a picture is drawn from.
+
+        Args:
+            key: Its name in the result.
+            picture: See `resdyn.papers.pictures`.
+        """
         self.result.pictures[key] = picture
         save_result(self.result)
 

@@ -19,7 +19,21 @@ from resdyn.report import write_page as write_whole_page
 
 
 def write_page(paper: Paper, compared: Sequence[ComparedExperiment], path: str | Path) -> Path:
-    """Write the page and return its path. Identical results give identical bytes."""
+    """Write the comparison page: every claim beside our number, with our figures, as one HTML file.
+
+    Identical results give identical bytes.
+
+    Args:
+        paper: The paper.
+        compared: What `compare` returned for it.
+        path: The file to make or replace; its folder is made if it is not there.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     return write_whole_page(path, render(paper, compared))
 
 

@@ -18,7 +18,14 @@ NAMES = ("residual_alignment", "stiffness", "transient_dynamics", "identity_conn
 
 @dataclass(frozen=True)
 class Experiment:
-    """`run` measures and writes down; `claims` are what its numbers speak to."""
+    """An experiment of a paper.
+
+    Attributes:
+        name: As in `resdyn paper run`, such as "ra1".
+        title: One line on what it shows.
+        claims: What its numbers bear on, in the order of expected.json.
+        run: Measures, and writes down what it finds in the `Lab` that it is given.
+    """
 
     name: str
     title: str
@@ -28,7 +35,15 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Paper:
-    """`folder` holds expected.json and, under results/, what we found."""
+    """A paper that resdyn reproduces.
+
+    Attributes:
+        name: Of its folder, such as "residual_alignment".
+        title: Of the paper.
+        reference: Authors, place and year.
+        experiments: By name, in the order of expected.json.
+        folder: Holds expected.json and, under results/, what we found.
+    """
 
     name: str
     title: str
@@ -38,7 +53,12 @@ class Paper:
 
     @classmethod
     def of(cls, folder: Path, scripts: Mapping[str, Callable[[Lab], None]]) -> Paper:
-        """From a folder with expected.json and the experiments' functions by name."""
+        """The paper of a folder.
+
+        Args:
+            folder: Holds expected.json, with `title`, `reference` and `experiments`.
+            scripts: The functions that run the experiments, by name.
+        """
         expected: dict[str, Any] = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
         experiments = {
             entry["name"]: Experiment(
@@ -49,7 +69,14 @@ class Paper:
         return cls(folder.name, expected["title"], expected["reference"], experiments, folder)
 
     def experiment(self, name: str) -> Experiment:
-        """The experiment of a name. Raises InputError that lists the known ones."""
+        """The experiment of a name.
+
+        Args:
+            name: Such as "ra1".
+
+        Raises:
+            InputError: For an unknown name; it lists the known ones.
+        """
         if name in self.experiments:
             return self.experiments[name]
         known = ", ".join(self.experiments)
@@ -58,12 +85,31 @@ class Paper:
 
 
 def names() -> tuple[str, ...]:
-    """The papers that there are."""
+    """The papers that there are, by the names that `get_paper` takes.
+
+    Example:
+        >>> names()
+        ('residual_alignment', 'stiffness', 'transient_dynamics', 'identity_connections')
+    """
     return NAMES
 
 
 def get_paper(name: str) -> Paper:
-    """A paper by name. Raises InputError that lists the known ones."""
+    """A paper by name.
+
+    Args:
+        name: One of `names()`.
+
+    Returns:
+        The paper with its experiments and claims.
+
+    Raises:
+        InputError: For an unknown name; it lists the known ones.
+
+    Example:
+        >>> get_paper("residual_alignment").reference
+        'Jianing Li and Vardan Papyan, NeurIPS 2023'
+    """
     if name not in NAMES:
         raise InputError(f"got the paper '{name}', expected one of {', '.join(NAMES)}.{did_you_mean(name, NAMES)}")
     found: Paper = importlib.import_module(f"resdyn.papers.{name}").PAPER

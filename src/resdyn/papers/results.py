@@ -26,9 +26,19 @@ DIGITS = 5  # significant digits of numbers in a result file that are not whole
 
 @dataclass(frozen=True)
 class Number:
-    """A mean over `n` values (`over` says of what), its standard error (None for one value), what to know of it.
+    """A measured number: a mean over `n` values, and how sure it is.
 
-    `spread` is the standard deviation of the values. `value` is None where nothing finite was measured.
+    Attributes:
+        value: The mean; None where nothing finite was measured.
+        error: Its standard error, spread / sqrt(n); None for one value.
+        spread: The standard deviation of the values (n - 1 in the denominator); None for one value.
+        n: How many finite values there were.
+        over: What they range over, such as "samples".
+        note: What else a reader must know of it.
+
+    Example:
+        >>> Number.of([1.0, 2.0, 3.0, float("nan")], over="samples")
+        Number(value=2.0, error=0.57735, spread=1.0, n=3, over='samples', note='')
     """
 
     value: float | None
@@ -40,7 +50,13 @@ class Number:
 
     @classmethod
     def of(cls, values: ArrayLike, over: str = "", note: str = "") -> Number:
-        """Of the finite ones among `values`."""
+        """The mean of the finite ones among some values.
+
+        Args:
+            values: Of any shape; numbers that are not whole are kept to five significant digits.
+            over: What they range over.
+            note: What else a reader must know; "not measured" where no value is finite and nothing is said.
+        """
         known = np.asarray(values, dtype=np.float64).ravel()
         known = known[np.isfinite(known)]
         if not known.size:
@@ -52,7 +68,19 @@ class Number:
 
 @dataclass
 class Result:
-    """Numbers by key, pictures by key (see `resdyn.papers.pictures`), the networks behind them, provenance."""
+    """What an experiment found at one scale.
+
+    Attributes:
+        paper: Name of the paper.
+        experiment: Name of the experiment.
+        scale: "tiny", "small" or "paper".
+        path: Its JSON file, which does not hold the path.
+        complete: Whether the experiment ran to its end.
+        numbers: By the keys that claims refer to.
+        pictures: What figures are drawn from, by key (see `resdyn.papers.pictures`).
+        networks: The networks behind the numbers, by name: recipe, data, accuracies.
+        provenance: How, from which commit, where and with what the result was made, and how many `seconds` it took.
+    """
 
     paper: str
     experiment: str
@@ -80,7 +108,18 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def load_results(folders: Iterable[Path], paper: str) -> list[Result]:
-    """All results of a paper in some folders; of the same experiment and scale, the later folder's."""
+    """All results of a paper in some folders; of the same experiment and scale, the later folder's.
+
+    Args:
+        folders: Hold result files, `*.json`; one that is not there holds none.
+        paper: Name of the paper; results of others are passed over.
+
+    Returns:
+        One result per experiment and scale.
+
+    Raises:
+        InputError: For a JSON file that is not a result; it names the file.
+    """
     found = {}
     for folder in folders:
         for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:

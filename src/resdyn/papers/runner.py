@@ -26,8 +26,30 @@ def run_experiment(
 ) -> Result:
     """Run an experiment and write `<folder>/results/<experiment>.<scale>.json`, rewritten with every number found.
 
-    Networks and measurements are kept in `folder` (default: `out/papers/<paper>`), shared by all experiments and
-    scales, and not made twice. `root` is the folder of datasets (default: RESDYN_DATA).
+    Killed and called again, it resumes.
+
+    Args:
+        paper: The paper.
+        experiment: Name of one of its experiments.
+        scale: "tiny" checks that the experiment runs, "small" is evidence where a claim says so, "paper" is the
+            paper's own size.
+        folder: Keeps networks and measurements, shared by all experiments and scales, and not made twice. None:
+            `out/papers/<paper>`.
+        root: Folder of the datasets. None: that which the environment variable RESDYN_DATA names.
+        quiet: Show no progress of captures.
+
+    Returns:
+        The result, complete.
+
+    Raises:
+        InputError: For an unknown experiment or scale, and for data or weights that are not there.
+
+    Example:
+        ::
+
+            paper = resdyn.papers.get_paper("residual_alignment")
+            result = resdyn.papers.run_experiment(paper, "ra1", scale="tiny")
+            result.numbers["type1.mnist.collinearity"].value
     """
     chosen = paper.experiment(experiment)
     if scale not in SCALES:
@@ -44,6 +66,17 @@ def run_experiment(
 
 
 def results_of(paper: Paper, folder: Path | None = None) -> list[Result]:
-    """The committed results, and those of later runs in `folder`, which take the place of committed ones."""
+    """The committed results, and those of later runs in a folder, which take the place of committed ones.
+
+    Args:
+        paper: The paper.
+        folder: As for `run_experiment`. None: `out/papers/<paper>`.
+
+    Returns:
+        One result per experiment and scale.
+
+    Raises:
+        InputError: For a JSON file that is not a result.
+    """
     own = (folder or default_folder(paper.name)) / "results"
     return load_results([paper.folder / "results", own], paper.name)

@@ -72,7 +72,7 @@ _ACCEPTED = 0.1  # error of an end, relative to the spectral radius, up to which
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The eigenvalues of every block's Jacobian J of one kind, read as a matrix and as the stiffness paper's slices.
+    """The eigenvalues of every block's Jacobian J of one kind, read as the matrix that it is.
 
     The arrays are (block), float64, unless stated; what is not known is NaN. Flattened, J is the matrix (n, n) that it
     is:
@@ -94,16 +94,16 @@ class Spectrum:
       real part, padded with NaN, of blocks of n <= `dense_limit`. Larger ones get the ends by Krylov-Schur, a count
       from the left end, no departure.
 
-    Of the slices J[c', h', w', c, :, :] (see `resdyn.linalg.slices`), NaN for states that are not square feature maps:
-    `largest_real_slices`, `smallest_real_slices`, `num_eigenvalues_slices`, `num_negative_slices`,
-    `num_undecided_slices`.
+    With `slices`, of the matrices J[c', h', w', c, :, :] (see `resdyn.linalg.slices`): `largest_real_slices`,
+    `smallest_real_slices`, `num_eigenvalues_slices`, `num_negative_slices`, `num_undecided_slices`; NaN for states that
+    are not square feature maps.
 
     Attributes:
         kind: The reading of the Jacobian: "block" (default), "gated" or "branch", whatever the capture reads.
         nonsquare: For blocks whose Jacobian is not square. "undefined" (default): no flattened eigenvalues.
             "projection": those of J P^+ with P^+ the pseudo-inverse of the skip's linear part, a map of the block's
             output space.
-        slices: Also read the slices (default True).
+        slices: Also read the slices, as the stiffness paper does (default False).
         dense_limit: Largest n for which all eigenvalues are computed (default 4096).
 
     Raises:
@@ -116,7 +116,7 @@ class Spectrum:
 
     kind: Kind = "block"
     nonsquare: Nonsquare = "undefined"
-    slices: bool = True
+    slices: bool = False
     dense_limit: int = 4096
     name: ClassVar[str] = "spectrum"
     needs_single_precision: ClassVar[bool] = True

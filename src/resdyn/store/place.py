@@ -70,8 +70,11 @@ def remove(store: Path, path: str | Path) -> None:
 def recover(path: str | Path) -> None:
     """Undo a replacement in which a process was killed: the old store returns to `path` if there is nothing.
 
+    Args:
+        path: Where the store was; a link is followed.
+
     Raises:
-        StoreError: If the process is alive and about to finish.
+        StoreError: If the process is alive and about to finish, or if the store cannot be moved.
     """
     path = real(path)
     if os.path.lexists(path) or not _moved_aside(path):

@@ -53,7 +53,19 @@ def create_store(
         provenance: Plain values that are only recorded.
 
     Raises:
-        StoreError: If something is at `path` already, or if it cannot be written.
+        StoreError: If something is at `path` already, if it cannot be written, or if `layout` has more than a million
+            samples.
+
+    Example:
+        >>> import tempfile
+        >>> regions = (Region(("length",), 0, 1), Region(("length",), 1, 2))
+        >>> layout = Layout({"length": Variable(("sample",), (2,), "float64")}, {}, regions)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "lengths.zarr"
+        ...     create_store(path, layout, {"seed": 0})
+        ...     write_task(path, 0, regions[0], {"length": np.array([3.0])})
+        ...     done_tasks(path).tolist(), open_store(path)["length"].values.tolist()
+        ([True, False], [3.0])
     """
     path = Path(path)
     if exists(path):
@@ -76,8 +88,15 @@ def overwrite_store(
 
     The caller holds the lock of `path`.
 
+    Args:
+        path: The store to replace; a link to one is followed. Where nothing is, a store is made.
+        layout: All arrays, coordinates and regions of the new store.
+        settings: Plain values that decide who may resume it.
+        provenance: Plain values that are only recorded.
+
     Raises:
-        StoreError: If what is at `path` is not a store that resdyn wrote, which is left alone.
+        StoreError: If what is at `path` is not a store that resdyn wrote, which is left alone; and as for
+            `create_store`.
     """
     if not exists(path):
         create_store(path, layout, settings, provenance)
@@ -93,20 +112,56 @@ def overwrite_store(
 
 
 def exists(path: str | Path) -> bool:
-    """Whether anything is at `path` already; an empty folder is not."""
+    """Whether anything is at `path` already; an empty folder is nothing.
+
+    Args:
+        path: Where a store would be made.
+
+    Returns:
+        True for a file, a folder with content, and a link, also one to nowhere, but not one to an empty folder.
+
+    Raises:
+        StoreError: If what is there cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     exists(folder)
+        False
+    """
     path = Path(path)
     with reading(path):
         return os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
 
 
 def stored_settings(path: str | Path) -> tuple[dict[str, Any], bool]:
-    """Settings of the store at `path`, as JSON holds them, and whether it is sealed and finished."""
+    """Settings of the store at `path`, and whether it is sealed and finished.
+
+    Args:
+        path: A store.
+
+    Returns:
+        The settings as JSON holds them (tuples are lists), with what was meant by stores older than a setting; and
+        whether the store has checksums and no task is left.
+
+    Raises:
+        StoreError: If there is no store that this version reads, or a damaged one.
+    """
     opened = Opened(path)
     return LATER_SETTINGS | opened.record["settings"], bool(opened.sealed and opened.done.all())
 
 
 def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
-    """Raise a `StoreError` that names each difference unless the store at `path` has the same settings."""
+    """Raise unless a run with `settings` may resume the store at `path`.
+
+    Args:
+        path: A store.
+        settings: Those of the run that asks, as for `create_store`.
+
+    Raises:
+        StoreError: If the store has other settings (each difference is named), if it was begun by a version that kept
+            no checksums and is not finished, if there is none or if it is damaged.
+    """
     opened = Opened(path)
     earlier = {name: value for name, value in LATER_SETTINGS.items() if name in settings}
     stored = earlier | opened.record["settings"]
@@ -126,7 +181,15 @@ def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
 def stored_regions(path: str | Path, layout: Layout) -> tuple[Region, ...]:
     """The regions of a store, its variables in the order in which its flags vouch for them.
 
-    Raises `StoreError`, which names the array, unless the store holds the arrays of `layout`.
+    Args:
+        path: A store.
+        layout: What the run that asks would write.
+
+    Returns:
+        One region per task, to be used with `write_task`: `layout` may name the same variables in another order.
+
+    Raises:
+        StoreError: Unless the store holds the arrays of `layout`; it names the array whose shape or dtype differs.
     """
     stored = tuple(Region(**region) for region in Opened(path).record["regions"])
     advice = "capture again to another path"
@@ -153,11 +216,13 @@ def write_task(path: str | Path, task: int, region: Region, arrays: Mapping[str,
         path: The store.
         task: Its number, that of its region in the layout.
         region: The rows and variables that it owns.
-        arrays: One for each of these variables, by name. One that is shorter than its variable along an axis other than
+        arrays: One for each of these variables, by name: the rows of the region (all of the variable for a region
+            without rows), cast to the variable's dtype. One that is shorter than its variable along an axis other than
             `sample` leaves the rest as filled.
 
     Raises:
         StoreError: If the store cannot be written.
+        ValueError: If `arrays` are not those that the task owns.
     """
     with writing(path):
         if set(arrays) != set(region.variables):
@@ -173,12 +238,30 @@ def write_task(path: str | Path, task: int, region: Region, arrays: Mapping[str,
 
 
 def done_tasks(path: str | Path) -> np.ndarray:
-    """One bool per task: has it written everything?"""
+    """Which tasks have written everything.
+
+    Args:
+        path: A store.
+
+    Returns:
+        One bool per task, (tasks,).
+
+    Raises:
+        StoreError: If there is no store that this version reads, or a damaged one.
+    """
     return Opened(path).done
 
 
 def is_done(path: str | Path, task: int) -> bool:
-    """Has this task written everything? Reads its flag alone."""
+    """Whether one task has written everything; reads its flag alone.
+
+    Args:
+        path: A store.
+        task: Its number, from 0.
+
+    Raises:
+        StoreError: If the flag cannot be read.
+    """
     return bool(np.any(stored_array(path, DONE)[task]))
 
 

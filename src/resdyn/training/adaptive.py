@@ -18,19 +18,30 @@ SAMPLES_SEED = 0
 
 
 class AdaptiveDepth:
-    """After each epoch, where the residuals of the last two blocks differ by less than `threshold`, the last goes.
+    """After each epoch, where the residuals of the last two blocks differ by less than `threshold`, it loses the last.
 
     The difference is mean |r_n - r_(n-1)| over neurons and `samples` fixed training images, r = output - input. At most
     one block per list and epoch is removed, never the only one, and never one without which the model no longer runs.
-    It stops once the training loss has not fallen for `patience` epochs by more than `min_improvement` of its
-    best. A shared block that occurs in a list many times loses one of its places. In a network of several stages each
-    list is looked at by itself.
+    Removal stops for good once the training loss has not fallen for `patience` epochs by more than `min_improvement` of
+    its best. A shared block that occurs in a list many times loses one of its places. In a network of several stages
+    each list is looked at by itself. The model that trains is changed in place, and so is its optimizer.
 
-    `blocks`: paths of the lists; None finds them by dataflow. The model that trains is changed in place, and so is its
-    optimizer. As a callback of `resdyn.training.train` the result is one row per epoch: `epoch` (done so far, 0 before
-    the first), `loss`, `depths` and `gaps` by list, before a removal, and `removed`, the lists that lost a block.
-    For other loops: `resdyn.integrations`. Source: Lagzi (2021), section 7, threshold 0.01; there the loss decides
-    when to stop, patience and the samples are ours.
+    As a callback of `resdyn.training.train` the result is one row per epoch: `epoch` (done so far, 0 before the first),
+    `loss`, `depths` and `gaps` by list, before a removal, and `removed`, the lists that lost a block. For other loops:
+    `resdyn.integrations`.
+
+    Args:
+        threshold: Of the mean difference, in the units of the states; positive.
+        patience: Epochs without a lower loss after which no block is removed any more.
+        min_improvement: The share of the best loss by which a loss must be lower to count, in [0, 1).
+        blocks: Paths of the lists (`ModuleList` or `Sequential`). None: they are found by dataflow.
+        samples: Training images on which residuals are compared.
+
+    Raises:
+        InputError: For a value outside these.
+
+    Source:
+        Lagzi (2021), section 7, threshold 0.01; there the loss decides when to stop, patience and the samples are ours.
     """
 
     def __init__(
@@ -50,27 +61,63 @@ class AdaptiveDepth:
         self._inputs: tuple[Any, ...] = ()
 
     def init(self, model: nn.Module, data: ImageData, *, state: CallbackState | None = None) -> CallbackState:
-        """The state before the first epoch, or that of a resumed run; images to compare residuals on are chosen."""
+        """The state before the first epoch, or that of a resumed run; images to compare residuals on are chosen.
+
+        Args:
+            model: The network, untrained or at the full depth that a resumed run began with.
+            data: The training images, of which `samples` are drawn with a fixed seed.
+            state: That of a resumed run; None: the run begins.
+
+        Raises:
+            InputError: Where no residual block is in a list, or one of `blocks` is not a list of blocks.
+        """
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(SAMPLES_SEED))
         weight = next(model.parameters())
         self._inputs = (data.inputs(order[: self.samples]).to(weight),)
         return self.begin(model, *self._inputs) if state is None else state
 
     def update(self, state: CallbackState, end: EpochEnd) -> CallbackState:
-        """The state after one more epoch, in which blocks may have been removed."""
+        """The state after one more epoch, after which blocks may have been removed.
+
+        Args:
+            state: What `init` or `update` returned.
+            end: Of the epoch, with the optimizer.
+        """
         return self.observe(state, end.model, end.optimizer, self._inputs, end.loss)
 
     def reshape(self, state: CallbackState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Shrink a model of full depth to the depth of `state`."""
+        """Shrink a model of full depth to the depth of `state`.
+
+        Args:
+            state: That of the run to resume.
+            model: The network as it was before the run, changed in place.
+            optimizer: That of the network; parameters of removed blocks leave it.
+
+        Raises:
+            InputError: Where a list of the model holds fewer blocks than `state` says.
+        """
         shrink(model, state["depths"], optimizer)
 
     def result(self, state: CallbackState) -> list[dict[str, Any]]:
-        """One row per epoch."""
+        """One row per epoch, after one of the untrained model.
+
+        Args:
+            state: The last one.
+        """
         rows: list[dict[str, Any]] = state["rows"]
         return rows
 
     def begin(self, model: nn.Module, *inputs: Any, **named: Any) -> CallbackState:
-        """The state of a model that has not been trained; `inputs` are an example of what it is called with."""
+        """The state of a model that has not been trained, for loops other than `train`.
+
+        Args:
+            model: The network.
+            *inputs: A batch, what the model is called with; residuals are compared on it.
+            **named: The arguments that it is called with by name.
+
+        Raises:
+            InputError: Where no residual block is in a list, or one of `blocks` is not a list of blocks.
+        """
         example = [x[:1] if isinstance(x, torch.Tensor) and x.dim() else x for x in inputs]
         first = {k: x[:1] if isinstance(x, torch.Tensor) and x.dim() else x for k, x in named.items()}
         paths = block_lists(model, *example, **first) if self.blocks is None else check_lists(model, self.blocks)
@@ -88,7 +135,16 @@ class AdaptiveDepth:
         loss: float | None,
         **named: Any,
     ) -> CallbackState:
-        """The state after an epoch of mean training loss `loss`; changes model and optimizer. None: loss unknown."""
+        """The state after an epoch, for loops other than `train`; model and optimizer are changed in place.
+
+        Args:
+            state: What `begin` or `observe` returned.
+            model: The network.
+            optimizer: The one that trains it.
+            inputs: A batch, the model's positional arguments; residuals are compared on it.
+            loss: Mean training loss of the epoch. None: unknown, which neither ends nor prolongs the adaptation.
+            **named: The arguments that the model is called with by name.
+        """
         best, stale = self._progress(state, loss)
         before = state["depths"]
         gaps = residual_gaps(model, before, inputs, **named)

@@ -15,11 +15,16 @@ CallbackState = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class EpochEnd:
-    """What a callback receives after epoch `epoch` (from 0): the model, in eval mode, and the epoch's figures.
+    """What a callback receives after an epoch: the model and the epoch's figures.
 
-    loss: mean cross entropy over the epoch's images, each before the step that it took part in; accuracy: the
-    fraction of them that was right then; learning_rate: of the epoch; epochs: of the whole run; optimizer: the one
-    that trains the model, for a callback that takes parameters away.
+    Attributes:
+        epoch: The epoch that has ended, counted from 0.
+        epochs: Epochs of the whole run.
+        model: The network, in eval mode.
+        loss: Mean cross entropy (nats) over the epoch's images, each before the step that it took part in.
+        accuracy: The fraction of these images that was right then, in [0, 1].
+        learning_rate: Of the epoch.
+        optimizer: The one that trains the model, for a callback that takes parameters away.
     """
 
     epoch: int
@@ -38,15 +43,36 @@ class Callback(Protocol):
     """
 
     def init(self, model: nn.Module, data: ImageData, *, state: CallbackState | None = None) -> CallbackState:
-        """The state before the first epoch, or `state` of a run that is resumed; model untrained, in eval mode."""
+        """The state before the first epoch, or `state` of a run that is resumed.
+
+        Args:
+            model: The untrained network, in eval mode.
+            data: The images that it will be trained on.
+            state: That of a resumed run; None: the run begins.
+
+        Returns:
+            The state.
+        """
         ...
 
     def update(self, state: CallbackState, end: EpochEnd) -> CallbackState:
-        """The state after one more epoch."""
+        """The state after one more epoch.
+
+        Args:
+            state: What `init` or `update` returned; it is not changed.
+            end: The model and the epoch's figures.
+
+        Returns:
+            The new state.
+        """
         ...
 
     def result(self, state: CallbackState) -> Any:
-        """What the run is to return for this callback."""
+        """What the run is to return for this callback, in `History.results`.
+
+        Args:
+            state: The last one.
+        """
         ...
 
 
@@ -55,5 +81,11 @@ class Reshaping(Protocol):
     """A callback that changes which parts a model has, and can do so again when a run is resumed."""
 
     def reshape(self, state: CallbackState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Give a model as it was before the run the parts that it had in `state`."""
+        """Give a model as it was before the run the parts that it had in `state`.
+
+        Args:
+            state: That of the run to resume.
+            model: The network as it was before the run, changed in place.
+            optimizer: That of the network, changed in place.
+        """
         ...

@@ -21,7 +21,15 @@ DIGITS_RECIPE = Recipe(epochs=300, lr=0.1, weight_decay=2e-2, batch_size=128)
 
 @dataclass(frozen=True, eq=False)
 class TrainedDigits:
-    """A trained network, its run, the data of both splits, and its accuracy on the test split."""
+    """A trained network, its run, and its data.
+
+    Attributes:
+        model: The network, in eval mode, on the device that it was trained on.
+        history: Of the whole run.
+        train: The 1500 images that it was trained on.
+        test: The 297 images that it has not seen.
+        test_accuracy: The fraction of `test` that it gets right, in [0, 1].
+    """
 
     model: ResidualMLP
     history: History
@@ -50,6 +58,15 @@ def train_digits(
         callbacks: As for `train`.
         checkpoint: As for `train`; written every 25 epochs.
         device: Where the network is trained, and stays.
+
+    Returns:
+        The network with its history, data and test accuracy.
+
+    Raises:
+        InputError: For a checkpoint of another run.
+        ComputationError: When the loss stops being finite.
+
+    Cost: seconds on a CPU with the default arguments.
 
     Source:
         Li and Papyan (2023), section 2.3, with fewer epochs, a narrower network and a weight decay of 2e-2.

@@ -131,6 +131,18 @@ def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
         model: Gives logits (N, C).
         data: Images and labels, moved to the model's device batch by batch.
         batch_size: Images per pass.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Example:
+        >>> from resdyn.data import load_data
+        >>> digits = load_data("digits", "test")
+        >>> always_zero = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> for parameter in always_zero.parameters():
+        ...     _ = nn.init.zeros_(parameter)
+        >>> f"{accuracy(always_zero, digits):.3f}, {(digits.labels == 0).float().mean():.3f}"
+        '0.098, 0.098'
     """
     model.eval()
     weight = _weight(model)

@@ -17,17 +17,31 @@ PRECISIONS = ("highest", "high", "medium")
 class Recipe:
     """Descent on mean cross entropy plus (weight_decay / 2) |w|^2 over all parameters.
 
-    `optimizer` is `sgd` (with `momentum`) or `adam` (Kingma and Ba, 2015, with its own constants; no `momentum`).
-    `matmul_precision` is that of products of float32 matrices while training, `torch.set_float32_matmul_precision`:
-    `medium` multiplies in bfloat16 where the processor can, several times as fast, and still adds up in float32.
-    The learning rate of epoch t = 0 .. epochs-1 is lr (1 + cos(pi t / epochs)) / 2 with the schedule
-    `cosine` (Loshchilov and Hutter, 2017, equation 5, one cycle), lr with `constant`, and with `step` lr, divided by
-    10 after three fifths of the epochs and once more after four fifths (Yu and Tomasi: 120 and 160 of 200). With
-    `augment` every image is shifted by up to 4 pixels and mirrored at random (He et al., 2016). `seed` orders the
-    images; the initial weights belong to the model. Source: Li and Papyan (2023), equation 1 and section 2.3.
+    Attributes:
+        epochs: Passes over all images, at least 1.
+        augment: Shift every image by up to 4 pixels and mirror it at random (He et al., 2016).
+        lr: The learning rate that the schedule begins with, positive.
+        weight_decay: At least 0; 0 is none.
+        batch_size: Images per step, at least 2.
+        momentum: Of `sgd`, in [0, 1).
+        schedule: The learning rate of epoch t = 0 .. epochs-1: lr (1 + cos(pi t / epochs)) / 2 with `cosine`
+            (Loshchilov and Hutter, 2017, equation 5, one cycle), lr with `constant`, and with `step` lr, divided by 10
+            after three fifths of the epochs and once more after four fifths (Yu and Tomasi: 120 and 160 of 200).
+        seed: Orders the images and draws what else is random in training; the initial weights belong to the model.
+        optimizer: `sgd` (with `momentum`) or `adam` (Kingma and Ba, 2015, with its own constants; no `momentum`).
+        matmul_precision: Of products of float32 matrices while training, as for
+            `torch.set_float32_matmul_precision`: `highest`, `high`, or `medium`, which multiplies in bfloat16 where the
+            processor can, several times as fast, and still adds up in float32.
 
-    >>> Recipe(epochs=4, lr=0.1).learning_rate(2)
-    0.05
+    Raises:
+        InputError: For a value outside these.
+
+    Source:
+        Li and Papyan (2023), equation 1 and section 2.3.
+
+    Example:
+        >>> Recipe(epochs=4, lr=0.1).learning_rate(2)
+        0.05
     """
 
     epochs: int = 100
@@ -62,7 +76,11 @@ class Recipe:
             raise InputError(f"got matmul_precision '{self.matmul_precision}', expected one of {', '.join(PRECISIONS)}")
 
     def learning_rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
+        """The learning rate of an epoch.
+
+        Args:
+            epoch: Counted from 0.
+        """
         if self.schedule == "constant":
             return self.lr
         if self.schedule == "step":

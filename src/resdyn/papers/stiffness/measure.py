@@ -28,7 +28,7 @@ QUANTITIES = ("stiffness_index", "percent_negative")
 def stiffness(lab: Lab, network: Trained, images: int) -> xr.Dataset:
     """The dataset above at so many test images, balanced over classes."""
     test = lab.test_images(network)
-    ds = lab.measured(network, "trajectory,spectrum", images, data=test)
+    ds = lab.measured(network, "trajectory,spectrum(slices=true)", images, data=test)
     noise = lab.measured(network, "robustness", images, data=test)
     found = metrics.stiffness(ds).assign(
         spectral_radius=determined(ds, "spectral_radius"),

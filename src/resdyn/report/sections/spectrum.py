@@ -72,9 +72,9 @@ SECTIONS = (
                 "stiffness_index",
                 "Size of the stiffness index",
                 "Size of max Re λ / min Re λ for every block, on a logarithmic scale: of the Jacobian as the matrix "
-                "that it is, and of its spatial slices, which the stiffness paper's tables hold. Only the first says "
-                "something about the block as a dynamical system. Dots are medians over samples, bars reach from the "
-                "first to the third quartile.",
+                "that it is and, where asked for, of its spatial slices, which the stiffness paper's tables hold. Only "
+                "the first says something about the block as a dynamical system. Dots are medians over samples, bars "
+                "reach from the first to the third quartile.",
                 STIFFNESS,
             ),
             built_in(
