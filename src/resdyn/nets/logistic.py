@@ -142,7 +142,7 @@ def layer_map(block: nn.Module) -> nn.Linear:
         block: one of the network's ``blocks``.
 
     Returns:
-        The module itself, not a copy: weight (width, width), bias (width,).
+        The module itself, not a copy, with weight (width, width), bias (width,).
 
     Example:
         >>> layer_map(LogisticResNet(in_features=3, width=4, depth=2).blocks[0]).weight.shape

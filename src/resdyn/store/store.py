@@ -186,7 +186,7 @@ def stored_regions(path: str | Path, layout: Layout) -> tuple[Region, ...]:
         layout: What the run that asks would write.
 
     Returns:
-        One region per task, to be used with `write_task`: `layout` may name the same variables in another order.
+        One region per task, to be used with `write_task`; `layout` may name the same variables in another order.
 
     Raises:
         StoreError: Unless the store holds the arrays of `layout`; it names the array whose shape or dtype differs.
