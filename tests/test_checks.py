@@ -160,7 +160,6 @@ def test_a_probe_takes_settings_of_their_own_type(probe, wrong):
         ({"command": 3}, "got command=3"),
         ({"training": {"epoch": 1}}, "got training="),
         ({"training": [{"epoch": torch.ones(2)}]}, "got training="),
-        ({"store": None}, "got store=None"),
         ({"store": ""}, "got store=''"),
         ({"store": "."}, "expected a folder of its own"),
         ({"store": "/"}, "expected a folder of its own"),

@@ -140,8 +140,8 @@ def no_gpu(monkeypatch):
     """Waiting for a device that is not there."""
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
     # Small operators take the ways of large ones.
-    monkeypatch.setattr(resdyn.linalg.count, "_ALL", 60)
-    monkeypatch.setattr(resdyn.linalg.count, "_LEFTMOST", (4, 8))
+    monkeypatch.setattr(resdyn.linalg.count, "_DENSE_LIMIT", 60)
+    monkeypatch.setattr(resdyn.linalg.count, "_LIST_SIZES", (4, 8))
     monkeypatch.setattr(resdyn.linalg.sign, "faster_method", lambda device, dtype: "sign")
 
 

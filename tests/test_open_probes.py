@@ -47,7 +47,7 @@ def unregistered(monkeypatch):
 
 
 def captured(net, data, probes, path, **options):
-    return resdyn.capture(net, data, probes, path, samples=3, quiet=True, **options)
+    return resdyn.capture(net, data, probes, path, samples=3, show_progress=False, **options)
 
 
 def write_twice(runs, path):

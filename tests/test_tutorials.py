@@ -32,4 +32,5 @@ def test_every_page_that_is_linked_is_there():
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("src/resdyn/papers/*/README.md")]
     for page in (page for page in pages if "_generated" not in page.parts):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+            generated = "_generated/" in target  # made by `make docs`, which fails where one is missing
+            assert generated or (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
