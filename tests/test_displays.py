@@ -9,11 +9,10 @@ import torch
 import resdyn
 from resdyn._display import MAX_LINES, elided, table
 from resdyn.errors import InputError
-from resdyn.interventions.pruning import BlockEffect, RemovalCandidate, Pruning
+from resdyn.interventions.pruning import BlockEffect, Pruning, RemovalCandidate
 from resdyn.interventions.pruning.ranking import BlockEffects, PruningStep
 from resdyn.interventions.pruning.run import Accuracy
-from resdyn.linalg import slice_eigenvalues, spectral_distribution
-from resdyn.linalg import DenseOperator
+from resdyn.linalg import DenseOperator, slice_eigenvalues, spectral_distribution
 from resdyn.nets import ResidualMLP
 from resdyn.training.loop import History
 
@@ -32,8 +31,8 @@ def results():
     yield spectral_distribution(operator, np.linspace(-9, 9, 100))
     yield slice_eigenvalues(DenseOperator(torch.ones(60, 60)), (15, 2, 2), (15, 2, 2))
     yield resdyn.NoiseResponse(tuple(np.linspace(0, 1, 80)), np.ones((80, 3)))
-    effects = [BlockEffect(n, f"layers.{n}", 0.1, 0.2, -0.01, 0.005, RemovalCandidate(n, None, "why")) for n in range(90)]
-    yield BlockEffects(effects)
+    candidates = [RemovalCandidate(n, None, "why") for n in range(90)]
+    yield BlockEffects([BlockEffect(n, f"layers.{n}", 0.1, 0.2, -0.01, 0.005, candidates[n]) for n in range(90)])
     rungs = [PruningStep(tuple(range(n + 1)), 0.1, -0.01, 0.001) for n in range(90)]
     accuracy = Accuracy(0.9, 0.01, 500, 0.88, 0.92)
     yield Pruning(91, effects, rungs, (0, 1), ["layers.0", "layers.1"], accuracy, accuracy, 0.0, 0.01, 100)

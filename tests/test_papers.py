@@ -110,7 +110,7 @@ def test_results_come_back_and_later_folders_win(tmp_path):
 
 def test_a_foreign_file_among_the_results_is_refused(tmp_path):
     (tmp_path / "x.json").write_text("[1]")
-    with pytest.raises(InputError, match="no result of a paper's experiment"):
+    with pytest.raises(InputError, match="is not the result of a paper's experiment"):
         load_results([tmp_path], "residual_alignment")
 
 
