@@ -32,7 +32,10 @@ def results():
     yield slice_eigenvalues(DenseOperator(torch.ones(60, 60)), (15, 2, 2), (15, 2, 2))
     yield resdyn.NoiseResponse(tuple(np.linspace(0, 1, 80)), np.ones((80, 3)))
     candidates = [RemovalCandidate(n, None, "why") for n in range(90)]
-    yield BlockEffects([BlockEffect(n, f"layers.{n}", 0.1, 0.2, -0.01, 0.005, candidates[n]) for n in range(90)])
+    effects = [
+        BlockEffect(n, f"layers.{n}", 0.1, 0.2, -0.01, 0.005, candidate) for n, candidate in enumerate(candidates)
+    ]
+    yield BlockEffects(effects)
     rungs = [PruningStep(tuple(range(n + 1)), 0.1, -0.01, 0.001) for n in range(90)]
     accuracy = Accuracy(0.9, 0.01, 500, 0.88, 0.92)
     yield Pruning(91, effects, rungs, (0, 1), ["layers.0", "layers.1"], accuracy, accuracy, 0.0, 0.01, 100)
