@@ -255,7 +255,6 @@ def test_probes_are_parsed_with_their_settings():
         ("singular(k=many)", "k='many', expected a whole number"),
         ("singular(method=magic)", "method='magic', expected 'auto', 'lanczos', 'randomized' or 'dense'"),
         ("singular(tol=-1)", "tol=-1, expected a positive number"),
-        ("coupling(nonsquare=pad)", "expected 'skip'"),
         ("features(batch_size=0)", "batch_size=0"),
         ("trajectory,trajectory", "each once"),
         ("(k=3)", "expected a name with settings"),

@@ -142,6 +142,15 @@ def test_resuming_with_other_settings_names_each_difference(tmp_path):
     assert "seed" not in str(error.value)
 
 
+def test_a_setting_that_there_is_no_longer_does_not_keep_a_store_from_being_resumed(tmp_path):
+    asked = SETTINGS | {"probes": {"coupling": {"k": 3}}}
+    earlier = SETTINGS | {"probes": {"coupling": {"k": 3, "nonsquare": "skip"}}}
+    written(tmp_path / "s", [], earlier)
+    stores.check_resumable(tmp_path / "s", asked)
+    with pytest.raises(StoreError, match=r"probes\.coupling\.k: stored 3, asked 4"):
+        stores.check_resumable(tmp_path / "s", SETTINGS | {"probes": {"coupling": {"k": 4}}})
+
+
 def test_a_missing_store_says_how_to_make_one(tmp_path):
     with pytest.raises(StoreError, match=r"no store at .* 'resdyn capture' makes one"):
         stores.open_store(tmp_path / "s")

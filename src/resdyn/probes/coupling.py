@@ -45,11 +45,9 @@ class Coupling:
 
     Attributes:
         k: Number of singular vectors per block (default: all of the `singular` probe).
-        nonsquare: What becomes of blocks that map between different shapes; "skip" is the only policy: NaN in
-            `coupling_vu` and `overlap_uv`.
 
     Raises:
-        InputError: Another policy, or k that is not a whole number of at least 1.
+        InputError: k that is not a whole number of at least 1.
 
     Cost:
         2 k products with J_i for each pair i, j of equal shapes, on top of the triplets.
@@ -59,15 +57,12 @@ class Coupling:
     """
 
     k: int | None = None
-    nonsquare: str = "skip"
     name: ClassVar[str] = "coupling"
     requires: ClassVar[tuple[str, ...]] = ("singular",)
     needs_single_precision: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.replace_checked(self, k=checks.optional_whole("k", self.k, 1, of=self.name))
-        if self.nonsquare != "skip":
-            raise InputError(f"coupling: got nonsquare={self.nonsquare!r}, expected 'skip', the only policy")
 
     def layout(self, stream: Stream, num_classes: int) -> Layout:
         """As in ``Probe.layout``: all arrays (block, block_j, rank, rank_j)."""

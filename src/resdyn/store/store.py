@@ -39,6 +39,7 @@ UNSEALED_NOTE = (
 COMPRESSORS = (ZstdCodec(level=0), Crc32cCodec())
 MAX_CHUNK_BYTES = 128 * 2**20
 LATER_SETTINGS = {"position": None, "granularity": "join"}  # what stores from before these settings were made with
+FORMER_SETTINGS = {"coupling": ("nonsquare",)}  # of probes, which only ever had one value
 
 
 def create_store(
@@ -148,7 +149,7 @@ def stored_settings(path: str | Path) -> tuple[dict[str, Any], bool]:
         StoreError: If there is no store that this version reads, or a damaged one.
     """
     opened = Opened(path)
-    return LATER_SETTINGS | opened.record["settings"], bool(opened.sealed and opened.done.all())
+    return LATER_SETTINGS | _present(opened.record["settings"]), bool(opened.sealed and opened.done.all())
 
 
 def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
@@ -164,7 +165,7 @@ def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
     """
     opened = Opened(path)
     earlier = {name: value for name, value in LATER_SETTINGS.items() if name in settings}
-    stored = earlier | opened.record["settings"]
+    stored = earlier | _present(opened.record["settings"])
     differences = list(_differences(stored, json.loads(json.dumps(settings))))
     if differences:
         raise StoreError(
@@ -297,6 +298,15 @@ def open_store(path: str | Path) -> xr.Dataset:
         if not opened.sealed:
             dataset.attrs["notes"] = [*dataset.attrs.get("notes", ()), UNSEALED_NOTE]
         return dataset.assign_attrs(complete=remaining == 0, tasks_remaining=remaining)
+
+
+def _present(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored settings without those that there are no longer."""
+    probes = {
+        name: {key: value for key, value in values.items() if key not in FORMER_SETTINGS.get(name, ())}
+        for name, values in settings.get("probes", {}).items()
+    }
+    return dict(settings) | ({"probes": probes} if probes else {})
 
 
 def _allocate(path: Path, layout: Layout, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
