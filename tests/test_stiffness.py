@@ -97,7 +97,7 @@ def convolutional(tmp_path_factory):
 @pytest.mark.parametrize("nonsquare", ["undefined", "projection"])
 def test_convolutional_blocks_agree_with_dense_references_by_both_readings(convolutional, nonsquare, tmp_path):
     model, inputs = convolutional
-    probe = f"spectrum(nonsquare={nonsquare})"
+    probe = f"spectrum(nonsquare={nonsquare}, slices=true)"
     ds = measured(model, inputs, tmp_path, probe)
     stream = resdyn.find_stream(model, inputs[:1])
     index = int(ds["sample"][0])

@@ -311,7 +311,7 @@ def test_wrong_inputs_are_refused_with_what_was_expected():
         stream.jacobian(0, stream.states(example(CONV)))
     with pytest.raises(InputError, match="unknown kind"):
         stream.jacobian(0, stream.states(example(CONV)).sample(0), "full")
-    with pytest.raises(InputError, match="no block 7"):
+    with pytest.raises(InputError, match="got block 7, expected 0 to"):
         stream.jacobian(7, stream.states(example(CONV)).sample(0))
 
 
