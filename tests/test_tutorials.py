@@ -1,4 +1,4 @@
-"""The code of the tutorials runs as it is, and what the pages link to is there."""
+"""The tutorials are executed by `make docs`; here: that they can be, and that what the pages link to is there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).parent.parent
 TUTORIALS = sorted(path for path in (ROOT / "docs" / "tutorials").glob("*.md") if path.stem != "index")
@@ -14,18 +13,17 @@ CELL = re.compile(r"^```\{code-cell\}[^\n]*\n((?::[\w-]+:[^\n]*\n)*)(.*?)^```", 
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
-def test_every_cell_of_a_tutorial_runs_in_its_order(path, tmp_path, monkeypatch):
+def test_a_tutorial_has_cells_that_compile(path):
     text = path.read_text(encoding="utf-8")
-    if "transformers" in text:
-        pytest.importorskip("transformers")
     cells = list(CELL.finditer(text))
     assert cells, f"{path.name} has no code cell: begin its blocks with ```{{code-cell}}"
-    monkeypatch.chdir(tmp_path)
-    scope = {"__name__": path.stem}
-    with torch.random.fork_rng():
-        for cell in cells:
-            lines_before = text[: cell.start(2)].count("\n")
-            exec(compile("\n" * lines_before + cell[2], str(path), "exec", dont_inherit=True), scope)
+    for cell in cells:
+        lines_before = text[: cell.start(2)].count("\n")
+        compile("\n" * lines_before + cell[2], str(path), "exec", dont_inherit=True)
+
+
+def test_a_cell_that_fails_fails_the_build():
+    assert "nb_execution_raise_on_error = True" in (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
 
 
 def test_every_page_that_is_linked_is_there():
