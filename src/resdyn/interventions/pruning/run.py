@@ -152,6 +152,8 @@ def prune(
         raise InputError(
             f"got num_selection_images={selected} of {len(data)} images, expected at least two images on either side"
         )
+    if not isinstance(loaded, LoadedModel):
+        raise InputError(f"got a {type(loaded).__name__}; expected a loaded model; load it with resdyn.load_model")
     if loaded.num_classes != len(data.class_names):
         raise InputError(f"the model has {loaded.num_classes} classes, {data.name} has {len(data.class_names)}")
     data = data if data.preprocessing is not None else data.prepared(loaded.preprocessing)
