@@ -17,12 +17,12 @@ def test_data_and_monitors_are_shown_in_one_line():
 
 @pytest.mark.parametrize("solve", [lambda a: resdyn.svd(a, k=1), resdyn.eigenvalues])
 def test_a_plain_matrix_is_refused_with_the_way_to_wrap_it(solve):
-    with pytest.raises(InputError, match="got a Tensor; expected a LinearOperator; wrap a matrix in .*DenseOperator"):
+    with pytest.raises(InputError, match=r"got a Tensor; expected a LinearOperator; wrap a matrix in .*DenseOperator"):
         solve(torch.eye(2))
 
 
 def test_prune_refuses_a_bare_module():
-    with pytest.raises(InputError, match="got a Linear; .*resdyn.load_model"):
+    with pytest.raises(InputError, match=r"got a Linear; .*resdyn.load_model"):
         prune(torch.nn.Linear(2, 2), resdyn.load_data("digits"))
 
 
@@ -42,4 +42,5 @@ def test_a_column_that_begins_later_says_so():
     ds = torch.nn.Module()
     ds.attrs = {"training": rows}
     (said,) = _first_to_last(ds, [], columns=(("a", "A"), ("loss", "loss")))
-    assert "A 1 → 5; loss 3 → 1 (epochs 2 → 4)" in said and "epochs 0 → 4" in said
+    assert "A 1 → 5; loss 3 → 1 (epochs 2 → 4)" in said
+    assert "epochs 0 → 4" in said

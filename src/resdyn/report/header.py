@@ -117,10 +117,10 @@ def _accuracy(ds: xr.Dataset) -> str | None:
     if truth is None or "prediction" not in ds:
         return None
     predicted = ds["prediction"].values
-    counted = (predicted >= 0) & (truth >= 0)
-    if not counted.any():
+    known = (predicted >= 0) & (truth >= 0)
+    if not known.any():
         return None
-    right, n = int((predicted == truth)[counted].sum()), int(counted.sum())
+    right, n = int((predicted == truth)[known].sum()), int(known.sum())
     share = right / n
     return counted(percent(share, np.sqrt(share * (1 - share) / n), share_interval(right, n)), n)
 

@@ -136,6 +136,8 @@ def prune(
     Cost:
         n (n + 3) / 2 + 1 passes over the first images for n blocks that can be removed, and 2 over the others.
     """
+    if not isinstance(loaded, LoadedModel):
+        raise InputError(f"got a {type(loaded).__name__}; expected a loaded model; load it with resdyn.load_model")
     if tolerance is not None:
         max_accuracy_loss = renamed("tolerance", "max_accuracy_loss", tolerance)
     if choose_by is not None:
@@ -152,8 +154,6 @@ def prune(
         raise InputError(
             f"got num_selection_images={selected} of {len(data)} images, expected at least two images on either side"
         )
-    if not isinstance(loaded, LoadedModel):
-        raise InputError(f"got a {type(loaded).__name__}; expected a loaded model; load it with resdyn.load_model")
     if loaded.num_classes != len(data.class_names):
         raise InputError(f"the model has {loaded.num_classes} classes, {data.name} has {len(data.class_names)}")
     data = data if data.preprocessing is not None else data.prepared(loaded.preprocessing)
