@@ -49,6 +49,16 @@ def percent(value: float, error: float | None = None, interval: tuple[float, flo
     return f"{text} (95 %: {low} to {high} %)"
 
 
+def counted(text: str, n: float) -> str:
+    """The value and how many it is a mean of, within one pair of brackets.
+
+    >>> counted("0.953 ± 0.012", 12), counted("0.0 % (95 %: 0 to 3 %)", 120)
+    ('0.953 ± 0.012 (n = 12)', '0.0 % (95 %: 0 to 3 %, n = 120)')
+    """
+    count = f"n = {short(n)}"
+    return f"{text[:-1]}, {count})" if text.endswith(")") else f"{text} ({count})"
+
+
 def find(metrics: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     """All rows of one metric, in the order of the table."""
     return [row for row in metrics if row["name"] == name]

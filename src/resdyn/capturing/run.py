@@ -81,8 +81,8 @@ def capture(
 ) -> xr.Dataset:
     """Measure a model on data and keep the results in a store, which is returned opened.
 
-    A run that is stopped, however, leaves a store that opens, and the same call finishes it: the result equals that of
-    an undisturbed run. The same call with more `samples` (more of them drawn, or more indices) on a finished store
+    A run that is stopped, even killed, leaves a store that opens, and the same call finishes it: the result equals that
+    of an uninterrupted run. The same call with more `samples` (more of them drawn, or more indices) on a finished store
     measures the new ones alone; until they are there, the store stays as it was. Every sample is measured alone and
     with a seed of its own, so nothing depends on chunks, on order or on the number of workers (beyond the rounding of
     torch's thread count). One run at a time writes a store; captures in threads of one process take turns, task by

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 EPILOGUE = (
     "Exit codes: 0 done, 1 a computation failed, 2 bad usage or input, 130 interrupted (the same command resumes "
     "where it stopped). MODEL is file.py:factory, resdyn:NET, hf:ID, timm:NAME or torchvision:NAME; DATA is digits, "
-    "mnist, fashion_mnist, cifar10, cifar100, imagenette or a folder of images by class."
+    "mnist, fashion_mnist, cifar10, cifar100, imagenette, a folder of images by class or a text file (.txt)."
 )
 
 app = App(
@@ -107,6 +107,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+def usage_error(error: CycloptsError, tokens: list[str]) -> str:
+    """The message in one line, and where the options of that command are listed."""
+    text = str(error).strip().removesuffix(".")
+    command = f" {tokens[0]}" if tokens and tokens[0] in app else ""
+    return f"{text}{'' if text.endswith('?') else ';'} {'See' if text.endswith('?') else 'see'} resdyn{command} --help"
+
+
 def run(tokens: list[str]) -> int:
     """The exit code of one command line."""
     errors = terminal(stderr=True)
@@ -117,7 +124,7 @@ def run(tokens: list[str]) -> int:
                 warnings.simplefilter("ignore")
             app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        return report_error(errors, f"{str(error).removesuffix('.')}; see resdyn --help", 2)
+        return report_error(errors, usage_error(error, tokens), 2)
     except ResdynError as error:
         if "--debug" in tokens:
             raise

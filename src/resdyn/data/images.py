@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageData:
     """Labelled images of one split, and everything that provenance needs.
 
@@ -66,6 +66,9 @@ class ImageData:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"ImageData({self.name}, {self.split}, {len(self)} images, {len(self.class_names)} classes)"
 
     def image(self, position: int) -> Tensor:
         """One image as stored.

@@ -14,7 +14,7 @@ from resdyn.data.pixels import read_regular
 from resdyn.errors import InputError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TokenData:
     """Windows of one text, and the token that follows each.
 
@@ -35,6 +35,9 @@ class TokenData:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __repr__(self) -> str:
+        return f"TokenData({self.name}, {len(self)} windows of {self.tokens.shape[-1]} tokens)"
 
 
 def load_text(path: str | Path, encode: Callable[[str], Sequence[int]], length: int = 64, name: str = "") -> TokenData:

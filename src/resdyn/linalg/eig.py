@@ -21,7 +21,7 @@ from resdyn.linalg._eigen_result import EigenResult
 from resdyn.linalg._ends import leading, ordered
 from resdyn.linalg._krylov_schur import Pairs, krylov_schur
 from resdyn.linalg._structure import components, diagonal_blocks
-from resdyn.linalg.operator import LinearOperator
+from resdyn.linalg.operator import LinearOperator, check_operator
 
 End = Literal["LR", "SR", "LM"]
 EigMethod = Literal["auto", "dense", "krylov_schur"]
@@ -261,6 +261,7 @@ def _ends(which: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _check(operator: LinearOperator, ends: tuple[str, ...], k: int, method: str) -> None:
+    check_operator(operator)
     m, n = operator.shape
     if m != n:
         raise InputError(

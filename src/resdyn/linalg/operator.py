@@ -401,3 +401,10 @@ def _check_vector(x: Tensor, size: int) -> None:
 def _check_same_kind(first: LinearOperator, second: LinearOperator) -> None:
     if first.dtype != second.dtype or first.device.type != second.device.type:
         raise InputError(f"got {first!r} and {second!r}; expected one dtype and one device")
+
+
+def check_operator(operator: object) -> None:
+    """Refuse what has no products, such as a plain matrix, and say how to wrap it."""
+    if not isinstance(operator, LinearOperator):
+        kind = type(operator).__name__
+        raise InputError(f"got a {kind}; expected a LinearOperator; wrap a matrix in resdyn.linalg.DenseOperator")

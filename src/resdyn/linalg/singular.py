@@ -16,7 +16,7 @@ from resdyn.linalg._completeness import Confidence
 from resdyn.linalg._lanczos import block_lanczos
 from resdyn.linalg._randomized import randomized
 from resdyn.linalg._triplets import Triplets, residual_norms
-from resdyn.linalg.operator import LinearOperator
+from resdyn.linalg.operator import LinearOperator, check_operator
 
 Method = Literal["auto", "lanczos", "randomized", "dense"]
 _MIN_BASIS = 80  # least number of basis vectors that ``lanczos`` keeps
@@ -60,11 +60,13 @@ class SVDResult(Displayed):
     def _table(self) -> Table:
         columns = (self.S, self.residuals, self.bounds, self.converged)
         rows = zip(range(1, len(self.S) + 1), *(column.tolist() for column in columns))
+        failure = self.failure_probability
+        certainty = f"bounds fail with probability {failure:.0e}" if failure else "bounds are deterministic"
         return table(
             f"{len(self.S)} singular triplets of a {len(self.U)} x {len(self.V)} operator",
             ("k", "s", "residual / s_1", "bound / s_1", "converged"),
             [(k, f"{s:.6g}", f"{residual:.1e}", f"{bound:.1e}", mark(sure)) for k, s, residual, bound, sure in rows],
-            f"{self.method}, {self.num_matvecs} products; bounds fail with probability {self.failure_probability:.0e}",
+            f"{self.method}, {self.num_matvecs} products; {certainty}",
         )
 
 
@@ -209,6 +211,7 @@ def svd(
 
 
 def _check(operator: LinearOperator, k: int, method: str) -> None:
+    check_operator(operator)
     largest = min(operator.shape)
     checks.whole("k", k)
     if not 1 <= k <= largest:

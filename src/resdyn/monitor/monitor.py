@@ -113,6 +113,10 @@ class Monitor:
         self._runner: ProbeRunner | None = None
         self._since = 0.0
 
+    def __repr__(self) -> str:
+        budget = "" if self.budget is None else f", budget={self.budget:g}"
+        return f"Monitor(every={self.every}, unit={self.unit!r}, samples={self.samples}{budget})"
+
     def init(
         self,
         model: nn.Module,

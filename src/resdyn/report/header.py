@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from resdyn._format import percent, short, with_error
+from resdyn._format import counted, percent, short, with_error
 from resdyn.metrics.share import share_interval
 from resdyn.report.sections.section import Section
 from resdyn.report.sentences import Rows, quantity, readable
@@ -117,12 +117,12 @@ def _accuracy(ds: xr.Dataset) -> str | None:
     if truth is None or "prediction" not in ds:
         return None
     predicted = ds["prediction"].values
-    counted = (predicted >= 0) & (truth >= 0)
-    if not counted.any():
+    known = (predicted >= 0) & (truth >= 0)
+    if not known.any():
         return None
-    right, n = int((predicted == truth)[counted].sum()), int(counted.sum())
+    right, n = int((predicted == truth)[known].sum()), int(known.sum())
     share = right / n
-    return f"{percent(share, np.sqrt(share * (1 - share) / n), share_interval(right, n))} (n = {n})"
+    return counted(percent(share, np.sqrt(share * (1 - share) / n), share_interval(right, n)), n)
 
 
 def _loss(ds: xr.Dataset) -> str | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from resdyn._format import percent, short, with_error
+from resdyn._format import counted, percent, with_error
 
 Rows = list[dict[str, Any]]
 
@@ -37,7 +37,7 @@ def number(row: dict[str, Any]) -> str:
     """'0.953 ± 0.012 (n = 12)', or 'not measured'."""
     if row["value"] is None:
         return "not measured"
-    text = f"{quantity(row)} (n = {short(row['n'])})" if row["n"] else quantity(row)
+    text = counted(quantity(row), row["n"]) if row["n"] else quantity(row)
     explained = row["name"] in EXPLAINED or not math.isfinite(row["value"])
     return f"{text}, {row['note']}" if explained and row["note"] else text
 

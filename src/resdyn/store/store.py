@@ -269,7 +269,7 @@ def is_done(path: str | Path, task: int) -> bool:
 def open_store(path: str | Path) -> xr.Dataset:
     """Open a store as a lazily read `xarray.Dataset`, finished or not.
 
-    Of a store whose run was stopped only what is finished is shown: samples of unfinished tasks are dropped,
+    If the run was stopped, only what it finished is shown: samples of unfinished tasks are dropped,
     variables of an unfinished task that reads the whole data set are absent, `attrs["complete"]` is False and
     `attrs["tasks_remaining"]` says how many tasks are left. Ragged last axes are padded with NaN, which nothing else
     but a probe writes: a file that is missing or damaged is an error, here or when its values are read. A store

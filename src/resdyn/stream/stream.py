@@ -183,7 +183,7 @@ class ResidualStream:
             The same blocks with the states and Jacobians of that token.
 
         Raises:
-            InputError: For states of another shape, and for a token that there is not.
+            InputError: For states of another shape, and for a token that does not exist.
         """
         return TokenStream(self, position)
 
@@ -290,7 +290,7 @@ class ResidualStream:
             An operator for products with J and J^T.
 
         Raises:
-            InputError: For a block that there is not, a state that does not fit, or several samples.
+            InputError: For a block that does not exist, a state that does not fit, or several samples.
 
         Cost:
             One pass of the model and one of its graph, to check that they still agree, and products as they are asked

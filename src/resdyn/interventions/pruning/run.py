@@ -136,6 +136,8 @@ def prune(
     Cost:
         n (n + 3) / 2 + 1 passes over the first images for n blocks that can be removed, and 2 over the others.
     """
+    if not isinstance(loaded, LoadedModel):
+        raise InputError(f"got a {type(loaded).__name__}; expected a loaded model; load it with resdyn.load_model")
     if tolerance is not None:
         max_accuracy_loss = renamed("tolerance", "max_accuracy_loss", tolerance)
     if choose_by is not None:

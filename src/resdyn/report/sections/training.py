@@ -22,15 +22,17 @@ HOW = "Measured before training, at intervals, and at the end, at a few fixed tr
 
 def _first_to_last(ds: xr.Dataset, _: Rows, columns: Wording) -> list[str]:
     """What each column of the training monitor was at its first and at its last row."""
-    rows, parts = ds.attrs["training"], []
+    rows = ds.attrs["training"]
+    unit = "step" if all("step" in row for row in rows) else "epoch"
+    span, parts = (rows[0][unit], rows[-1][unit]), []
     for name, words in columns:
         known = [row for row in rows if row.get(name) is not None]
         if len(known) > 1:
             first, last = known[0], known[-1]
-            parts.append(f"{words} {short(first[name])} → {short(last[name])}")
-    unit = "step" if all("step" in row for row in rows) else "epoch"
-    done = f"{unit}s {rows[0][unit]} → {rows[-1][unit]}"
-    return [sentence(done, "; ".join(parts), "")] if parts else []
+            own = (first[unit], last[unit])
+            when = "" if own == span else f" ({unit}s {own[0]} → {own[1]})"
+            parts.append(f"{words} {short(first[name])} → {short(last[name])}{when}")
+    return [sentence(f"{unit}s {span[0]} → {span[1]}", "; ".join(parts), "")] if parts else []
 
 
 SECTIONS = (
