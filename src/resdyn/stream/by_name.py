@@ -16,8 +16,9 @@ from resdyn._numerics import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.progress import stage
 from resdyn.stream.cut import reach
-from resdyn.stream.discovery import joins_between, stream_sources
+from resdyn.stream.discovery import joins_between
 from resdyn.stream.exclusive import serially
+from resdyn.stream.flow import stream_sources
 from resdyn.stream.gates import Join, is_gate
 from resdyn.stream.graph import DataGraph, export_graph, tensor_of
 from resdyn.stream.inputs import Signature, by_names, check_model, check_runs
