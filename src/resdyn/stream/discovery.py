@@ -6,6 +6,7 @@ reads of what came before (an embedding that enters every block, values of the f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import fx
@@ -15,29 +16,36 @@ from resdyn.stream.cut import reach
 from resdyn.stream.flow import Flow, stream_sources
 from resdyn.stream.gates import Join, Sum, attach_gates
 from resdyn.stream.graph import DataGraph, tensor_of
+from resdyn.stream.plain import plain_joins
 from resdyn.stream.rewrite import aten
 from resdyn.stream.sums import Candidate, candidates, without_views
 from resdyn.stream.views import in_one_shape
 
 
 def find_joins(graph: DataGraph) -> tuple[list[Join], fx.Node | None]:
-    """The residual blocks of a graph in order, and the output that they lead to.
+    """The blocks of a graph in order, and the output that they lead to; layers, where no block is residual.
 
     Of all pairs (input, output) of the model the one with the most blocks is taken: a mask is not an input of the
     stream. Where several outputs have the same number, it is the one computed from the others (logits rather than
     hidden states), else the first. A single number, such as a loss, is an output of the batch and not of a sample.
     """
-    targets = [node for node in graph.outputs if (value := tensor_of(node)) is not None and value.dim() > 0]
+    flows = [Flow(graph, stream_sources(source), target) for source in graph.inputs for target in _targets(graph)]
     best: tuple[list[Candidate], Flow | None] = ([], None)
-    for source in graph.inputs:
-        for target in targets or graph.outputs:
-            flow = Flow(graph, stream_sources(source), target)
-            chain = chain_of(flow)
-            more, even = len(chain) > len(best[0]), len(chain) == len(best[0])
-            if more or (even and best[1] is not None and _follows(target, best[1].target)):
-                best = (chain, flow)
+    for flow in flows:
+        chain = chain_of(flow)
+        even = len(chain) == len(best[0]) > 0 and best[1] is not None and _follows(flow.target, best[1].target)
+        if len(chain) > len(best[0]) or even:
+            best = (chain, flow)
     chain, found = best
-    return ([], None) if found is None else (joins_of(found, chain), found.target)
+    if found is not None:
+        return joins_of(found, chain), found.target
+    return max(((plain_joins(flow), flow.target) for flow in flows), key=lambda pair: len(pair[0]), default=([], None))
+
+
+def _targets(graph: DataGraph) -> Sequence[fx.Node]:
+    """The outputs of samples; those of a batch alone only where there are no others."""
+    targets = [node for node in graph.outputs if (value := tensor_of(node)) is not None and value.dim() > 0]
+    return targets or graph.outputs
 
 
 def _follows(later: fx.Node, earlier: fx.Node) -> bool:
@@ -87,10 +95,24 @@ def closed(graph: DataGraph, block: Candidate) -> Sum:
             branch = graph.module.graph.call_function(aten.sub.Tensor, (block.total, skip))
         branch.meta.update(block.total.meta)
         return Sum(block.fork, skip, branch, block.total, block.kind)
+    if block.kind == "concat":
+        skip, branch = (_part_of_cat(graph, block, own) for own in (True, False))
+        return Sum(block.fork, skip, branch, block.total, block.kind)
     taken, rest = block.terms[block.skip], [t for i, t in enumerate(block.terms) if i != block.skip]
     skip = matched_to_sum(graph, branch_node(graph, [taken], block.total), block.total)
     branch = matched_to_sum(graph, branch_node(graph, rest, block.total), block.total)
     return Sum(block.fork, skip, branch, block.total, block.kind)
+
+
+def _part_of_cat(graph: DataGraph, block: Candidate, skipped: bool) -> fx.Node:
+    """A concatenation with zeros in place of all parts but the skip, or of the skip."""
+    dim = block.total.args[1] if len(block.total.args) > 1 else 0
+    with graph.module.graph.inserting_before(block.total):
+        parts = [
+            part if (i == block.skip) == skipped else _insert(graph, aten.mul.Tensor, (part, 0.0), part)
+            for i, (part, _) in enumerate(block.terms)
+        ]
+        return _insert(graph, aten.cat.default, (parts, dim), block.total)
 
 
 def matched_to_sum(graph: DataGraph, node: fx.Node, total: fx.Node) -> fx.Node:

@@ -38,7 +38,7 @@ class Candidate:
     """A sum that may close a residual block: its terms with their coefficients, and which of them is the skip.
 
     `terms` is empty where the block writes into its state (``where``, ``scatter_add``): the branch is then the total
-    less the fork.
+    less the fork. Of a concatenation the terms are its parts.
     """
 
     fork: fx.Node
@@ -59,7 +59,7 @@ class Path:
 
 def candidates(flow: Flow, weighted: bool = True) -> list[Candidate]:
     """All sums that may close a residual block, in the order of the graph; ``weighted``: those with weights inside."""
-    weights = _weights(flow.graph)
+    weights = weights_of(flow.graph)
     found: dict[fx.Node, Candidate] = {}
     for node in flow:
         value = tensor_of(node)
@@ -82,12 +82,16 @@ def _options(flow: Flow, total: fx.Node, found: dict[fx.Node, Candidate], inner:
         terms = tuple(_terms(flow, total, found, inner))
         ways = {i: path for i, _ in enumerate(terms) if (path := _way_back(flow, terms, i)) is not None}
         for i in _skips(flow, total, terms, ways):
+            if (farther := _pooled(flow, total, ways[i])) is not None:
+                yield Candidate(farther.root, total, "projection", terms, i)
             yield Candidate(ways[i].root, total, _kind(flow, ways[i], terms[i][1]), terms, i)
+    elif name == "cat":
+        yield from _of_cat(flow, total)
     elif name in WRITES:
         yield from _of_write(flow, total)
 
 
-def _weights(graph: DataGraph) -> set[fx.Node]:
+def weights_of(graph: DataGraph) -> set[fx.Node]:
     """Parameters, buffers, and what is computed from these alone."""
     return reach(graph.parameters, lambda node: node.users) - reach(graph.inputs, lambda node: node.users)
 
@@ -246,6 +250,22 @@ def _skips(flow: Flow, total: fx.Node, terms: Terms, ways: dict[int, Path]) -> I
         yield best
 
 
+def _pooled(flow: Flow, total: fx.Node, path: Path) -> Path | None:
+    """The way on to a value that a fork was pooled from, where the branch reads that value too.
+
+    In pool(h) + f(pool(h), h) the state is h: with pool(h) for the state, h would be held.
+    """
+    inside = between(flow.graph, [path.root], [total])
+    members = {path.root, *inside}
+    held = [n for node in inside for n in flow.operands(node) if n not in members]
+    if not held or not flow.operands(path.root):
+        return None
+    farther = _Ways(flow, held).back(path.root)
+    if farther is None or any(operation(node) in WEIGHTED for node in farther.nodes):
+        return None
+    return farther if all(flow.precedes(farther.root, node) for node in held) else None
+
+
 def _all_linear(flow: Flow, terms: Terms, skip: int, root: fx.Node) -> bool:
     """Whether all other terms are linear in the root too: two linear paths, such as an adapter, are one linear map."""
     others = [node for i, (node, _) in enumerate(terms) if i != skip and node in flow and flow.precedes(root, node)]
@@ -290,3 +310,13 @@ def _of_write(flow: Flow, total: fx.Node) -> Iterator[Candidate]:
     for base in sorted(bases, key=lambda node: -flow.place[node]):
         if any(base is not state_of(flow, node) and flow.precedes(base, node) for node in operands):
             yield Candidate(base, total, "identity")
+
+
+def _of_cat(flow: Flow, total: fx.Node) -> Iterator[Candidate]:
+    """The block of a concatenation of the state with what is computed from it, as in a dense block."""
+    parts = [node for node in total.args[0] if isinstance(node, fx.Node)]  # type: ignore[union-attr]
+    for i, part in enumerate(parts):
+        fork = state_of(flow, part) if part in flow else part
+        others = [node for k, node in enumerate(parts) if k != i and node in flow]
+        if fork in flow and any(flow.precedes(fork, node) and fork is not state_of(flow, node) for node in others):
+            yield Candidate(fork, total, "concat", tuple((node, 1.0) for node in parts), i)
