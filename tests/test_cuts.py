@@ -72,9 +72,9 @@ def rezero(net, i, h, side):
 
 
 def written_in_place(net, i, h, side):
-    h = h.clone()
-    h[:, 1:] += net.f[i](h)[:, 1:]
-    return h
+    written = h.clone()
+    written[:, 1:] += net.f[i](h)[:, 1:]
+    return written
 
 
 def selected(net, i, h, side):
@@ -90,10 +90,8 @@ def stacked(net, i, h, side):
 
 
 def mixed(net, i, h, side):
-    rows = h.unflatten(-1, (2, 3))
-    return (torch.einsum("mn,bnd->bmd", net.scale[:4].reshape(2, 2), rows) + net.f[i](h).unflatten(-1, (2, 3))).flatten(
-        1
-    )
+    kept = torch.einsum("mn,bnd->bmd", net.scale[:4].reshape(2, 2), h.unflatten(-1, (2, 3)))
+    return (kept + net.f[i](h).unflatten(-1, (2, 3))).flatten(1)
 
 
 STEPS = {
@@ -214,10 +212,8 @@ def test_an_encoder_and_the_decoder_that_reads_it_are_two_streams():
 
 def test_a_network_without_skips_is_measured_layer_by_layer():
     layers = [part for _ in range(4) for part in (nn.Linear(WIDTH, WIDTH), nn.Tanhshrink())]
-    model, x = (
-        nn.Sequential(nn.Linear(4, WIDTH), *layers, nn.Linear(WIDTH, 2)).double().eval(),
-        torch.randn(1, 4).double(),
-    )
+    model = nn.Sequential(nn.Linear(4, WIDTH), *layers, nn.Linear(WIDTH, 2)).double().eval()
+    x = torch.randn(1, 4, dtype=torch.float64)
     stream = resdyn.find_stream(model, x)
     assert [(block.skip_kind, block.branch_modules) for block in stream] == [
         ("none", (str(i), str(i + 1))) for i in (1, 3, 5, 7)
@@ -319,7 +315,8 @@ def test_coverage_counts_what_lies_where():
     products = 2 * (4 * WIDTH, 3 * WIDTH * WIDTH, WIDTH * 400)[1]
     total = 2 * (4 * WIDTH + 3 * WIDTH * WIDTH + WIDTH * 400) + 3 * 2 * WIDTH
     assert stream.coverage.operations == pytest.approx((products + 3 * 2 * WIDTH) / total)
-    assert any("after them (4)" in note for note in stream.notes)
+    assert ["after them (4)" in note for note in stream.coverage.notes] == [True]
+    assert "after them (4)" in str(stream)
     assert "of the operations" in str(stream)
 
 

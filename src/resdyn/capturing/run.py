@@ -348,6 +348,14 @@ def _provenance(
         "command": shlex.join(sys.argv) if command is None else command,
         "coverage": asdict(plan.stream.whole.coverage),
         "output_reading": plan.stream.readout.reading,
-        "notes": [*of_model, *plan.stream.notes, *readout, *plan.data.notes, *plan.notes, *notes],
+        "notes": [
+            *of_model,
+            *plan.stream.notes,
+            *plan.stream.whole.coverage.notes,
+            *readout,
+            *plan.data.notes,
+            *plan.notes,
+            *notes,
+        ],
         "training": list(training),
     }

@@ -93,7 +93,7 @@ def inspect(
             {
                 "model": loaded.name,
                 "weights_hash": loaded.weights_hash,
-                "notes": [*loaded.notes, *stream.notes],
+                "notes": [*loaded.notes, *stream.notes, *stream.coverage.notes],
                 "num_parameters": stream.num_parameters,
                 "coverage": asdict(stream.coverage),
                 "blocks": stream.describe(),

@@ -17,9 +17,8 @@ from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.held import held_among, value_name
 from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map
-from resdyn.stream.ops import gate_name, node_modules
+from resdyn.stream.ops import gate_name, moves_nothing, node_modules
 from resdyn.stream.passing import Passing
-from resdyn.stream.views import OF_STATE
 
 Kind = Literal["gated", "branch", "block"]
 KINDS: tuple[Kind, ...] = ("gated", "branch", "block")
@@ -347,7 +346,7 @@ def numel(shape: tuple[int, ...]) -> int:
 
 def module_path(nodes: Sequence[fx.Node]) -> str:
     """The deepest module that holds all nodes, as a dotted path."""
-    nodes = [node for node in nodes if not node.meta.get(OF_STATE)]
+    nodes = [node for node in nodes if not moves_nothing(node)] or list(nodes)
     stacks = [node_modules(node) for node in nodes]
     shared = [module for module in stacks[0] if all(module in stack for stack in stacks)] if stacks else []
     called = shared[-1] if shared else ""

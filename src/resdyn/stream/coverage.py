@@ -51,17 +51,17 @@ class Coverage:
         return f"{_percent(self.parameters)} of the parameters and {_percent(self.operations)} of the operations"
 
     @property
-    def note(self) -> str:
+    def notes(self) -> tuple[str, ...]:
         """What lies outside, where that is more than a fifth of the operations; otherwise nothing."""
         if self.operations >= ENOUGH:
-            return ""
+            return ()
         parts = [
             f"{_percent(share)} {place}" + (f" ({', '.join(self.modules[place])})" if self.modules[place] else "")
             for place, share in self.outside.items()
             if share >= 0.005
         ]
         held = f"the blocks hold {_percent(self.operations)} of the model's operations"
-        return f"{held}; elsewhere are {'; '.join(parts)}"
+        return (f"{held}; elsewhere are {'; '.join(parts)}",)
 
 
 def coverage(graph: DataGraph, joins: Sequence[Join], target: fx.Node) -> Coverage:

@@ -94,8 +94,7 @@ class ResidualStream:
             for i, join in enumerate(joins)
         ]
         self.coverage: Coverage = coverage(graph, joins, target)
-        of_coverage = (self.coverage.note,) if self.coverage.note else ()
-        self.notes = (*notes, *held_notes([block.held_nodes for block in self.blocks]), *of_coverage)
+        self.notes = (*notes, *held_notes([block.held_nodes for block in self.blocks]))
         self.readout: Readout = find_readout(graph, target)
         logits = target if self.readout.logits is None else self.readout.logits
         self._classifier = final_linear(graph, logits)

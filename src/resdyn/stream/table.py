@@ -22,7 +22,8 @@ def stream_table(
     count = f"{len(blocks)} residual block{'s' if len(blocks) != 1 else ''}"
     caption = f"{model}: {count}, {parameters:,} parameters"
     hold = () if inside is None else (f"The block{'s hold' if len(blocks) != 1 else ' holds'} {inside}.",)
-    return table(caption, HEADER, _rows(blocks), *hold, *(f"note: {note}" for note in notes))
+    every = (*notes, *(() if inside is None else inside.notes))
+    return table(caption, HEADER, _rows(blocks), *hold, *(f"note: {note}" for note in every))
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -13,7 +13,6 @@ from resdyn.stream.ops import moves_nothing
 from resdyn.stream.rewrite import reshape
 from resdyn.stream.sums import without_views
 
-OF_STATE = "resdyn_view"  # marks a view that is not the model's own
 Shape = tuple[int | str, ...]
 
 
@@ -69,7 +68,6 @@ class _Viewed:
         with self._graph.inserting_after(node):
             made = self._graph.call_function(reshape, (node, list(shape)))
         made.meta.update(node.meta)
-        made.meta[OF_STATE] = True
         made.meta["val"] = node.meta["val"].reshape(shape)
         return made
 
