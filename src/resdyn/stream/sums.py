@@ -241,6 +241,7 @@ def _skips(flow: Flow, total: fx.Node, terms: Terms, ways: dict[int, Path]) -> I
     plain = [i for i in plain if not _centres(flow.graph, ways[i].root, total)]
     yield from sorted(plain, key=lambda i: -flow.place[ways[i].root])
     linear = [i for i, path in ways.items() if path.nodes and not _all_linear(flow, terms, i, path.root)]
+    linear = [i for i in linear if not _attends(flow, ways[i])]
     if plain or not linear:
         return
     cost = {i: (sum(operation(n) in WEIGHTED for n in ways[i].nodes), len(ways[i].nodes)) for i in linear}
@@ -248,6 +249,12 @@ def _skips(flow: Flow, total: fx.Node, terms: Terms, ways: dict[int, Path]) -> I
     # Of two linear paths of equal weight it is undetermined which one is the skip.
     if sum(cost[i][0] == cost[best][0] and ways[i].root is ways[best].root for i in linear) == 1:
         yield best
+
+
+def _attends(flow: Flow, path: Path) -> bool:
+    """Whether a way leads through weights to a product with something computed from the state: attention, no skip."""
+    weighs = any(operation(node) in WEIGHTED - PRODUCTS for node in path.nodes)
+    return weighs and any(flow.precedes(path.root, factor) for factor in path.factors)
 
 
 def _pooled(flow: Flow, total: fx.Node, path: Path) -> Path | None:
