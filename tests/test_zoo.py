@@ -36,7 +36,7 @@ def found(request):
 def test_blocks_are_as_many_as_the_configuration_implies(found):
     family, stream, _ = found
     assert len(stream) == family.blocks
-    assert {block.skip_kind for block in stream} <= {"identity", "projection"}
+    assert {block.skip_kind for block in stream} <= {"identity", "projection", "concat"}
 
 
 @pytest.mark.filterwarnings("default")

@@ -322,9 +322,9 @@ TEXTS = [
     text("T5", head="T5EncoderModel", d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2),
     text("CLIPText"),
     # Inside a layer the skips start behind a bottleneck; the state keeps the one around the whole layer.
-    text("MobileBert", 2, embedding_size=8, intra_bottleneck_size=16, true_hidden_size=16),
+    text("MobileBert", 10, embedding_size=8, intra_bottleneck_size=16, true_hidden_size=16),
     # One layer over characters, two over what a convolution makes of them; the last has no single state.
-    text("Canine", 6, double=False),
+    text("Canine", 8, double=False),
 ]
 DECODERS = [
     decoder("GPT2", base=GPT),
@@ -447,7 +447,7 @@ TIMM = [
     timm("edgenext_xx_small", 4, **SMALL_CNN),
     timm("davit_tiny", 16, depths=(1, 1), embed_dims=(8, 16), num_heads=(1, 2)),
     timm("visformer_tiny", 5, img_size=32, embed_dim=16, depth=(1, 1, 1), num_heads=2),
-    timm("dla46_c", 0, refused=NO_SKIPS),
+    timm("dla46_c", 8),
 ]
 TORCHVISION = [
     torchvision("VisionTransformer", 4, 32, 16, 2, 2, 16, 32),
@@ -458,7 +458,7 @@ TORCHVISION = [
     torchvision("MNASNet", 11, 0.25),
     torchvision("mobilenet_v3_small", 7, width_mult=0.25),
     torchvision("resnet18", 8),
-    torchvision("DenseNet", 0, 4, (2, 2), 8, refused=NO_SKIPS),
+    torchvision("DenseNet", 4, 4, (2, 2), 8),
     torchvision("ShuffleNetV2", 0, [1, 1, 1], [4, 8, 16, 32, 64], refused=NO_SKIPS),
 ]
 BOTH = {

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -346,7 +346,16 @@ def _provenance(
         "versions": versions("xarray"),
         "machine": machine(model_device(plan.stream.model)),
         "command": shlex.join(sys.argv) if command is None else command,
+        "coverage": asdict(plan.stream.whole.coverage),
         "output_reading": plan.stream.readout.reading,
-        "notes": [*of_model, *plan.stream.notes, *readout, *plan.data.notes, *plan.notes, *notes],
+        "notes": [
+            *of_model,
+            *plan.stream.notes,
+            *plan.stream.whole.coverage.notes,
+            *readout,
+            *plan.data.notes,
+            *plan.notes,
+            *notes,
+        ],
         "training": list(training),
     }

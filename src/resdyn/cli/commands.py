@@ -80,6 +80,8 @@ def inspect(
     granularity
         Blocks are residual sums (join), or layers: attention and feed-forward as one (layer).
     """
+    from dataclasses import asdict
+
     from resdyn.cli.measure import load, stream_of
     from resdyn.cli.output import print_json, print_stream
     from resdyn.data import load_data
@@ -91,8 +93,9 @@ def inspect(
             {
                 "model": loaded.name,
                 "weights_hash": loaded.weights_hash,
-                "notes": [*loaded.notes, *stream.notes],
+                "notes": [*loaded.notes, *stream.notes, *stream.coverage.notes],
                 "num_parameters": stream.num_parameters,
+                "coverage": asdict(stream.coverage),
                 "blocks": stream.describe(),
             }
         )

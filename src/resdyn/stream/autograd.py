@@ -85,6 +85,8 @@ class Comparison(TorchFunctionMode):
         if getattr(func, "__name__", "") in LEAVING:  # a hook that reads values does not prevent the comparison
             args = (args[0].detach(), *args[1:])
         result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") == "__setitem__":  # the tensor that was written into may hold a state now
+            self.look(args[0], replaceable=False)
         if not isinstance(result, Tensor | tuple | list):
             return result
         own = {id(arg) for arg in (*args, *(kwargs or {}).values())}

@@ -14,9 +14,10 @@ from resdyn.errors import InputError
 from resdyn.stream.cut import Cut, Evaluation, between
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
+from resdyn.stream.held import held_among, value_name
 from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map
-from resdyn.stream.ops import gate_name, node_modules
+from resdyn.stream.ops import gate_name, moves_nothing, node_modules
 from resdyn.stream.passing import Passing
 
 Kind = Literal["gated", "branch", "block"]
@@ -49,11 +50,13 @@ class ResidualBlock:
         branch_modules: Its parts, in order.
         shape_in: Of a state, per sample.
         shape_out: Of what the block returns, per sample.
-        skip_kind: "identity", "projection" or "none".
+        skip_kind: "identity", "scaled", "gated", "mixing", "projection" or "none".
         gate_kind: "none", "relu", "layernorm", ...
         square: Whether input and output have the same number of elements.
         stage: Blocks on states of one shape share a stage.
         num_parameters: Parameters that the block reads.
+        held: Names of the values that it reads besides its state and that were computed with weights before it: an
+            embedding that enters every block, an encoder's output. They are held fixed in its Jacobians.
         join: The block as nodes of the exported graph.
 
     Example:
@@ -92,6 +95,8 @@ class ResidualBlock:
         self.skip_kind = join.skip_kind
         self.gate_kind = gate_name(between(graph, [join.total], [join.out]))
         self.square = numel(self.shape_in) == numel(self.shape_out)
+        self.held_nodes = held_among(graph, self._whole.leaves)
+        self.held = tuple(dict.fromkeys(map(value_name, self.held_nodes)))
         read, every = set(self._whole.parameters), graph.model.named_parameters(remove_duplicate=False)
         self.num_parameters = sum(p.numel() for p in {p for name, p in every if name in read})
 
@@ -305,7 +310,7 @@ class ResidualBlock:
         """What the block is, as numbers, text and lists.
 
         Returns:
-            index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage, transition, parameters.
+            index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage, transition, parameters, held.
         """
         return {
             "index": self.index,
@@ -319,6 +324,7 @@ class ResidualBlock:
             "stage": self.stage,
             "transition": self.has_transition,
             "parameters": self.num_parameters,
+            "held": list(self.held),
         }
 
     def __repr__(self) -> str:
@@ -340,6 +346,7 @@ def numel(shape: tuple[int, ...]) -> int:
 
 def module_path(nodes: Sequence[fx.Node]) -> str:
     """The deepest module that holds all nodes, as a dotted path."""
+    nodes = [node for node in nodes if not moves_nothing(node)] or list(nodes)
     stacks = [node_modules(node) for node in nodes]
     shared = [module for module in stacks[0] if all(module in stack for stack in stacks)] if stacks else []
     called = shared[-1] if shared else ""

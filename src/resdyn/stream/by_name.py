@@ -16,14 +16,16 @@ from resdyn._numerics import plain_arithmetic
 from resdyn.errors import InputError
 from resdyn.progress import stage
 from resdyn.stream.cut import reach
-from resdyn.stream.discovery import joins_between, stream_sources
+from resdyn.stream.discovery import joins_between
 from resdyn.stream.exclusive import serially
+from resdyn.stream.flow import stream_sources
 from resdyn.stream.gates import Join, is_gate
-from resdyn.stream.graph import DataGraph, export_graph, tensor_of
+from resdyn.stream.graph import DataGraph, export_graph, size_of, tensor_of
 from resdyn.stream.inputs import Signature, by_names, check_model, check_runs
 from resdyn.stream.ops import is_flow, node_modules
 from resdyn.stream.rewrite import aten
 from resdyn.stream.stream import ResidualStream
+from resdyn.stream.sums import same_shape
 from resdyn.stream.verify import verified
 
 Skip = Literal["auto", "none"]
@@ -58,8 +60,9 @@ def stream_from_blocks(
         The verified stream, with ``named`` set.
 
     Raises:
-        InputError: no path, an unknown module, one with more than one input or output in the graph, one without a
-            residual join under skip "auto", or modules in another order than they run; and as in ``find_stream``.
+        InputError: no path, an unknown module, one of whose inputs or outputs it is undetermined which is the state,
+            one without a residual join under skip "auto", or modules in another order than they run; and as in
+            ``find_stream``.
         ComputationError: as in ``find_stream``.
 
     Cost:
@@ -84,7 +87,7 @@ def stream_from_blocks(
     with stage("exporting the model"):
         graph = export_graph(model, args, kwargs)
     flow = stream_flow(graph)
-    spans = [module_span(graph, path, flow) for path in paths]
+    spans = module_spans(graph, paths, flow)
     _check_order(graph, paths, spans)
     followings = [entry for entry, _ in spans[1:]] + [None]
     joins = [
@@ -106,21 +109,53 @@ def stream_flow(graph: DataGraph) -> set[fx.Node]:
     raise InputError("the model has no tensor input that a state could come from")
 
 
-def module_span(graph: DataGraph, path: str, flow: set[fx.Node]) -> tuple[fx.Node, fx.Node]:
-    """The one value that enters a module and the one that leaves it."""
+def module_spans(graph: DataGraph, paths: Sequence[str], flow: set[fx.Node]) -> list[tuple[fx.Node, fx.Node]]:
+    """The state that enters each module and the one that leaves it."""
+    spans: list[tuple[fx.Node, fx.Node]] = []
+    for path in paths:
+        spans.append(module_span(graph, path, flow, spans[-1][1] if spans else None))
+    return spans
+
+
+def module_span(
+    graph: DataGraph, path: str, flow: set[fx.Node], before: fx.Node | None = None
+) -> tuple[fx.Node, fx.Node]:
+    """The state that enters a module and the one that leaves it.
+
+    A module may take and return other values too. Of what it takes, the state is what the module before returns, or the
+    one value that is computed from this; of what it returns, the one value of the state's shape. What it takes besides
+    is held.
+    """
     inside = [node for node in graph.module.graph.nodes if node in flow and _is_inside(node, path)]
     if not inside:
         raise InputError(f"the model runs no module {path!r} on its way from input to output{_suggest(graph, path)}")
     members = set(inside)
-    entries = dict.fromkeys(n for node in inside for n in node.all_input_nodes if n in flow and n not in members)
-    exits = [node for node in inside if any(user not in members for user in node.users)]
-    entries = {n: None for n in entries if tensor_of(n) is not None}
-    if len(entries) != 1 or len(exits) != 1:
+    entries = list(dict.fromkeys(n for node in inside for n in node.all_input_nodes if n in flow and n not in members))
+    entries = [node for node in entries if tensor_of(node) is not None]
+    exits = [node for node in inside if any(not _is_inside(user, path) for user in node.users)]
+    exits = [node for node in exits if tensor_of(node) is not None]
+    entry = _entering(entries, exits, before)
+    leaving = exits if len(exits) == 1 or entry is None else [node for node in exits if same_shape(node, entry)]
+    if entry is None or len(leaving) != 1:
+        shapes = [" x ".join(map(str, size_of(node)[1:])) or "1" for node in (*entries, *exits)]
+        taken, returned = ", ".join(shapes[: len(entries)]), ", ".join(shapes[len(entries) :])
         raise InputError(
-            f"module {path!r} has {len(entries)} inputs and {len(exits)} outputs in the graph; a block needs one state "
-            "in and one out: name a module around or inside it"
+            f"module {path!r} has {len(entries)} inputs and {len(exits)} outputs in the graph (of shapes {taken}; "
+            f"{returned}), and which of them is the state is undetermined; a block needs one state in and one of its "
+            "shape out: name a module around or inside it"
         )
-    return next(iter(entries)), exits[0]
+    return entry, leaving[0]
+
+
+def _entering(entries: Sequence[fx.Node], exits: Sequence[fx.Node], before: fx.Node | None) -> fx.Node | None:
+    """The state among the values that enter a module, or None where that is undetermined."""
+    if before in entries:
+        return before
+    after = reach([] if before is None else [before], lambda node: node.users)
+    possible = [node for node in entries if before is None or node in after]
+    if len(possible) > 1:  # of several the one that may leave it again
+        possible = [node for node in possible if any(same_shape(node, out) for out in exits)]
+    return possible[0] if len(possible) == 1 else None
 
 
 def block_join(

@@ -19,6 +19,7 @@ from resdyn.stream.graph import LEAF, frozen, tensors_of
 from resdyn.stream.inputs import copies
 from resdyn.stream.linearize import plain_product
 from resdyn.stream.preserve import preserve_state
+from resdyn.stream.rewrite import ASSEMBLED
 
 if TYPE_CHECKING:
     from resdyn.stream.states import States
@@ -83,7 +84,7 @@ class _Points:
         self._add(stream._target, "the path from the last state to the output")
 
     def _add(self, node: Any, name: str) -> None:
-        if node is not self.nodes[-1]:
+        if node is not self.nodes[-1] and not node.meta.get(ASSEMBLED):
             self.names[len(self.nodes)] = name
             self.nodes.append(node)
 

@@ -28,9 +28,9 @@ NO_TENSORS = (
     "return the tensors themselves, from a module around the model if need be"
 )
 NO_STREAM = (
-    "has no residual stream: no value that every path to the output passes is the sum of an earlier such value (or a "
-    "linear projection of it) and a branch. Name blocks by hand with resdyn.stream_from_blocks(model, [module paths], "
-    "*inputs)"
+    "has no residual stream: no sum in it adds to a value, or to a linear projection of it, what weights compute from "
+    "it; nor has it two layers without skips that keep the shape of their input and that every path to the output "
+    "passes. Name blocks by hand with resdyn.stream_from_blocks(model, [module paths], *inputs)"
 )
 
 

@@ -18,8 +18,8 @@ from resdyn.stream.failures import COMPLEX, NO_STREAM, NO_TENSORS
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
 from resdyn.stream.graph import export_graph, tensor_of
 from resdyn.stream.inputs import Signature, by_names, check_model, check_runs
-from resdyn.stream.nested import hidden_blocks
 from resdyn.stream.ops import operation
+from resdyn.stream.plain import PLAIN
 from resdyn.stream.stream import ResidualStream
 from resdyn.stream.verify import verified
 
@@ -86,8 +86,9 @@ def find_stream(
             for n in graph.module.graph.nodes
         )
         raise InputError(f"{type(model).__name__} {COMPLEX if complex_sums else NO_STREAM}")
-    if granularity == "layer":
+    notes = (PLAIN,) if all(join.skip_kind == "none" for join in joins) else ()
+    if granularity == "layer" and not notes:
         joins = merge_layers(graph, joins)
-    stream = ResidualStream(graph, joins, target, signature, granularity=granularity, notes=hidden_blocks(graph, joins))
+    stream = ResidualStream(graph, joins, target, signature, granularity=granularity, notes=notes)
     stream._find_again = partial(find_stream, model, *args, granularity=granularity, shared=shared, **kwargs)
     return verified(stream, example_args, example_kwargs)

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from math import prod
 from operator import attrgetter
 from typing import Any
 
@@ -237,6 +238,22 @@ def tensor_of(node: fx.Node) -> Tensor | None:
     """The fake tensor that export recorded for a node, if its value is one tensor."""
     value = node.meta.get("val")
     return value if isinstance(value, Tensor) else None
+
+
+def size_of(node: fx.Node) -> tuple[int | str, ...]:
+    """The shape of a node's tensor, () where it has none; sizes that depend on the data as their expressions."""
+    value = tensor_of(node)
+    return () if value is None else tuple(size if isinstance(size, int) else str(size) for size in value.shape)
+
+
+def same_numel(a: fx.Node, b: fx.Node) -> bool:
+    """Whether two nodes hold tensors of as many elements; of sizes that depend on the data, of one shape."""
+    left, right = size_of(a), size_of(b)
+    if tensor_of(a) is None or tensor_of(b) is None:
+        return False
+    if all(isinstance(size, int) for size in (*left, *right)):
+        return prod(left) == prod(right)  # type: ignore[type-var]
+    return left == right
 
 
 def is_floating(node: fx.Node) -> bool:

@@ -10,10 +10,10 @@ from torch import Tensor, fx
 
 from resdyn.stream.block import ResidualBlock
 from resdyn.stream.cut import Cut, Evaluation
-from resdyn.stream.discovery import without_neutral
 from resdyn.stream.ops import operation
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
+from resdyn.stream.sums import without_neutral
 
 # Operations on a value and a weight, and the positions of both among the arguments.
 LAYERS = {

@@ -65,8 +65,14 @@ LINEAR = {
     "select_scatter",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "einsum",
+    "rsub",
+    "stack",
 }
-WEIGHTED = {"conv1d", "conv2d", "conv3d", "convolution", "linear", "addmm", "mm", "bmm", "matmul"}
+WEIGHTED = {"conv1d", "conv2d", "conv3d", "convolution", "linear", "addmm", "mm", "bmm", "matmul", "einsum"}
+PRODUCTS = {"mul", "mm", "bmm", "matmul", "einsum"}  # linear in either of two operands
+# Operations that return a state with some of its elements replaced.
+WRITES = {"where", "scatter", "scatter_add", "index_add", "index_put", "index_copy", "slice_scatter", "select_scatter"}
 # Elementwise, though torch does not tag them as `pointwise`.
 UNTAGGED = {
     "prelu",

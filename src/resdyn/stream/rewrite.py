@@ -127,8 +127,13 @@ def rewrite(graph: fx.Graph, fixed: Collection[fx.Node]) -> None:
     for node in list(graph.nodes):
         if node.target in FUSED_SUMS and node.args[0] not in fixed:
             _write_out_sum(graph, node)
+    drop_idle_writes(graph)
+    nest_concatenations(graph)
     for node in list(graph.nodes):
         if node.op != "call_function":
+            continue
+        if node.target is aten.sum.dim_IntList and _sums_a_stack(node):
+            _write_out_stack(graph, node)
             continue
         if node.target in REWRITES:
             node.target = REWRITES[node.target]
@@ -139,6 +144,62 @@ def rewrite(graph: fx.Graph, fixed: Collection[fx.Node]) -> None:
         elif not node.users and any(mark in str(node.target) for mark in ASSERTIONS):
             graph.erase_node(node)
     graph.eliminate_dead_code()
+
+
+READS = {aten.slice_scatter.default: aten.slice.Tensor, aten.select_scatter.default: aten.select.int}
+ASSEMBLED = "resdyn_assembled"  # marks a value that the model computes, and then again from its parts
+
+
+def drop_idle_writes(graph: fx.Graph) -> None:
+    """Remove writes of a part of a value into the same place: what ``h[:, 1:] += f`` leaves behind."""
+    for node in list(graph.nodes):
+        if node.target not in READS:
+            continue
+        whole, part, *place = node.args
+        while isinstance(part, fx.Node) and part.target is aten.copy.default:
+            part = part.args[1]
+        read = isinstance(part, fx.Node) and part.target is READS[node.target]
+        if read and part.args == (whole, *place) and not node.kwargs and not part.kwargs:
+            node.replace_all_uses_with(whole)
+
+
+def nest_concatenations(graph: fx.Graph) -> None:
+    """Write cat(a, b, c) as cat(cat(a, b), c) where cat(a, b) is a value already: the state of a dense block grows."""
+    known: dict[tuple[Any, ...], fx.Node] = {}
+    for node in graph.nodes:
+        if node.target is not aten.cat.default:
+            continue
+        args: Any = node.args
+        parts, dim = list(args[0]), args[1] if len(args) > 1 else 0
+        whole = tuple(parts)
+        for length in range(len(parts) - 1, 1, -1):
+            if (head := known.get((*whole[:length], dim))) is not None:
+                node.args = ([head, *parts[length:]], dim)
+                head.meta[ASSEMBLED] = True
+                break
+        known[(*whole, dim)] = node
+
+
+def _sums_a_stack(node: fx.Node) -> bool:
+    """Whether a node is stack([a, b, ...], d).sum(d)."""
+    args: Any = node.args
+    stacked, dims, *keep = args
+    if not isinstance(stacked, fx.Node) or stacked.target is not aten.stack.default or any(keep) or node.kwargs:
+        return False
+    rank, of_stack = stacked.meta["val"].dim(), list(stacked.args)
+    along: Any = of_stack[1] if len(of_stack) > 1 else 0
+    return len(of_stack[0]) > 1 and [dim % rank for dim in dims] == [along % rank]  # type: ignore[arg-type]
+
+
+def _write_out_stack(graph: fx.Graph, node: fx.Node) -> None:
+    """The sum of a stack as a sum of its parts."""
+    args: Any = node.args
+    total, *rest = args[0].args[0]
+    with graph.inserting_before(node):
+        for part in rest[:-1]:
+            total = graph.call_function(aten.add.Tensor, (total, part))
+            total.meta.update(node.meta)
+    node.target, node.args = aten.add.Tensor, (total, rest[-1])
 
 
 def detach_from_patterns(graph: fx.Graph) -> None:

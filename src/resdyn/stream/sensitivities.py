@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from resdyn.errors import InputError
-from resdyn.stream.cut import Cut, Evaluation
+from resdyn.stream.cut import Cut, Evaluation, reach
 from resdyn.stream.jacobian import JacobianOperator
 from resdyn.stream.lookup import block_index
 from resdyn.stream.states import States
@@ -40,12 +40,36 @@ def step_jacobian(stream: ResidualStream, i: int | str, states: States) -> Jacob
         raise InputError(
             f"there is no step {i}: the stream has steps 0 to {len(stream)}, the last from h_L to the output"
         )
-    forks = [block.join.fork for block in stream.blocks]
-    nodes = [*forks, stream.blocks[-1].join.out, stream._target]
-    cut = Cut(stream._graph, [nodes[i]], [nodes[i + 1]])
+    return _between(stream, i, i + 1, states)
+
+
+def _between(stream: ResidualStream, i: int, j: int, states: States) -> JacobianOperator:
+    """d h_j / d h_i at one sample, along every path between them; j = L + 1: of the output."""
+    nodes = _points(stream)
+    cut = Cut(stream._graph, [nodes[i]], [nodes[j]])
     function = cut.bind(Evaluation(stream._graph, states.inputs))
     at = states[i].reshape(nodes[i].meta["val"].shape)
     return JacobianOperator(lambda h: function(h)[0], at, cut.numel)
+
+
+def _points(stream: ResidualStream) -> list[fx.Node]:
+    """The states h_0..h_L and the output, as nodes."""
+    return [*(block.join.fork for block in stream.blocks), stream.blocks[-1].join.out, stream._target]
+
+
+def has_bypass(stream: ResidualStream) -> bool:
+    """Whether something computed from a state is read after a later one: steps then do not multiply to the derivative.
+
+    A value of the first layer that all layers read passes by the states between; a mask or an embedding, which no
+    state reaches, does not.
+    """
+    nodes = _points(stream)
+    for k in range(1, len(nodes) - 1):
+        earlier = reach([nodes[k - 1]], lambda node: node.users, stop={nodes[k]})
+        later = Cut(stream._graph, [nodes[k]], [nodes[-1]])
+        if any(leaf in earlier for leaf in later.leaves):
+            return True
+    return False
 
 
 def sensitivity(stream: ResidualStream, states: States) -> list[Tensor]:
@@ -66,7 +90,8 @@ def sensitivity(stream: ResidualStream, states: States) -> list[Tensor]:
         ComputationError: the model has other blocks than when the stream was found.
 
     Cost:
-        numel(output) products with transposed Jacobians per step, (L + 1) numel(output) in all.
+        numel(output) products with transposed Jacobians per step, (L + 1) numel(output) in all; where values computed
+        from a state are read after a later one, as many products with each whole rest of the network.
 
     Source:
         Lagzi (2021), equations 9 and 10, ``S = K prod (I + M(t))``. The product printed there ends with ``I + M(s)``;
@@ -74,11 +99,18 @@ def sensitivity(stream: ResidualStream, states: States) -> list[Tensor]:
         what is computed here.
     """
     stream._renew_at(states)
-    head = step_jacobian(stream, len(stream), states)
-    products = [head.rmatmat(torch.eye(head.shape[0], dtype=head.dtype, device=head.device)).T]
+    last = len(stream)
+    if has_bypass(stream):
+        return [_dense(_between(stream, s, last + 1, states)) for s in range(last + 1)]
+    products = [_dense(step_jacobian(stream, last, states))]
     for i in reversed(range(len(stream))):
         products.append(step_jacobian(stream, i, states).rmatmat(products[-1].T.contiguous()).T)
     return products[::-1]
+
+
+def _dense(jacobian: JacobianOperator) -> Tensor:
+    """The whole matrix, by products with its transpose."""
+    return jacobian.rmatmat(torch.eye(jacobian.shape[0], dtype=jacobian.dtype, device=jacobian.device)).T
 
 
 def log_determinants(stream: ResidualStream, states: States) -> LogDeterminants:
@@ -92,7 +124,8 @@ def log_determinants(stream: ResidualStream, states: States) -> LogDeterminants:
         L + 1 natural logarithms and signs, s = 0 first; the last are 0 and 1.
 
     Raises:
-        InputError: states of more than one sample, or a state of more than 4096 elements.
+        InputError: states of more than one sample, a state of more than 4096 elements, or a network in which values
+            computed from a state are read after a later one, where no product of steps is the derivative.
         ComputationError: the model has other blocks than when the stream was found.
 
     Cost:
@@ -102,6 +135,11 @@ def log_determinants(stream: ResidualStream, states: States) -> LogDeterminants:
         Lagzi (2021), appendix A.
     """
     stream._renew_at(states)
+    if has_bypass(stream):
+        raise InputError(
+            "values computed from one state are read after a later one, so the determinants of the steps do not "
+            "multiply to that of the derivative; `sensitivity` takes every path into account"
+        )
     logs, signs = [], []
     for i in range(len(stream)):
         jacobian = step_jacobian(stream, i, states)

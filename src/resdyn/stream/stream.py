@@ -14,10 +14,12 @@ from resdyn._torch import pytree
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream.block import KINDS, Kind, ResidualBlock, sample_shape
 from resdyn.stream.configuration import configuration
+from resdyn.stream.coverage import Coverage, coverage
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.gates import Join
 from resdyn.stream.granularity import Granularity
 from resdyn.stream.graph import DataGraph, graph_fingerprint
+from resdyn.stream.held import held_notes
 from resdyn.stream.inputs import Signature, check_eval, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.lookup import block_index, pick
@@ -45,6 +47,7 @@ class ResidualStream:
         granularity: "join" or "layer" (see `find_stream`).
         notes: What a reader must know, such as blocks inside the branch of another.
         readout: Whether the output is logits or probabilities (see `Readout`).
+        coverage: What share of the model's parameters and operations lies inside the blocks.
         signature: Shapes and dtypes of the inputs that the stream was found with.
         position: None, for all tokens (see `at`).
 
@@ -83,7 +86,6 @@ class ResidualStream:
         self.signature = signature
         self.named = named
         self.granularity: Granularity = granularity
-        self.notes = notes
         self._graph = graph
         self._target = target
         self._stages = state_stages(joins)
@@ -91,6 +93,8 @@ class ResidualStream:
             ResidualBlock(graph, join, i, block_stage(joins, self._stages, i), None if named is None else named[0][i])
             for i, join in enumerate(joins)
         ]
+        self.coverage: Coverage = coverage(graph, joins, target)
+        self.notes = (*notes, *held_notes([block.held_nodes for block in self.blocks]))
         self.readout: Readout = find_readout(graph, target)
         logits = target if self.readout.logits is None else self.readout.logits
         self._classifier = final_linear(graph, logits)
@@ -126,7 +130,7 @@ class ResidualStream:
         return self._table().html(max_lines=None)
 
     def _table(self) -> Table:
-        return stream_table(type(self.model).__name__, self.describe(), self.num_parameters, self.notes)
+        return stream_table(type(self.model).__name__, self.describe(), self.num_parameters, self.notes, self.coverage)
 
     @property
     def whole(self) -> ResidualStream:
@@ -148,7 +152,7 @@ class ResidualStream:
 
         Returns:
             One dict per block with index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage,
-            transition, parameters.
+            transition, parameters, held.
         """
         return [block.describe() for block in self.blocks]
 

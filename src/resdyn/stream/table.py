@@ -6,15 +6,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from resdyn._display import Table, table
+from resdyn.stream.coverage import Coverage
 
 HEADER = ("block", "module", "parts", "state in", "state out", "skip", "gate", "square", "parameters")
 
 
-def stream_table(model: str, blocks: Sequence[dict[str, Any]], parameters: int, notes: Sequence[str] = ()) -> Table:
+def stream_table(
+    model: str,
+    blocks: Sequence[dict[str, Any]],
+    parameters: int,
+    notes: Sequence[str] = (),
+    inside: Coverage | None = None,
+) -> Table:
     """A line of summary, one row per block (`describe`), a line before each new stage, and notes."""
     count = f"{len(blocks)} residual block{'s' if len(blocks) != 1 else ''}"
     caption = f"{model}: {count}, {parameters:,} parameters"
-    return table(caption, HEADER, _rows(blocks), *(f"note: {note}" for note in notes))
+    hold = () if inside is None else (f"The block{'s hold' if len(blocks) != 1 else ' holds'} {inside}.",)
+    every = (*notes, *(() if inside is None else inside.notes))
+    return table(caption, HEADER, _rows(blocks), *hold, *(f"note: {note}" for note in every))
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -181,7 +181,9 @@ class TokenStream:
 
     def _repr_html_(self) -> str:
         title = f"{type(self.model).__name__} at position {self.position}"
-        return stream_table(title, self.describe(), self.num_parameters, self.notes).html(max_lines=None)
+        return stream_table(title, self.describe(), self.num_parameters, self.notes, self.whole.coverage).html(
+            max_lines=None
+        )
 
     @property
     def num_parameters(self) -> int:

@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 from resdyn.errors import ComputationError, InputError
 from resdyn.nets.unit_skip import identity_kernel, unit_skip
 from resdyn.stream import ResidualBlock, ResidualStream
-from resdyn.stream.discovery import without_neutral
 from resdyn.stream.ops import WEIGHTED, node_modules, operation
+from resdyn.stream.sums import without_neutral
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
