@@ -1,7 +1,7 @@
 """Section 4.2.3: the networks that are measured, on CIFAR-10 test images, at each scale.
 
-The paper says of its networks that they "have been pre-trained on CIFAR10", and no more. Ours train 30 epochs, and 1,000
-test images are measured, the same for every network.
+The paper says of its networks that they "have been pre-trained on CIFAR10", and no more. Ours train 30 epochs, and
+1,000 test images are measured, the same for every network.
 Scale `small` measures two other networks with published weights, `resnet20` and `resnet32`. The CIFAR-10 images at hand
 may have been re-encoded as JPEG; each result says so where they were; accuracies are then lower than published ones.
 """
