@@ -4,7 +4,8 @@ Each file measures one phenomenon, with cores on plain arrays and one function o
 `line_geometry` (RA1), `alignment` (RA2), `singular_rank` (RA3), `inverse_scaling` (RA4), `stiffness`, `cushions` and
 `neural_collapse` (NC1-NC4). Besides: `pearson` and `spearman` with corrections for many tests, `jacobian_elements` and
 `eigenvalue_count` from shapes, `stable_step` from eigenvalues. `summarize` and `metrics_table` list the numbers that a
-store allows; a registered probe adds its own by a `Summary`.
+store allows; a registered probe adds its own by a `Summary`. `judge` says whether a number satisfies a rule, given its
+error and its null: "holds", "does not hold" or "undecided".
 """
 
 from __future__ import annotations
@@ -68,13 +69,18 @@ from resdyn.metrics.summary import (
     over_samples,
     summarize,
 )
+from resdyn.metrics.verdict import Estimate, Judgement, Rule, Verdict, judge
 
 __all__ = [
     "Correlation",
+    "Estimate",
     "InverseScalingFit",
+    "Judgement",
     "LineFit",
     "Metric",
+    "Rule",
     "Summary",
+    "Verdict",
     "aligned_vectors",
     "alignment",
     "benjamini_hochberg",
@@ -105,6 +111,7 @@ __all__ = [
     "inverse_scaling_fit",
     "inverse_top_value",
     "jacobian_elements",
+    "judge",
     "layer_cushion",
     "line_geometry",
     "line_shape_score",
