@@ -31,6 +31,7 @@ from resdyn.metrics.eigenvalues import determined, percent_negative, stiffness, 
 from resdyn.metrics.flows import dominance_ratio, dominant_fraction, expected_dominant_fraction, phi, phi_logistic
 from resdyn.metrics.jacobian_size import eigenvalue_count, jacobian_elements
 from resdyn.metrics.line import collinearity, equispacing, line_geometry, line_shape_score, step_length, tortuosity
+from resdyn.metrics.properties import Criterion, Property, PropertyVerdict, conclusion, verdicts
 from resdyn.metrics.rank import (
     converged_singular_values,
     count_unconverged,
@@ -61,6 +62,7 @@ from resdyn.metrics.scaling import (
 )
 from resdyn.metrics.stability import growing_share, stable_step
 from resdyn.metrics.summary import (
+    Chance,
     Metric,
     Summary,
     descriptions,
@@ -72,12 +74,16 @@ from resdyn.metrics.summary import (
 from resdyn.metrics.verdict import Estimate, Judgement, Rule, Verdict, judge
 
 __all__ = [
+    "Chance",
     "Correlation",
+    "Criterion",
     "Estimate",
     "InverseScalingFit",
     "Judgement",
     "LineFit",
     "Metric",
+    "Property",
+    "PropertyVerdict",
     "Rule",
     "Summary",
     "Verdict",
@@ -87,6 +93,7 @@ __all__ = [
     "between_blocks",
     "centred_means",
     "collinearity",
+    "conclusion",
     "converged_singular_values",
     "count_unconverged",
     "coupled_rank",
@@ -141,6 +148,7 @@ __all__ = [
     "summarize",
     "tortuosity",
     "vector_alignment",
+    "verdicts",
     "within_between_ratio",
     "within_class_variability",
 ]
