@@ -101,4 +101,7 @@ def conclusion(found: Sequence[PropertyVerdict], null: bool) -> str:
 
 def _listed(properties: Sequence[Property], last: str = "and") -> str:
     words = [p.claim if p.name.islower() else f"{p.claim} ({p.name})" for p in properties]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])}, {last} {words[-1]}"
+    if len(words) == 1:
+        return words[0]
+    comma = "" if len(words) == 2 and not any("," in each for each in words) else ","
+    return f"{', '.join(words[:-1])}{comma} {last} {words[-1]}"
