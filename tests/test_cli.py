@@ -75,7 +75,7 @@ def test_capture_then_report_and_options_from_a_file(weights, tmp_path, capsys):
     assert run(["capture", NET, "--config", str(config), "--out", str(store)]) == 0
     assert run(["report", str(store), "--out", str(page)]) == 0
     assert page.is_file()
-    assert "line-shape score" in capsys.readouterr().out
+    assert "line-shape" in capsys.readouterr().out
 
 
 def test_a_misspelt_option_in_a_file_is_refused(tmp_path, capsys):

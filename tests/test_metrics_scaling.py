@@ -190,8 +190,8 @@ def test_blocks_may_come_in_any_order():
 
 
 def test_the_error_over_samples_is_that_of_the_mean_unless_samples_choose_other_starts():
-    slope, intercept = jackknife_errors(synthetic_dataset(n_samples=5, spread=0.1))
+    slope, intercept, _ = jackknife_errors(synthetic_dataset(n_samples=5, spread=0.1))
     slopes = 1 + 0.1 * np.linspace(-1, 1, 5)
     assert slope == pytest.approx(slopes.std(ddof=1) / 5**0.5)
     assert intercept == pytest.approx(0, abs=1e-9)
-    assert jackknife_errors(synthetic_dataset(n_samples=1)) == (None, None)
+    assert jackknife_errors(synthetic_dataset(n_samples=1)) == (None, None, None)

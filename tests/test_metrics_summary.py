@@ -100,6 +100,7 @@ def test_a_network_too_short_for_a_scaling_fit_is_none_with_a_note():
     metric = by_name(synthetic_dataset(n_blocks=3), "inverse_scaling_slope")[0]
     assert metric.value is None
     assert "expected at least 6" in metric.note
+    assert metric.missing == "undefined"
 
 
 def test_triplets_that_did_not_converge_are_counted_in_the_notes():

@@ -235,5 +235,40 @@ def test_the_former_names_warn_and_give_the_new_ones():
     with pytest.warns(DeprecationWarning, match="RemovalCandidate"):
         assert pruning.Droppable is pruning.RemovalCandidate
     stream = find_stream(ResidualMLP(6, width=5, depth=3).eval(), torch.randn(1, 6))
-    with pytest.warns(DeprecationWarning, match="limit"), pytest.raises(AttributeError):
+    with pytest.warns(DeprecationWarning, match="limit"), pytest.raises(InputError):
         remove_greedily(stream, (), None, most=2)
+
+
+class TestAnyData:
+    def test_a_module_and_pairs_of_inputs_and_labels(self):
+        torch.manual_seed(0)
+        model = ResidualMLP(in_features=6, width=8, depth=3, classes=2).eval()
+        inputs, labels = torch.randn(100, 6), torch.arange(100) % 2
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        found = prune(model, (inputs, labels), max_accuracy_loss=1.0)
+        assert found.chosen_by == 50
+        assert found.after.images == 50
+        assert len(found.rungs) == 3
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+    def test_layers_of_a_transformer_with_inputs_by_name(self):
+        transformers = pytest.importorskip("transformers")
+        config = transformers.BertConfig(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=16,
+            vocab_size=20,
+            num_labels=2,
+        )
+        torch.manual_seed(0)
+        model = transformers.BertForSequenceClassification(config).eval()
+        data = {"input_ids": torch.randint(0, 20, (12, 5))}, torch.arange(12) % 2
+        found = prune(model, data, max_accuracy_loss=1.0, granularity="layer")
+        assert found.dropped == (0, 1)
+        assert found.modules == ["bert.encoder.layer.0", "bert.encoder.layer.1"]
+
+    def test_data_without_labels_are_refused(self):
+        model = ResidualMLP(in_features=6, width=8, depth=3, classes=2).eval()
+        with pytest.raises(InputError, match="without labels"):
+            prune(model, torch.randn(10, 6))

@@ -63,6 +63,11 @@ PROBE = """
 """
 
 
+def probed(page: str) -> str:
+    """The page with a script of the test's own, which its policy would refuse."""
+    return re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", PROBE + "</body>")
+
+
 def open_page(path: Path, profile: Path, width: int = 1280) -> tuple[str, str]:
     """The document after its program ran, and what the console said."""
     command = [
@@ -95,7 +100,7 @@ def visit(tmp_path_factory) -> tuple[str, str]:
     ds.attrs |= {"model": EVIL, "command": f"resdyn demo {EVIL}"}
     ds.attrs["stream"][0]["path"] = EVIL
     path = folder / "report.html"
-    path.write_text(render_page(ds).replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    path.write_text(probed(render_page(ds)), encoding="utf-8")
     return open_page(path, folder / "profile")
 
 
@@ -127,7 +132,7 @@ def test_choosing_a_sample_shows_its_picture_alone(visit):
 
 def test_the_copied_table_is_tab_separated_with_exact_values(visit):
     lines = seen(visit[0])["copied"].splitlines()
-    assert lines[0].split("\t")[:4] == ["metric", "value", "standard error", "n"]
+    assert lines[0].split("\t")[:4] == ["metric", "value", "standard error", "by chance"]
     assert len({line.count("\t") for line in lines}) == 1
     slope = next(line for line in lines if line.endswith("inverse_scaling_slope"))
     assert abs(float(slope.split("\t")[1]) - 1) < 1e-9
@@ -150,10 +155,20 @@ def test_the_page_fits_a_phone(tmp_path):
     path = tmp_path / "report.html"
     names = ["a class with a long name", "another class with a long name", "c", "d"]
     page = render_page(synthetic_dataset(n_samples=3, class_names=names))
-    path.write_text(page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    path.write_text(probed(page), encoding="utf-8")
     dom, console = open_page(path, tmp_path / "profile", width=500)
     assert seen(dom)["overflow"] <= 0
     assert console == ""
+
+
+def test_a_script_that_is_not_the_page_s_own_is_not_run(tmp_path):
+    path = tmp_path / "report.html"
+    foreign = "<script>document.documentElement.dataset.foreign = 'ran'</script></body>"
+    path.write_text(render_page(synthetic_dataset(n_samples=2)).replace("</body>", foreign), encoding="utf-8")
+    dom, console = open_page(path, tmp_path / "profile")
+    assert 'data-ready="true"' in dom
+    assert "data-foreign" not in re.findall(r"<html[^>]*>", dom)[0]
+    assert "Content Security Policy" in console
 
 
 def test_a_dataset_without_probes_opens_too(tmp_path):

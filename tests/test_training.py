@@ -85,6 +85,8 @@ def test_the_cosine_schedule_starts_at_lr_and_passes_half_of_it_in_the_middle():
         ("schedule", "steps"),
         ("optimizer", "rprop"),
         ("matmul_precision", "low"),
+        ("autocast", "float16"),
+        ("memory_format", "preserve"),
     ],
 )
 def test_an_impossible_recipe_is_refused(key, value):
@@ -126,6 +128,44 @@ def test_the_precision_of_products_is_the_callers_again_afterwards():
     assert torch.get_float32_matmul_precision() == before
 
 
+def convolutions(seed=0):
+    """Kernels 3 x 3 and 1 x 1, batch norm and a linear layer."""
+    torch.manual_seed(seed)
+    stem, point = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 6, 1)
+    return nn.Sequential(stem, nn.BatchNorm2d(8), nn.ReLU(), point, nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
+
+
+def test_channels_last_changes_rounding_alone_and_leaves_the_model_as_it_was():
+    plain, last, seen = convolutions(), convolutions(), []
+    last[0].register_forward_pre_hook(lambda m, x: seen.append((x[0].stride(), m.weight.stride())))
+    train(plain, blobs(), RECIPE)
+    train(last, blobs(), dataclasses.replace(RECIPE, memory_format="channels_last"))
+    for a, b in zip(plain.state_dict().values(), last.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert seen[0][1] == last[0].weight.contiguous(memory_format=torch.channels_last).stride()
+    assert last[0].weight.stride() == plain[0].weight.stride()
+
+
+def test_autocast_multiplies_in_bfloat16_and_keeps_weights_and_loss_in_float32():
+    model, seen = convolutions(), []
+    model[4].register_forward_hook(lambda m, x, y: seen.append(y.dtype))
+    history = train(model, blobs(), dataclasses.replace(RECIPE, autocast="bfloat16"))
+    assert set(seen) == {torch.bfloat16}
+    assert {w.dtype for w in model.parameters()} == {torch.float32}
+    assert history.records[-1]["loss"] == pytest.approx(
+        train(convolutions(), blobs(), RECIPE).records[-1]["loss"], rel=0.2
+    )
+    with pytest.raises(InputError, match=r"autocast 'bfloat16' for weights of torch\.float64"):
+        train(convolutions().double(), blobs(), dataclasses.replace(RECIPE, autocast="bfloat16"))
+
+
+def test_a_recipe_names_later_fields_only_where_they_differ():
+    """Checkpoints of before they existed are still resumed, and networks keep their names."""
+    assert set(Recipe().settings()) == {f.name for f in dataclasses.fields(Recipe)} - {"autocast", "memory_format"}
+    changed = Recipe(autocast="bfloat16", memory_format="channels_last").settings()
+    assert (changed["autocast"], changed["memory_format"]) == ("bfloat16", "channels_last")
+
+
 def test_training_is_a_function_of_its_seed_and_leaves_the_callers_random_state():
     models = [net(), net(), net()]
     torch.manual_seed(1)
@@ -154,6 +194,32 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, stop_at, 
     assert got.records == expected.records
     assert got.results[0]["total"] == expected.results[0]["total"]
     assert torch.equal(got.results[0]["bias"], expected.results[0]["bias"])
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, ADAM])
+def test_a_run_in_other_formats_resumes_bit_for_bit(tmp_path, recipe):
+    recipe = dataclasses.replace(recipe, autocast="bfloat16", memory_format="channels_last")
+    undisturbed, resumed, checkpoint = convolutions(), convolutions(), tmp_path / "c.safetensors"
+    expected = train(undisturbed, blobs(), recipe)
+
+    class Stop:
+        def init(self, model, data, *, state=None):
+            return state or {}
+
+        def update(self, state, end):
+            if end.epoch == 2 and not (tmp_path / "stopped").exists():
+                (tmp_path / "stopped").touch()
+                raise KeyboardInterrupt
+            return state
+
+        def result(self, state):
+            return None
+
+    with pytest.raises(KeyboardInterrupt):
+        train(resumed, blobs(), recipe, [Stop()], checkpoint)
+    resumed = convolutions(seed=9)
+    assert train(resumed, blobs(), recipe, [Stop()], checkpoint).records == expected.records
+    assert same(undisturbed, resumed)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

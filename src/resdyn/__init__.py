@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from resdyn.capturing.run import capture
     from resdyn.data import load_data, load_text
     from resdyn.interventions import NoiseResponse, boundary_points, noise_response, to_plain, to_residual
+    from resdyn.interventions.pruning import prune
     from resdyn.linalg import EigenResult, SVDResult, eigenvalues, svd
-    from resdyn.models import load_model
+    from resdyn.models import load_model, untrained_twin
     from resdyn.monitor import Monitor
     from resdyn.phenomena import Phenomenon, register
     from resdyn.report import write_comparison, write_report
@@ -51,11 +52,13 @@ __all__ = [
     "nets",
     "noise_response",
     "open_store",
+    "prune",
     "register",
     "stream_from_blocks",
     "svd",
     "to_plain",
     "to_residual",
+    "untrained_twin",
     "write_comparison",
     "write_report",
 ]
@@ -64,8 +67,9 @@ _NAMES = {
     "resdyn.capturing.run": ("capture",),
     "resdyn.data": ("load_data", "load_text"),
     "resdyn.interventions": ("NoiseResponse", "boundary_points", "noise_response", "to_plain", "to_residual"),
+    "resdyn.interventions.pruning": ("prune",),
     "resdyn.linalg": ("EigenResult", "SVDResult", "eigenvalues", "svd"),
-    "resdyn.models": ("load_model",),
+    "resdyn.models": ("load_model", "untrained_twin"),
     "resdyn.monitor": ("Monitor",),
     "resdyn.phenomena": ("Phenomenon", "register"),
     "resdyn.report": ("write_comparison", "write_report"),

@@ -38,9 +38,11 @@ def short(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
-def percent(value: float, error: float | None = None, interval: tuple[float, float] | None = None) -> str:
+def percent(
+    value: float, error: float | None = None, interval: tuple[float, float] | None = None, digits: int = 1
+) -> str:
     """'98.0 % ± 0.8 %' for a share of one; at 0 and 1, where the binomial error says nothing, its interval."""
-    text = f"{100 * value:.1f} %"
+    text = f"{100 * value:.{digits}f} %"
     if error and math.isfinite(error):
         return f"{text} ± {100 * error:.1f} %"
     if interval is None:

@@ -23,3 +23,20 @@ def standard_error(values: NDArray[np.floating[Any]], axis: int = 0) -> Any:
         0.7071
     """
     return values.std(axis, ddof=1) / values.shape[axis] ** 0.5
+
+
+def bootstrap_error(values: NDArray[np.floating[Any]], draws: int = 400) -> float:
+    """The standard error of a median, by resampling; the resamples are always the same.
+
+    Args:
+        values: Independent values (n,), two or more.
+        draws: Number of resamples.
+
+    Returns:
+        The standard deviation of the medians of the resamples.
+
+    Source:
+        Efron (1979).
+    """
+    picked = np.random.default_rng(0).integers(0, values.size, size=(draws, values.size))
+    return float(np.median(values[picked], axis=1).std(ddof=1))

@@ -95,17 +95,28 @@ class ResdynAccessor:
             raise self._no_figure(name)
         return figure
 
-    def report(self, path: str | Path = "report.html", title: str | None = None) -> Path:
+    def report(
+        self, path: str | Path = "report.html", title: str | None = None, null: xr.Dataset | None = None
+    ) -> Path:
         """Write the report (`resdyn.write_report`) and return its path.
 
         Args:
             path: The file to write.
             title: Heading of the page. None: the model and its data.
+            null: The same measurement of the same network untrained, for the verdicts.
 
         Raises:
             InputError: If the file cannot be written.
         """
-        return write_report(self._ds, path, title=title)
+        return write_report(self._ds, path, title=title, null=null)
+
+    def verdicts(self, null: xr.Dataset | None = None) -> list[metrics.PropertyVerdict]:
+        """Whether each property holds, by a stated rule (`resdyn.metrics.verdicts`).
+
+        Args:
+            null: The same measurement of the same network untrained. None: no property is said to hold.
+        """
+        return metrics.verdicts(self._ds, null)
 
     # RA1: the states
 

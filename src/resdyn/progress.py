@@ -33,6 +33,12 @@ def show_progress(show: bool = True) -> Iterator[None]:
         _showing.reset(token)
 
 
+def tell(message: str) -> None:
+    """A line about a library's work, where its steps show themselves."""
+    if _showing.get():
+        print(message, file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def stage(title: str) -> Iterator[None]:
     """A step of a library's work whose length is not known beforehand."""

@@ -47,8 +47,12 @@ app = App(
 )
 app.meta.suppress_keyboard_interrupt = False
 OWN = (commands.demo, commands.inspect, commands.capture, commands.report, commands.analyze, compare, paper, prune)
+USAGE = {
+    compare: "Usage: resdyn compare [OPTIONS] STORES...",
+    paper: "Usage: resdyn paper [OPTIONS] [NAME [EXPERIMENT]]",
+}
 for command in OWN:
-    app.command(command)
+    app.command(command, usage=USAGE.get(command))
 
 
 @app.meta.default

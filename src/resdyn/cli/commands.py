@@ -51,9 +51,10 @@ def demo(
     from resdyn.report import write_report
 
     outcome = run_demo(out, epochs=epochs, seed=seed, samples=samples, device=device)
-    page = write_report(outcome.dataset, out / "report.html", title="A residual network on handwritten digits")
+    measured, title = outcome.measured, "A residual network on handwritten digits"
+    page = write_report(measured.dataset, out / "report.html", title=title, null=measured.null)
     paths = {"report": page, "store": outcome.store, "weights": outcome.weights}
-    finish(outcome.dataset, paths, json, test_accuracy=outcome.test_accuracy, seconds=outcome.seconds)
+    finish(measured, paths, json, test_accuracy=outcome.test_accuracy, seconds=outcome.seconds)
 
 
 def inspect(
@@ -125,6 +126,7 @@ def report(
     out: Path | None = None,
     figures: Path | None = None,
     title: str | None = None,
+    null: Path | None = None,
     json: Json = False,
 ) -> None:
     """Write the report of a store as one HTML page that works offline.
@@ -139,14 +141,18 @@ def report(
         Folder for the figures as PDF and PNG.
     title
         Heading of the page.
+    null
+        Store of the same network untrained (default: STORE-untrained, if capture --null made it).
     """
-    from resdyn.cli.measure import finish
+    from resdyn.cli.measure import Measured, finish, open_null
     from resdyn.report import write_report
     from resdyn.store import open_store
 
-    dataset = open_store(store)
-    page = write_report(dataset, out or store.with_suffix(".html"), figures_dir=figures, title=title)
-    finish(dataset, {"report": page, "store": store} | ({"figures": figures} if figures else {}), json)
+    measured = Measured(open_store(store), open_null(store, null))
+    page = write_report(
+        measured.dataset, out or store.with_suffix(".html"), figures_dir=figures, title=title, null=measured.null
+    )
+    finish(measured, {"report": page, "store": store} | ({"figures": figures} if figures else {}), json)
 
 
 def analyze(
@@ -175,7 +181,7 @@ def analyze(
     from resdyn.cli.measure import finish, measure
     from resdyn.report import write_report
 
-    dataset = measure(model, measurement, out / "store.zarr")
+    measured = measure(model, measurement, out / "store.zarr")
     folder = out / "figures" if figures else None
-    page = write_report(dataset, out / "report.html", figures_dir=folder, title=title)
-    finish(dataset, {"report": page, "store": out / "store.zarr"} | ({"figures": folder} if folder else {}), json)
+    page = write_report(measured.dataset, out / "report.html", figures_dir=folder, title=title, null=measured.null)
+    finish(measured, {"report": page, "store": out / "store.zarr"} | ({"figures": folder} if folder else {}), json)

@@ -27,7 +27,7 @@ def compare(
     out
         The page.
     titles
-        Names of the runs on the page (default: what differs between the paths).
+        Names of the runs on the page (default: their models, or what differs between the paths).
     """
     from resdyn.progress import stage
     from resdyn.report.comparison.page import comparison_page, opened
@@ -54,18 +54,18 @@ def compare(
 
 
 def _print(titles: list[str], rows: list[dict[str, Any]], notes: list[str], page: Path) -> None:
+    from resdyn.report.comparison.runs import chances_text, value_text
+
     console, pair = terminal(), len(titles) == 2
     headings = [*titles, "difference"] if pair else titles
-    table = table_of("metric", "where", *headings, right=headings)
+    table = table_of("metric", "where", *headings, "by chance", right=[*headings, "by chance"])
     for row in rows:
-        cells = [
-            "-" if value is None else with_error(value["value"], value["standard_error"]) for value in row["values"]
-        ]
+        cells = [value_text(value) for value in row["values"]]
         if pair:
             difference = row["difference"]
             cells.append("-" if difference is None else with_error(difference, row["difference_error"]))
         places = dict.fromkeys(value["where"] or "" for value in row["values"] if value)
-        table.add_row(row["title"], " / ".join(places), *cells)
+        table.add_row(row["title"], " / ".join(places), *cells, chances_text(row))
     for note in notes:
         console.print(f"note: {note}", markup=False)
     console.print(table)

@@ -7,29 +7,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import xarray as xr
 from safetensors.torch import save_file
 
 from resdyn._files import whole_file
+from resdyn._format import percent
 from resdyn.capturing.run import capture
-from resdyn.cli.measure import command_line
+from resdyn.cli.measure import Measured, command_line, null_store
 from resdyn.cli.output import say
 from resdyn.data import load_data
 from resdyn.errors import InputError, StoreError
 from resdyn.interventions.pruning.files import check_own_folder
+from resdyn.models import untrained_twin
 from resdyn.models.placement import resolve_device
+from resdyn.models.untrained import NOTE
 from resdyn.monitor import Monitor
 from resdyn.training import DIGITS_RECIPE, TrainedDigits, train_digits
 from resdyn.training.checkpoint import OtherRunError
 
-PROBES = "trajectory,singular(k=20),coupling(k=10),features"
+PROBES = "trajectory,singular(k=20),coupling(k=10),spectrum,cushion,robustness,features"
+NULL_SAMPLES = 8
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What the demonstration made, and how long it took (seconds)."""
 
-    dataset: xr.Dataset
+    measured: Measured
     store: Path
     weights: Path
     test_accuracy: float
@@ -72,7 +75,7 @@ def _run(out: Path, epochs: int, seed: int, samples: int, device: torch.device) 
     weights = out / "weights.safetensors"
     with whole_file(weights) as partial:
         save_file(trained.model.state_dict(), partial)
-    say(f"test accuracy {trained.test_accuracy:.1%} on {len(trained.test)} held-out digits; measuring")
+    say(f"test accuracy {percent(trained.test_accuracy)} on {len(trained.test)} held-out digits; measuring")
     store = out / "store.zarr"
     dataset = capture(
         trained.model,
@@ -85,7 +88,18 @@ def _run(out: Path, epochs: int, seed: int, samples: int, device: torch.device) 
         notes=notes(trained, epochs),
         training=trained.history.results[0],
     )
-    return Outcome(dataset, store, weights, trained.test_accuracy, time.monotonic() - started)
+    twin = untrained_twin(trained.model, seed + 1)
+    null = capture(
+        twin,
+        trained.train,
+        PROBES,
+        null_store(store),
+        samples=min(samples, NULL_SAMPLES),
+        seed=seed,
+        command=command_line(),
+        notes=[NOTE.format(seed=seed + 1)],
+    )
+    return Outcome(Measured(dataset, null), store, weights, trained.test_accuracy, time.monotonic() - started)
 
 
 def notes(trained: TrainedDigits, epochs: int) -> list[str]:
@@ -93,6 +107,6 @@ def notes(trained: TrainedDigits, epochs: int) -> list[str]:
     return [
         f"Trained here for {epochs} epochs on {len(trained.train)} digits of scikit-learn by plain SGD (Li and Papyan "
         f"2023, section 2.3, scaled down); accuracy on the {len(trained.test)} held-out digits: "
-        f"{trained.test_accuracy:.2%}. "
+        f"{percent(trained.test_accuracy)}. "
         "Jacobians are measured at training images, as in the paper."
     ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
 
+from resdyn import store as stores
 from resdyn.capturing.run import capture
 from resdyn.capturing.selection import notes_on_classes
 from resdyn.cli.options import Measurement
@@ -15,6 +17,7 @@ from resdyn.cli.output import print_json, print_summary, results, say
 from resdyn.data import ImageData, TokenData, load_data, load_text
 from resdyn.errors import InputError
 from resdyn.models import LoadedModel, load_model, text_encoder
+from resdyn.models.untrained import untrained_model
 from resdyn.progress import stage
 from resdyn.stream import Granularity, ResidualStream, find_stream, stream_from_blocks
 from resdyn.stream.placement import like_weights
@@ -31,13 +34,22 @@ def load(model: str, weights: Path | None, device: str, dtype: str | None) -> Lo
         return load_model(model, weights, device=device, dtype=dtype)
 
 
-def measure(model: str, asked: Measurement, store: Path) -> xr.Dataset:
+def measure(model: str, asked: Measurement, store: Path) -> Measured:
     """Capture what a command asks for; what a reader must know is said first."""
     loaded = load(model, asked.weights, asked.device, asked.dtype)
     data = _data(loaded, asked)
     on_classes = notes_on_classes(len(data.class_names), loaded.num_classes) if isinstance(data, ImageData) else ()
     for note in (*loaded.notes, *data.notes, *on_classes):
         say(f"note: {note}")
+    twin = untrained_model(loaded, asked.seed + 1) if asked.null else None  # refused before anything is measured
+    dataset = _captured(loaded, data, asked, store)
+    if twin is not None:
+        say("measuring the same network untrained")
+        _captured(twin, data, asked, null_store(store))
+    return Measured(dataset, open_null(store))
+
+
+def _captured(loaded: LoadedModel, data: ImageData | TokenData, asked: Measurement, store: Path) -> xr.Dataset:
     return capture(
         loaded,
         data,
@@ -54,6 +66,25 @@ def measure(model: str, asked: Measurement, store: Path) -> xr.Dataset:
         stream=stream_of(loaded, asked.blocks, data) if asked.blocks else None,
         command=command_line(),
     )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A capture, and that of the same network untrained where there is one."""
+
+    dataset: xr.Dataset
+    null: xr.Dataset | None
+
+
+def null_store(store: Path) -> Path:
+    """Where the untrained network of a store is kept: beside it."""
+    return store.with_name(f"{store.stem}-untrained{store.suffix}")
+
+
+def open_null(store: Path, named: Path | None = None) -> xr.Dataset | None:
+    """The capture of the untrained network: the one that is named, else the one beside the store."""
+    place = named or null_store(store)
+    return stores.open_store(place) if named is not None or stores.exists(place) else None
 
 
 def stream_of(
@@ -80,14 +111,14 @@ def stream_of(
     return find_stream(loaded.model, example, granularity=granularity)
 
 
-def finish(dataset: xr.Dataset, paths: dict[str, Path], as_json: bool, **extra: object) -> None:
-    """Compute the metrics and print them, for people or for programs."""
+def finish(measured: Measured, paths: dict[str, Path], as_json: bool, **extra: object) -> None:
+    """Compute the metrics and the verdicts and print them, for people or for programs."""
     with stage("computing the metrics"):
-        summary = results(dataset, paths)
+        summary = results(measured.dataset, paths, measured.null)
     if as_json:
         print_json(summary | extra)
     else:
-        print_summary(summary["metrics"], paths, extra)
+        print_summary(summary, paths, extra)
 
 
 def _data(loaded: LoadedModel, asked: Measurement) -> ImageData | TokenData:

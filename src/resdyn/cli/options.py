@@ -87,3 +87,5 @@ class Measurement:
     "Local worker processes (0: this process)."
     scheduler: str | None = None
     "Address of a dask.distributed scheduler."
+    null: bool = False
+    "Measure the same network untrained, too, into STORE-untrained: what the verdicts compare with."

@@ -84,11 +84,14 @@ def _own_descriptor(stream: TextIO) -> Iterator[TextIO]:
             os.dup2(own.fileno(), number)
 
 
-def results(dataset: xr.Dataset, paths: dict[str, Path]) -> dict[str, Any]:
-    """Metrics, paths and provenance as plain data."""
-    from resdyn.metrics import metrics_table
+def results(dataset: xr.Dataset, paths: dict[str, Path], null: xr.Dataset | None = None) -> dict[str, Any]:
+    """Conclusion, verdicts, metrics, paths and provenance as plain data."""
+    from resdyn.metrics import conclusion, metrics_table, verdicts
 
+    found = verdicts(dataset, null)
     return {
+        "conclusion": conclusion(found, null is not None),
+        "verdicts": [verdict.as_row() for verdict in found],
         "metrics": metrics_table(dataset),
         "paths": {name: str(path) for name, path in paths.items()},
         "provenance": {name: dataset.attrs[name] for name in PROVENANCE if name in dataset.attrs},
@@ -131,14 +134,23 @@ def say(message: str, quiet: bool = False) -> None:
         terminal(stderr=True).print(message, markup=False)
 
 
-def print_summary(metrics: list[dict[str, Any]], paths: dict[str, Path], extra: dict[str, Any]) -> None:
-    """The metrics as a table and where everything was written."""
+def print_summary(summary: dict[str, Any], paths: dict[str, Path], extra: dict[str, Any]) -> None:
+    """The metrics as a table, the verdicts, and where everything was written."""
+    from resdyn.metrics.summary import chance_text
+
     console = terminal()
-    table = table_of("metric", "value", "where", "how to read it", right=("value",))
-    for row in metrics:
-        value = with_error(row["value"], row["standard_error"])
-        table.add_row(row["title"], value, row["where"] or "", row["reading"])
+    table = table_of("metric", "value", "by chance", "where", "how to read it", right=("value", "by chance"))
+    for row in summary["metrics"]:
+        value = row["missing"] if row["value"] is None else with_error(row["value"], row["standard_error"])
+        table.add_row(row["title"], value, chance_text(row["chance"]), row["where"] or "", row["reading"])
     console.print(table)
+    if summary["verdicts"]:
+        judged = table_of("verdict", "property", "why")
+        for row in summary["verdicts"]:
+            judged.add_row(row["verdict"], row["title"], row["reason"])
+        console.print()
+        console.print(judged)
+        console.print(f"\n{summary['conclusion']}\n", markup=False)
     for name, value in extra.items():
         console.print(f"{name.replace('_', ' ')}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
     for name, path in paths.items():

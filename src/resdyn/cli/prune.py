@@ -26,7 +26,7 @@ def prune(
     split: str = "test",
     out: Path = Path("out/pruned"),
     max_accuracy_loss: float = 0.005,
-    num_selection_images: Whole = 1000,
+    num_selection_images: Whole | None = None,
     seed: Whole = 0,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -52,7 +52,7 @@ def prune(
     max_accuracy_loss
         Share of correct predictions that may be lost on the selection images: 0.005 is half a percentage point.
     num_selection_images
-        Images that blocks are chosen by; accuracy is reported for the others.
+        Images that blocks are chosen by (default: half, at most 1000); accuracy is reported for the others.
     seed
         Seed of the choice of these images.
     """

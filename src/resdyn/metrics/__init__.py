@@ -4,7 +4,8 @@ Each file measures one phenomenon, with cores on plain arrays and one function o
 `line_geometry` (RA1), `alignment` (RA2), `singular_rank` (RA3), `inverse_scaling` (RA4), `stiffness`, `cushions` and
 `neural_collapse` (NC1-NC4). Besides: `pearson` and `spearman` with corrections for many tests, `jacobian_elements` and
 `eigenvalue_count` from shapes, `stable_step` from eigenvalues. `summarize` and `metrics_table` list the numbers that a
-store allows; a registered probe adds its own by a `Summary`.
+store allows; a registered probe adds its own by a `Summary`. `judge` says whether a number satisfies a rule, given its
+error and its null: "holds", "does not hold" or "undecided".
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from resdyn.metrics.eigenvalues import determined, percent_negative, stiffness, 
 from resdyn.metrics.flows import dominance_ratio, dominant_fraction, expected_dominant_fraction, phi, phi_logistic
 from resdyn.metrics.jacobian_size import eigenvalue_count, jacobian_elements
 from resdyn.metrics.line import collinearity, equispacing, line_geometry, line_shape_score, step_length, tortuosity
+from resdyn.metrics.properties import Criterion, Property, PropertyVerdict, conclusion, verdicts
 from resdyn.metrics.rank import (
     converged_singular_values,
     count_unconverged,
@@ -60,6 +62,7 @@ from resdyn.metrics.scaling import (
 )
 from resdyn.metrics.stability import growing_share, stable_step
 from resdyn.metrics.summary import (
+    Chance,
     Metric,
     Summary,
     descriptions,
@@ -68,19 +71,29 @@ from resdyn.metrics.summary import (
     over_samples,
     summarize,
 )
+from resdyn.metrics.verdict import Estimate, Judgement, Rule, Verdict, judge
 
 __all__ = [
+    "Chance",
     "Correlation",
+    "Criterion",
+    "Estimate",
     "InverseScalingFit",
+    "Judgement",
     "LineFit",
     "Metric",
+    "Property",
+    "PropertyVerdict",
+    "Rule",
     "Summary",
+    "Verdict",
     "aligned_vectors",
     "alignment",
     "benjamini_hochberg",
     "between_blocks",
     "centred_means",
     "collinearity",
+    "conclusion",
     "converged_singular_values",
     "count_unconverged",
     "coupled_rank",
@@ -105,6 +118,7 @@ __all__ = [
     "inverse_scaling_fit",
     "inverse_top_value",
     "jacobian_elements",
+    "judge",
     "layer_cushion",
     "line_geometry",
     "line_shape_score",
@@ -134,6 +148,7 @@ __all__ = [
     "summarize",
     "tortuosity",
     "vector_alignment",
+    "verdicts",
     "within_between_ratio",
     "within_class_variability",
 ]

@@ -15,6 +15,7 @@ from resdyn.metrics.line_start import LEVEL, MIN_POINTS, Chance, chance, start_c
 from resdyn.metrics.rank import converged_singular_values
 
 FloatArray = NDArray[np.float64]
+MAX_GROUPS = 100  # of samples that the jackknife leaves out in turn
 
 
 @dataclass(frozen=True)
@@ -227,8 +228,8 @@ def inverse_scaling(ds: xr.Dataset, start: int | None = None) -> tuple[InverseSc
     return fit, [fit_line(number[used], row[used]) for row in _reciprocal(top)]
 
 
-def jackknife_errors(ds: xr.Dataset, start: int | None = None) -> tuple[float | None, float | None]:
-    """Standard errors over samples of slope and intercept, the choice of the start included; None below two samples.
+def jackknife_errors(ds: xr.Dataset, start: int | None = None) -> tuple[float | None, float | None, float | None]:
+    """Standard errors over samples of slope, intercept and R^2, the choice of the start included; None below two.
 
     sqrt((n - 1) / n sum_k (b_(-k) - mean)^2) over the fits without sample k, each of which chooses its own start: that
     of a mean over samples where all choose the same start. A fit that one sample alone makes possible has none.
@@ -236,15 +237,16 @@ def jackknife_errors(ds: xr.Dataset, start: int | None = None) -> tuple[float | 
     top = converged_singular_values(ds).isel(rank=0).transpose("sample", "block").values
     known = [row for row in top if np.isfinite(row).any()]
     if len(known) < 2:
-        return None, None
+        return None, None, None
     number = ds["block"].values + 1
     try:
-        without = [_line(np.delete(known, k, axis=0), number, start)[0] for k in range(len(known))]
+        groups = np.array_split(np.arange(len(known)), min(len(known), MAX_GROUPS))
+        without = [_line(np.delete(known, group, axis=0), number, start)[0] for group in groups]
     except InputError:
-        return None, None
-    pairs = np.array([(fit.slope, fit.intercept) for fit in without])
-    errors = np.sqrt((len(known) - 1) * pairs.var(0))
-    return float(errors[0]), float(errors[1])
+        return None, None, None
+    fits = np.array([(fit.slope, fit.intercept, fit.r_squared) for fit in without])
+    slope, intercept, r_squared = (float(error) for error in np.sqrt((len(groups) - 1) * fits.var(0)))
+    return slope, intercept, r_squared if np.isfinite(r_squared) else None
 
 
 def _chance_of(fit: LineFit) -> Chance:

@@ -84,6 +84,10 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(width, 2 * width, blocks_per_stage, 2, skip)
         self.layer3 = _stage(2 * width, 4 * width, blocks_per_stage, 2, skip)
         self.linear = nn.Linear(4 * width, classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights of all convolutions and of the linear layer, after He et al. (2015)."""
         self.apply(_he_initialise)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -140,6 +140,10 @@ class ResNet(nn.Module):
             for number, ((inputs, outputs), count) in enumerate(zip(pairwise(channels), blocks))
         )
         self.fc = nn.Linear(channels[-1], classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights of all convolutions, after He et al. (2015)."""
         self.apply(_he_initialise)
 
     @property

@@ -42,7 +42,7 @@ class Case:
     @property
     def name(self) -> str:
         """A file name that differs whenever anything about the case does."""
-        content = dataclasses.asdict(self)
+        content = dataclasses.asdict(self) | {"recipe": self.recipe.settings()}
         if self.precision == "float32":
             del content["precision"]  # networks of before there was a choice keep their names
         text = json.dumps(content, sort_keys=True, default=str)

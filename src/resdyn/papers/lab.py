@@ -28,7 +28,7 @@ from resdyn.training import Callback, Penalty, accuracy, train
 
 Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
-CHECKPOINT_EVERY = 5
+CHECKPOINT_EVERY = 1
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from resdyn.errors import InputError
 
-PARTS = ("probe", "metrics", "sections", "overlays")
+PARTS = ("probe", "metrics", "properties", "sections", "overlays")
 
 
 class Measured(Protocol):
@@ -33,6 +33,7 @@ class Phenomenon:
         variables: The stored arrays of which any one marks the phenomenon as present in a dataset; without them, the
             probe's name among `ds.attrs["probes"]` does.
         metrics: A `resdyn.metrics.Summary`: the rows of the metrics table.
+        properties: `resdyn.metrics.Property`s: what the report draws a verdict on.
         sections: `resdyn.report.Section`s of the report.
         overlays: `resdyn.report.Overlay`s: what a comparison of runs draws over depth.
         attribute: An attribute of the dataset that marks the phenomenon as present, where no probe measures it.
@@ -50,12 +51,13 @@ class Phenomenon:
     sections: Any = ()
     overlays: Any = ()
     attribute: str | None = None
+    properties: Any = ()
 
     def load(self, part: str) -> Any:
         """The object that a part refers to.
 
         Args:
-            part: "probe", "metrics", "sections" or "overlays".
+            part: "probe", "metrics", "properties", "sections" or "overlays".
 
         Returns:
             The part, imported where it is a reference.

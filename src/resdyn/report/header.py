@@ -13,7 +13,7 @@ import xarray as xr
 from resdyn._format import counted, percent, short, with_error
 from resdyn.metrics.share import share_interval
 from resdyn.report.sections.section import Section
-from resdyn.report.sentences import Rows, quantity, readable
+from resdyn.report.sentences import Rows, by_chance, quantity, readable
 from resdyn.report.view import has, labels, mean_and_error, num_classes
 
 
@@ -43,7 +43,9 @@ def _tile(row: dict[str, Any], title: str, anchor: str) -> Tile:
     value, _, interval = value.partition(" (")
     count = f"n = {short(row['n'])}" if row["n"] else ""
     infinite = row["note"] if not math.isfinite(row["value"]) else ""
-    detail = [f"± {error}" if error else "", interval.rstrip(")"), count, readable(row["where"]), infinite]
+    chance = by_chance(row)
+    known = f"{chance} by chance" if chance else ""
+    detail = [f"± {error}" if error else "", interval.rstrip(")"), known, count, readable(row["where"]), infinite]
     return Tile(value, title, ", ".join(part for part in detail if part), anchor)
 
 

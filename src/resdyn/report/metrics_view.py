@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resdyn._format import short
-from resdyn.report.sentences import Rows
+from resdyn.metrics.summary import chance_text
+from resdyn.report.sentences import Rows, readable
 
-COLUMNS = ("metric", "value", "standard error", "n", "where", "how to read it", "note", "source", "name")
+COLUMNS = ("metric", "value", "standard error", "by chance", "n", "where", "how to read it, and what to know")
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,13 @@ def metrics_view(metrics: Rows) -> MetricsView | None:
 
 
 def _row(row: dict) -> list[Cell]:
-    words = [Cell(row[key] or "") for key in ("where", "reading", "note", "source", "name")]
-    numbers = [_number(row["value"]), _number(row["standard_error"]), _number(row["n"] or None)]
-    return [Cell(row["title"]), *numbers, *words]
+    value = Cell(row["missing"], "") if row["value"] is None else _number(row["value"])
+    chance = Cell(chance_text(row["chance"]), "" if row["chance"] is None else repr(row["chance"]))
+    numbers = [value, _number(row["standard_error"]), chance, _number(row["n"] or None)]
+    by_chance = f"By chance: {row['chance_basis']}" if row["chance_basis"] else ""
+    source = f"Source: {row['source']}" if row["source"] else ""
+    said = ". ".join(filter(None, (row["reading"], row["note"], by_chance, source, f"Name: {row['name']}")))
+    return [Cell(row["title"]), *numbers, Cell(readable(row["where"])), Cell(said)]
 
 
 def _number(value: float | None) -> Cell:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import html
 import json
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from resdyn import _checks as checks
 from resdyn._files import whole_file
 from resdyn._version import __version__
 from resdyn.errors import InputError
+from resdyn.metrics.properties import verdicts
 from resdyn.metrics.summary import metrics_table
 from resdyn.report.header import facts, lead, tiles
 from resdyn.report.metrics_view import metrics_view
@@ -28,13 +31,18 @@ from resdyn.report.provenance import provenance_rows
 from resdyn.report.sections import build_sections, outline
 from resdyn.report.stream_view import stream_view
 from resdyn.report.theme import template
+from resdyn.report.verdicts_view import verdicts_view
 
 PLOTLY_VERSION = "4.1.1"
 STATIC = resources.files(__package__) / "static"
 
 
 def write_report(
-    ds: xr.Dataset, path: str | Path, figures_dir: str | Path | None = None, title: str | None = None
+    ds: xr.Dataset,
+    path: str | Path,
+    figures_dir: str | Path | None = None,
+    title: str | None = None,
+    null: xr.Dataset | None = None,
 ) -> Path:
     """Write the report of a captured dataset as one self-contained HTML file.
 
@@ -45,19 +53,21 @@ def write_report(
         path: The file to write.
         figures_dir: A folder into which every figure is also written as PDF and PNG.
         title: Heading of the page (default: the model and its data).
+        null: The same measurement of the same network untrained (`resdyn.untrained_twin`), which the verdicts compare
+            with; without one they never say that a property holds.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: `ds` is not a dataset, or a file cannot be written.
+        InputError: `ds` is not a dataset, `null` is of another measurement, or a file cannot be written.
     """
     if not isinstance(ds, xr.Dataset):
         got = type(ds).__name__
         raise InputError(f"got {got}, expected an xarray.Dataset: pass what resdyn.open_store(store) returns")
     path, title = checks.new_file("path", path), None if title is None else checks.text("title", title)
     figures_dir = None if figures_dir is None else checks.path("figures_dir", figures_dir)
-    path = write_page(path, render_page(ds, title))
+    path = write_page(path, render_page(ds, title, null))
     if figures_dir is not None:
         with _writing(figures_dir):
             write_paper_figures(ds, Path(figures_dir))
@@ -99,21 +109,24 @@ def _write_whole(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
-def render_page(ds: xr.Dataset, title: str | None = None) -> str:
+def render_page(ds: xr.Dataset, title: str | None = None, null: xr.Dataset | None = None) -> str:
     """The HTML text of the report (see `write_report`).
 
     Args:
         ds: A captured dataset, or any part of one.
         title: Heading of the page (default: the model and its data).
+        null: As for `write_report`.
 
     Returns:
         The whole page, with style, script and plotly in it.
     """
     metrics = metrics_table(ds)
+    found = verdicts(ds, null)
     return render(
         "page.html.jinja",
         title=title or f"{ds.attrs.get('model', 'A residual network')} on {ds.attrs.get('data', 'its data')}",
         lead=lead(ds),
+        verdicts=verdicts_view(found, null),
         facts=facts(ds),
         tiles=tiles(metrics, [section for _, section, _ in outline(ds)]),
         notes=dataset_notes(ds),
@@ -129,15 +142,24 @@ def render(template_name: str, **content: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("resdyn.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    plotly_js, js = _static(f"plotly-cartesian-{PLOTLY_VERSION}.min.js"), _static("page.js")
     return environment.get_template(template_name).render(
         **content,
+        policy=_policy(plotly_js, js),
         version=__version__,
         plotly_version=PLOTLY_VERSION,
         css=_static("page.css"),
-        js=_static("page.js"),
-        plotly_js=_static(f"plotly-cartesian-{PLOTLY_VERSION}.min.js"),
+        js=js,
+        plotly_js=plotly_js,
         themes=script_json({scheme: template(scheme) for scheme in ("light", "dark")}),
     )
+
+
+def _policy(*scripts: str) -> str:
+    """What a browser lets the page do: run the scripts that it was written with, and fetch nothing."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    allowed = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; script-src {hashes}; {allowed}"
 
 
 def figure_json(figure: go.Figure) -> Markup:

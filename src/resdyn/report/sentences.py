@@ -7,39 +7,42 @@ from collections.abc import Sequence
 from typing import Any
 
 from resdyn._format import counted, percent, with_error
+from resdyn.metrics.summary import chance_text
 
 Rows = list[dict[str, Any]]
 
 Wording = Sequence[tuple[str, str]]  # (metric, words)
 
 SHARES = {"nearest_mean_disagreement"}
-EXPLAINED = {"line_shape_score"}  # whose note says what to expect by chance
 
 
 def sentences(metrics: Rows, wording: Wording) -> list[str]:
     """One sentence for each place (stage, depth) that the metrics of `wording` were taken at."""
     words = dict(wording)
     places: dict[str | None, list[str]] = {}
-    notes: dict[str | None, list[str]] = {}
     for name in words:
         for row in (row for row in metrics if row["name"] == name):
             places.setdefault(row["where"], []).append(f"{words[name]}: {number(row)}")
-            if row["value"] is None and row["note"]:
-                notes.setdefault(row["where"], []).append(row["note"].removesuffix("; not measured"))
-    same: dict[tuple[str, str], list[str]] = {}
+    same: dict[str, list[str]] = {}
     for place, parts in _merged(places).items():
-        said = "; ".join(parts), "; ".join(dict.fromkeys(notes.get(place, [])))
-        same.setdefault(said, []).append(readable(place))
-    return [sentence(" and ".join(filter(None, where)), *said) for said, where in same.items()]
+        same.setdefault("; ".join(parts), []).append(readable(place))
+    return [sentence(" and ".join(filter(None, where)), said) for said, where in same.items()]
 
 
 def number(row: dict[str, Any]) -> str:
-    """'0.953 ± 0.012 (n = 12)', or 'not measured'."""
+    """'0.953 ± 0.012 (n = 12), 0.1 by chance'; 'not measured' or 'undefined', and why."""
     if row["value"] is None:
-        return "not measured"
+        return f"{row['missing']} ({row['note']})" if row["note"] else row["missing"]
     text = counted(quantity(row), row["n"]) if row["n"] else quantity(row)
-    explained = row["name"] in EXPLAINED or not math.isfinite(row["value"])
-    return f"{text}, {row['note']}" if explained and row["note"] else text
+    chance = by_chance(row)
+    said = [text, f"{chance} by chance" if chance else "", "" if math.isfinite(row["value"]) else row["note"]]
+    return ", ".join(part for part in said if part)
+
+
+def by_chance(row: dict[str, Any]) -> str:
+    """What the metric is by chance, in the unit of its value; empty where there is no such value."""
+    chance = row.get("chance")
+    return percent(chance[0], digits=0) if row["name"] in SHARES and chance else chance_text(chance)
 
 
 def quantity(row: dict[str, Any]) -> str:
@@ -63,8 +66,7 @@ def _merged(places: dict[str | None, list[str]]) -> dict[str | None, list[str]]:
     return places
 
 
-def sentence(place: str, text: str, note: str) -> str:
-    """Text that begins with a capital, with the place it belongs to and what a reader must know."""
+def sentence(place: str, text: str) -> str:
+    """Text that begins with a capital, with the place it belongs to."""
     text = f"{text[0].upper()}{text[1:]}"
-    text = f"{text} — {place}." if place else f"{text}."
-    return f"{text} {note}." if note else text
+    return f"{text} — {place}." if place else f"{text}."

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import matplotlib.colors
 import numpy as np
 import plotly.graph_objects as go
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 __all__ = ["MARKERS", "PALETTE", "SEQUENTIAL", "class_colour", "class_symbol", "paper_style"]  # for figures elsewhere
 
@@ -128,6 +129,25 @@ def colour_scale(power: float = 1.0) -> list[list[Any]]:
 def one_visible(index: int, count: int) -> dict[str, list[bool]]:
     """Trace update that shows trace `index` of `count` alone."""
     return {"visible": [k == index for k in range(count)]}
+
+
+def log_axis(axis: Any, sign: str = "") -> None:
+    """A logarithmic vertical axis for print with plain numbers as labels, and enough of them below two decades."""
+    low, high = axis.get_ylim() if axis.get_yscale() == "log" else axis.yaxis.get_data_interval()
+    axis.set_yscale("log")
+    decades = np.log10(high / low) if low > 0 and np.isfinite(high / low) else 2.0
+    steps = (1.0,) if decades > 2 else (1.0, 2.0, 5.0) if decades > 0.7 else tuple(np.arange(1, 10, 0.5))
+    axis.yaxis.set_major_locator(LogLocator(subs=steps))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{sign}{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def log_ticks(values: Any) -> dict[str, Any]:
+    """The same for the page: distance and form of the ticks of a logarithmic axis that shows these values."""
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known) & (known > 0)]
+    decades = np.log10(known.max() / known.min()) if known.size else 2.0
+    return {"type": "log", "tickformat": "~g", "dtick": 1 if decades > 2 else "D2" if decades > 0.3 else "D1"}
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, overload
 
 import torch
@@ -23,6 +23,7 @@ from resdyn.stream.held import held_notes
 from resdyn.stream.inputs import Signature, check_eval, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.lookup import block_index, pick
+from resdyn.stream.patching import Patched, patched, run_from
 from resdyn.stream.readout import Readout, find_readout
 from resdyn.stream.stages import block_stage, final_linear, state_stages
 from resdyn.stream.states import States
@@ -221,6 +222,64 @@ class ResidualStream:
         self._follow()
         states = self._states(*args, **kwargs)
         return self._states(*args, **kwargs) if self._renewed(args, kwargs, states.output[:1]) else states
+
+    def run(self, i: int, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The output of the model that resumes from states `h` at depth `i` instead of its own.
+
+        Args:
+            i: The depth, 0 to L; L is the state after the last block.
+            h: (N, *shape_i), one state per sample.
+            *args: Inputs of the model, N samples, which the rest of the model may read besides the state.
+            **kwargs: The same by name.
+
+        Returns:
+            The model's output, (N, ...).
+
+        Raises:
+            InputError: A depth that does not exist, states that do not fit the inputs, or a state that others pass by.
+
+        Cost:
+            Two passes of the model per sample.
+
+        Example:
+            >>> import torch, resdyn
+            >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+            >>> x = torch.ones(5, 3)
+            >>> stream = resdyn.find_stream(model, x)
+            >>> bool(torch.allclose(stream.run(1, stream.states(x)[1], x), model(x), atol=1e-6))
+            True
+        """
+        return run_from(self, i, h, self.states(*args, **kwargs))
+
+    def patch(self, changes: Mapping[int | str, Callable[[Tensor], Tensor]], *args: Any, **kwargs: Any) -> Patched:
+        """The model with the branch F_i of some blocks replaced by f(F_i): ablated, scaled, exchanged, steered.
+
+        Args:
+            changes: f by block, its index or module path; f takes and returns (N, *shape). `resdyn.interventions` has
+                `ablate`, `scale`, `replace`, `add` and `project_out`.
+            *args: Inputs of the model, N samples.
+            **kwargs: The same by name.
+
+        Returns:
+            The output with and without the changes, and by how much it changed, sample by sample.
+
+        Raises:
+            InputError: A block that does not exist, or an f that returns something else.
+
+        Cost:
+            Two passes of the model per sample.
+
+        Source:
+            Veit, Wilber and Belongie (2016), for ablations.
+
+        Example:
+            >>> import torch, resdyn
+            >>> model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+            >>> stream = resdyn.find_stream(model, torch.ones(1, 3))
+            >>> stream.patch({0: lambda F: F}, torch.ones(5, 3)).mean < 1e-6
+            True
+        """
+        return patched(self, changes, self.states(*args, **kwargs))
 
     def _states(self, *args: Any, **kwargs: Any) -> States:
         """The same, whether or not the model still computes what its graph does."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from resdyn.training.checkpoint import (
     split_states,
     with_prefix,
 )
+from resdyn.training.precision import computing_as, predict
 from resdyn.training.recipe import Recipe
 
 IN_MEMORY_BYTES = 2 * 2**30
@@ -45,7 +45,7 @@ class History(Displayed):
     Attributes:
         records: One per epoch (epoch, loss, accuracy, learning_rate; see `EpochEnd`).
         results: Of each callback, in order.
-        seconds: That this call took, hence without what an earlier call did of the run.
+        seconds: That training took, of earlier calls of a resumed run too, up to their last checkpoint.
     """
 
     records: list[dict[str, float]]
@@ -67,6 +67,12 @@ class _Run:
     states: list[CallbackState]
     penalty: Penalty | None = None
     records: list[dict[str, float]] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, of earlier calls too."""
+        return time.monotonic() - self.began
 
 
 def train(
@@ -100,7 +106,6 @@ def train(
         ComputationError: When the loss stops being finite.
         InputError: For a checkpoint of another run, and for fewer than two images.
     """
-    start = time.monotonic()
     path = Path(checkpoint) if checkpoint is not None else None
     data = _cached(data)
     settings = _settings(model, data, recipe, callbacks) | ({"penalty": repr(penalty)} if penalty else {})
@@ -110,7 +115,7 @@ def train(
     if saved is not None:
         _restore(run, saved, callbacks)
     done = len(run.records)
-    with progress_bars({"training": recipe.epochs}) as advance, _own_random_state(model), _matmul(recipe):
+    with progress_bars({"training": recipe.epochs}) as advance, _own_random_state(model), computing_as(recipe, model):
         advance("training", done)
         for epoch in range(done, recipe.epochs):
             torch.manual_seed(_epoch_seed(recipe, epoch))
@@ -121,7 +126,7 @@ def train(
             advance("training", 1)
     model.eval()
     results = [c.result(s) for c, s in zip(callbacks, run.states, strict=True)]
-    return History(records=run.records, results=results, seconds=time.monotonic() - start)
+    return History(records=run.records, results=results, seconds=run.seconds)
 
 
 def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
@@ -187,7 +192,7 @@ def _epoch(run: _Run, data: ImageData, recipe: Recipe, epoch: int) -> EpochEnd:
     loss, right, seen = 0.0, 0, 0
     for positions in _batches(len(data), recipe, epoch):
         inputs = augmented(data.inputs(positions)) if recipe.augment else data.inputs(positions)
-        batch_loss, batch_right = _step(run, inputs, data.labels[positions])
+        batch_loss, batch_right = _step(run, recipe, inputs, data.labels[positions])
         if not math.isfinite(batch_loss):
             raise ComputationError(
                 f"the loss became {batch_loss} in epoch {epoch}: lower the learning rate (lr={recipe.lr})"
@@ -216,22 +221,11 @@ def _own_random_state(model: nn.Module) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-@contextmanager
-def _matmul(recipe: Recipe) -> Iterator[None]:
-    """Products of float32 matrices at the recipe's precision."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(recipe.matmul_precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _step(run: _Run, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
+def _step(run: _Run, recipe: Recipe, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
     weight = _weight(run.model)
     labels = labels.to(weight.device)
     inputs = inputs.to(weight)
-    logits = run.model(inputs)
+    logits = predict(recipe, run.model, inputs)
     loss = F.cross_entropy(logits, labels)
     run.optimizer.zero_grad(set_to_none=True)
     (loss if run.penalty is None else loss + run.penalty(run.model, inputs)).backward()
@@ -256,7 +250,7 @@ def _settings(
     """What must be the same for a run to be resumed."""
     first = data.inputs([0])
     return {
-        **dataclasses.asdict(recipe),
+        **recipe.settings(),
         "data": data.name,
         "split": data.split,
         "images": len(data),
@@ -272,11 +266,12 @@ def _snapshot(run: _Run, settings: dict[str, Any]) -> Checkpoint:
     plain, tensors = split_states(run.states)
     tensors |= {f"model.{name}": tensor for name, tensor in run.model.state_dict().items()}
     tensors |= {f"optimizer.{name}": tensor for name, tensor in _optimizer_state(run).items()}
-    return Checkpoint(settings, {"records": run.records, "states": plain}, tensors)
+    return Checkpoint(settings, {"records": run.records, "states": plain, "seconds": run.seconds}, tensors)
 
 
 def _restore(run: _Run, saved: Checkpoint, callbacks: Sequence[Callback | Monitor]) -> None:
     run.records = saved.progress["records"]
+    run.began -= saved.progress.get("seconds", 0.0)  # checkpoints of before it was counted have none
     for callback, state in zip(callbacks, run.states, strict=True):
         if isinstance(callback, Reshaping):
             callback.reshape(state, run.model, run.optimizer)
@@ -284,8 +279,9 @@ def _restore(run: _Run, saved: Checkpoint, callbacks: Sequence[Callback | Monito
     parameters = dict(run.model.named_parameters())
     for key, tensor in with_prefix(saved.tensors, "optimizer.").items():
         entry, name = key.split(".", 1)
-        state = run.optimizer.state[parameters[name]]
-        state[entry] = tensor.to(parameters[name].device)
+        parameter = parameters[name]
+        own = torch.empty_like(parameter) if tensor.shape == parameter.shape else tensor.to(parameter.device)
+        run.optimizer.state[parameter][entry] = own.copy_(tensor)  # in the parameter's format: Adam's loop relies on it
 
 
 def _optimizer_state(run: _Run) -> dict[str, Tensor]:

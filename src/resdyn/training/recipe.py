@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from resdyn import _checks as checks
 from resdyn.errors import InputError
@@ -11,6 +13,8 @@ from resdyn.errors import InputError
 SCHEDULES = ("cosine", "constant", "step")
 OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = ("highest", "high", "medium")
+AUTOCASTS = ("off", "bfloat16")
+MEMORY_FORMATS = ("contiguous", "channels_last")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,10 @@ class Recipe:
         matmul_precision: Of products of float32 matrices while training, as for
             `torch.set_float32_matmul_precision`: `highest`, `high`, or `medium`, which multiplies in bfloat16 where the
             processor can, several times as fast, and still adds up in float32.
+        autocast: `bfloat16` computes convolutions and products of matrices in bfloat16 while weights, their
+            gradients and the loss stay float32 (`torch.autocast`); `off` computes in the precision of the weights.
+        memory_format: Of images and kernels while training, `contiguous` (N, C, H, W) or `channels_last`, in which
+            convolutions on processors are faster; the values differ by rounding alone.
 
     Raises:
         InputError: For a value outside these.
@@ -54,6 +62,8 @@ class Recipe:
     seed: int = 0
     optimizer: str = "sgd"
     matmul_precision: str = "highest"
+    autocast: str = "off"
+    memory_format: str = "contiguous"
 
     def __post_init__(self) -> None:
         checks.replace_checked(
@@ -66,14 +76,31 @@ class Recipe:
             weight_decay=checks.number("weight_decay", self.weight_decay, "a number of at least 0", least=0),
             momentum=checks.number("momentum", self.momentum, "a number in [0, 1)", least=0, below=1),
             schedule=checks.one_of("schedule", self.schedule, SCHEDULES),
+            matmul_precision=checks.one_of("matmul_precision", self.matmul_precision, PRECISIONS),
+            autocast=checks.one_of("autocast", self.autocast, AUTOCASTS),
+            memory_format=checks.one_of("memory_format", self.memory_format, MEMORY_FORMATS),
         )
         if self.optimizer not in OPTIMIZERS or (self.optimizer == "adam" and self.momentum):
             raise InputError(
                 f"got optimizer '{self.optimizer}' with momentum={self.momentum}, expected one of "
                 f"{', '.join(OPTIMIZERS)}, and momentum with sgd alone"
             )
-        if self.matmul_precision not in PRECISIONS:
-            raise InputError(f"got matmul_precision '{self.matmul_precision}', expected one of {', '.join(PRECISIONS)}")
+
+    def settings(self) -> dict[str, Any]:
+        """What a run with this recipe is, as plain data.
+
+        Fields that came later (`autocast`, `memory_format`) are named where they are not the default alone, so that
+        checkpoints and names of runs from before they existed still hold.
+
+        Example:
+            >>> "autocast" in Recipe().settings(), Recipe(autocast="bfloat16").settings()["autocast"]
+            (False, 'bfloat16')
+        """
+        content = dataclasses.asdict(self)
+        for name, default in (("autocast", "off"), ("memory_format", "contiguous")):
+            if content[name] == default:
+                del content[name]
+        return content
 
     def learning_rate(self, epoch: int) -> float:
         """The learning rate of an epoch.

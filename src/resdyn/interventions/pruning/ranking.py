@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resdyn._display import Displayed, Table, table
 from resdyn._moved import renamed
-from resdyn.data.images import ImageData
+from resdyn.capturing.selection import LabelledInputs
+from resdyn.interventions.pruning.inputs import as_labelled, logits
 from resdyn.interventions.pruning.surgery import RemovalCandidate, without
 from resdyn.stream import ResidualStream
+from resdyn.stream.placement import model_device
 
-BATCH = 256
 STEP_IMAGES = 64  # images over which the residual itself is measured
 
 
@@ -81,13 +83,13 @@ def _changes(effect: BlockEffect | PruningStep) -> tuple[str, str]:
     return f"{effect.logits:.3g}", f"{effect.accuracy:+.3g} ± {effect.accuracy_error:.2g}"
 
 
-def rank_blocks(stream: ResidualStream, candidates: Sequence[RemovalCandidate], data: ImageData) -> BlockEffects:
+def rank_blocks(stream: ResidualStream, candidates: Sequence[RemovalCandidate], data: Any) -> BlockEffects:
     """Every block with the effect of its removal, by ascending change of the logits, those that must stay last.
 
     Args:
         stream: of the trained model.
         candidates: from ``droppable_blocks``, one per block.
-        data: labelled images, prepared for the model.
+        data: labelled images, prepared for the model, or (inputs, labels), as `resdyn.capture` takes them.
 
     Returns:
         One effect per block.
@@ -95,6 +97,7 @@ def rank_blocks(stream: ResidualStream, candidates: Sequence[RemovalCandidate], 
     Cost:
         One pass over ``data`` for each block that can be removed, and one more.
     """
+    data = as_labelled(stream.model, data)
     reference = logits(stream.model, data)
     steps = _steps(stream, data)
     effects = []
@@ -110,7 +113,7 @@ def rank_blocks(stream: ResidualStream, candidates: Sequence[RemovalCandidate], 
 def remove_greedily(
     stream: ResidualStream,
     candidates: Sequence[RemovalCandidate],
-    data: ImageData,
+    data: Any,
     limit: int | None = None,
     *,
     most: int | None = None,
@@ -120,7 +123,7 @@ def remove_greedily(
     Args:
         stream: of the trained model; restored afterwards.
         candidates: from ``droppable_blocks``, one per block.
-        data: labelled images, prepared for the model.
+        data: labelled images, prepared for the model, or (inputs, labels), as `resdyn.capture` takes them.
         limit: largest number of removals; None (default) for all that can be removed.
         most: the former name of ``limit``.
 
@@ -132,6 +135,7 @@ def remove_greedily(
     """
     if most is not None:
         limit = renamed("most", "limit", most)
+    data = as_labelled(stream.model, data)
     reference = logits(stream.model, data)
     left = {candidate.index: candidate.module for candidate in candidates if candidate.module is not None}
     removed: dict[int, str] = {}
@@ -147,13 +151,6 @@ def remove_greedily(
     return steps
 
 
-def logits(model: nn.Module, data: ImageData) -> Tensor:
-    """Logits (images, classes) of a model in eval mode."""
-    weight = next(model.parameters())
-    with torch.no_grad():
-        return torch.cat([model(batch.inputs.to(weight)).cpu() for batch in data.batches(BATCH)])
-
-
 def compare_answers(new: Tensor, old: Tensor, labels: Tensor) -> tuple[float, float, float]:
     """Mean relative change of the logits, change of the share of correct predictions, and its standard error."""
     change = ((new - old).norm(dim=1) / old.norm(dim=1)).mean()
@@ -161,9 +158,9 @@ def compare_answers(new: Tensor, old: Tensor, labels: Tensor) -> tuple[float, fl
     return float(change), float(difference.mean()), float(difference.std() / len(difference) ** 0.5)
 
 
-def _steps(stream: ResidualStream, data: ImageData) -> list[float]:
-    weight = next(stream.model.parameters())
-    states = stream.states(data.inputs(range(min(STEP_IMAGES, len(data)))).to(weight))
+def _steps(stream: ResidualStream, data: LabelledInputs) -> list[float]:
+    first = data.read(torch.arange(min(STEP_IMAGES, len(data)))).to(model_device(stream.model))
+    states = stream.states(*first.args, **first.kwargs)
     steps = []
     for before, after in zip(states, states.outputs):
         if before.shape == after.shape:

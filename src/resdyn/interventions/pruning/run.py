@@ -6,25 +6,26 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from resdyn import _checks as checks
 from resdyn._display import Displayed, Table, table
 from resdyn._moved import renamed
-from resdyn.data.images import ImageData
+from resdyn.capturing.selection import Data, LabelledInputs
 from resdyn.errors import InputError
+from resdyn.interventions.pruning.inputs import held, logits, model_and_inputs
 from resdyn.interventions.pruning.ranking import (
     BlockEffect,
     PruningStep,
     compare_answers,
-    logits,
     rank_blocks,
     remove_greedily,
 )
 from resdyn.interventions.pruning.surgery import droppable_blocks, without
 from resdyn.metrics.share import share_interval
 from resdyn.models import LoadedModel
-from resdyn.stream import find_stream
-from resdyn.stream.placement import like_weights
+from resdyn.stream import Granularity, find_stream
+from resdyn.stream.placement import model_device
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,13 @@ class Pruning(Displayed):
 
 
 def prune(
-    loaded: LoadedModel,
-    data: ImageData,
+    model: nn.Module | LoadedModel,
+    data: Data,
     max_accuracy_loss: float = 0.005,
-    num_selection_images: int = 1000,
+    num_selection_images: int | None = None,
     seed: int = 0,
     *,
+    granularity: Granularity = "join",
     tolerance: float | None = None,
     choose_by: int | None = None,
 ) -> Pruning:
@@ -117,12 +119,15 @@ def prune(
     unchanged.
 
     Args:
-        loaded: the trained model, by ``load_model``.
-        data: labelled images; resized and normalised for the model unless that has been done.
+        model: the trained model, by ``load_model``, or a module in eval mode.
+        data: labelled images, resized and normalised for the model unless that has been done; or (inputs, labels), a
+            data set or a ``DataLoader``, as ``resdyn.capture`` takes them.
         max_accuracy_loss: largest acceptable loss of accuracy, a fraction in [0, 1] (default 0.005: half a percentage
             point).
-        num_selection_images: images that blocks are chosen by (default 1000); at least two others must remain.
+        num_selection_images: images that blocks are chosen by; at least two others must remain. None (default): half of
+            them, at most 1000.
         seed: of the choice of these images.
+        granularity: "join", or "layer" for transformers: a layer of attention and feed-forward is one block.
         tolerance: the former name of ``max_accuracy_loss``, in the same unit.
         choose_by: the former name of ``num_selection_images``.
 
@@ -136,8 +141,6 @@ def prune(
     Cost:
         n (n + 3) / 2 + 1 passes over the first images for n blocks that can be removed, and 2 over the others.
     """
-    if not isinstance(loaded, LoadedModel):
-        raise InputError(f"got a {type(loaded).__name__}; expected a loaded model; load it with resdyn.load_model")
     if tolerance is not None:
         max_accuracy_loss = renamed("tolerance", "max_accuracy_loss", tolerance)
     if choose_by is not None:
@@ -149,30 +152,39 @@ def prune(
         least=0,
         most=1,
     )
-    selected, seed = checks.whole("num_selection_images", num_selection_images, 2), checks.seed(seed)
-    if not 1 < selected < len(data) - 1:
+    network, labelled = model_and_inputs(model, data)
+    asked = min(1000, len(labelled) // 2) if num_selection_images is None else num_selection_images
+    selected, seed = checks.whole("num_selection_images", asked, 2), checks.seed(seed)
+    if not 1 < selected < len(labelled) - 1:
         raise InputError(
-            f"got num_selection_images={selected} of {len(data)} images, expected at least two images on either side"
+            f"got num_selection_images={selected} of {len(labelled)} images, expected at least two images on "
+            "either side"
         )
-    if loaded.num_classes != len(data.class_names):
-        raise InputError(f"the model has {loaded.num_classes} classes, {data.name} has {len(data.class_names)}")
-    data = data if data.preprocessing is not None else data.prepared(loaded.preprocessing)
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    chosen, others = data.subset(order[:selected]).in_memory(), data.subset(order[selected:])
-    example = like_weights(chosen.inputs([0]), loaded.model)
-    stream = find_stream(loaded.model, example)
-    found = droppable_blocks(stream, stream.states(example))
+    order = torch.randperm(len(labelled), generator=torch.Generator().manual_seed(seed))
+    chosen, others = held(labelled.subset(order[:selected])), labelled.subset(order[selected:])
+    example = chosen.read(torch.arange(1)).to(model_device(network))
+    stream = find_stream(network, *example.args, granularity=granularity, **example.kwargs)  # type: ignore[arg-type]
+    _check_classes(logits(network, chosen.subset(torch.arange(1))).shape[1], labelled)
+    found = droppable_blocks(stream, stream.states(*example.args, **example.kwargs))
     effects = rank_blocks(stream, found, chosen)
     rungs = remove_greedily(stream, found, chosen)
     within = [rung.dropped for rung in rungs if rung.accuracy >= -max_accuracy_loss]
     dropped = tuple(sorted(max(within, key=lambda gone: len(tuple(gone)), default=())))
     modules = [module for index in dropped if (module := found[index].module) is not None]
-    old = logits(loaded.model, others)
-    with without(loaded.model, modules):
-        new = logits(loaded.model, others)
+    old = logits(network, others)
+    with without(network, modules):
+        new = logits(network, others)
     _, change, error = compare_answers(new, old, others.labels)
     before, after = (binomial(int((z.argmax(1) == others.labels).sum()), len(others)) for z in (old, new))
     return Pruning(len(stream), effects, rungs, dropped, modules, before, after, change, error, selected)
+
+
+def _check_classes(outputs: int, data: LabelledInputs) -> None:
+    """Refuse labels that the model has no output for, and named classes that are not its own."""
+    named = None if data.class_names is None else len(data.class_names)
+    highest = int(data.labels.max()) + 1
+    if (named is not None and named != outputs) or highest > outputs:
+        raise InputError(f"the model has {outputs} classes, {data.name} has {named or highest}")
 
 
 def binomial(right: int, images: int) -> Accuracy:

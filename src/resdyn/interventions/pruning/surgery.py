@@ -103,7 +103,8 @@ def _candidate(stream: ResidualStream, block: ResidualBlock, states: States) -> 
     expected = _output_without(stream, block, states)
     try:
         with without(stream.model, [module]), torch.no_grad(), preserve_state(stream.model):
-            output = stream.model(*states.inputs)
+            args, kwargs = pytree.tree_unflatten(list(states.inputs), stream.signature.structure)
+            output = stream.model(*args, **kwargs)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         return RemovalCandidate(block.index, None, f"the model does not run without {module}: {error}")
     leaves = [v for v in pytree.tree_leaves(output) if isinstance(v, Tensor) and v.shape == expected.shape]

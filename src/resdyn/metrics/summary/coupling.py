@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import xarray as xr
 
 from resdyn.metrics.residual_alignment import alignment, between_blocks, expected_diagonal_energy
-from resdyn.metrics.summary.metric import Metric, convergence_note, one_number, over_samples
+from resdyn.metrics.summary import by_chance
+from resdyn.metrics.summary.metric import Chance, Metric, convergence_note, one_number, over_samples
 from resdyn.metrics.summary.registry import Summary
 
 LI = "Li and Papyan (2023)"
@@ -36,19 +37,24 @@ def rows(ds: xr.Dataset, rank: int | None = None) -> Iterator[Metric]:
         within = "block_j" not in values.dims
         per_sample = values.mean("block") if within else between_blocks(values)
         where = "within blocks" if within else "pairs of blocks of equal shape, i != j"
-        note = f"top {used} triplets{_chance(ds, str(name), used)}"
-        yield over_samples(str(name), per_sample.values, where, note, convergence)
-    yield one_number("expected_diagonal_energy", expected_diagonal_energy(used), None, 0, None, f"K = {used}")
+        chance = _by_chance(ds, str(name), used)
+        yield over_samples(str(name), per_sample.values, where, f"top {used} triplets", convergence, chance=chance)
+    chance = _by_chance(ds, "diagonal_energy", used)
+    yield one_number("expected_diagonal_energy", expected_diagonal_energy(used), chance=chance)
 
 
-def _chance(ds: xr.Dataset, name: str, rank: int) -> str:
-    """What unrelated singular vectors would give, where that is known."""
+def _by_chance(ds: xr.Dataset, name: str, rank: int) -> Chance:
+    """Of K unrelated singular vectors in d dimensions."""
     if name.startswith("diagonal_energy"):
-        return f", {expected_diagonal_energy(rank):.2g} by chance"
+        return Chance(f"1/K, K = {rank} vectors, exchangeable entries", expected_diagonal_energy(rank))
+    side = "out" if name.startswith("left_") and "right" not in name else "in"
+    if name.startswith("mismatch"):
+        basis = "sqrt(1 + (K/d)^2 - 2 sqrt(2K/pi)/d), unrelated vectors in d dimensions"
+        return by_chance.over_sizes(basis, lambda d: by_chance.mismatch(min(rank, d), d), ds)
     if name.endswith("subspace_overlap"):
-        low, high = (min(rank / size, 1.0) for size in (int(ds["state_size"].max()), int(ds["state_size"].min())))
-        return f", {low:.2g} by chance" if low == high else f", {low:.2g} to {high:.2g} by chance"
-    return ""
+        basis = f"K/d, unrelated spans of K = {rank} vectors in d dimensions"
+        return by_chance.over_sizes(basis, lambda d: min(rank / d, 1.0), ds, side)
+    return by_chance.over_sizes("sqrt(2/(pi d)), unrelated directions in d dimensions", by_chance.cosine, ds, side)
 
 
 SUMMARY = Summary(rows, TEXTS, options=("rank",))

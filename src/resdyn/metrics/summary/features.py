@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from resdyn.metrics.collapse import neural_collapse
-from resdyn.metrics.summary.metric import Metric, one_number, with_interval
+from resdyn.metrics.summary import by_chance
+from resdyn.metrics.summary.metric import OVER_CLASSES, Chance, Metric, one_number, with_interval
 from resdyn.metrics.summary.registry import Summary
 
 PAPYAN = "Papyan, Han and Donoho (2020)"
@@ -20,6 +23,7 @@ TEXTS = {
     "self_duality": ("NC3 classifier against class means", "0 when proportional, 1.41 orthogonal", PAPYAN),
     "nearest_mean_disagreement": ("NC4 predictions off the nearest class mean", "0 when all agree", PAPYAN),
 }
+GROUPS, MIN_GROUPS = 10, 4
 TRIVIAL_FOR_TWO = ("equinorm", "equiangularity", "maximal_angle")
 
 
@@ -29,14 +33,62 @@ def rows(ds: xr.Dataset) -> Iterator[Metric]:
     images = int(ds["num_images"]) if "num_images" in ds else int(ds["class_count"].sum())
     empty = measured.attrs["empty_classes"]
     left_out = f"{len(empty)} classes without images left out" if empty else ""
+    errors = _errors_over_classes(ds)
     two = ds.sizes["class"] - len(empty) == 2
     for key, values in measured.data_vars.items():
         name = str(key).removeprefix("feature_")
         value = float(values.values[-1] if "depth" in values.dims else values.values)
         where = f"depth {int(ds['depth'].values[-1])}" if "depth" in values.dims else "input of the classifier"
         trivial = "zero by construction for two classes" if two and name in TRIVIAL_FOR_TWO else ""
-        found = one_number(name, value, None, images, where, left_out, trivial)
+        size = ds.sizes["feature"] if str(key).startswith("feature_") and "feature" in ds.sizes else _last_size(ds)
+        chance = _by_chance(name, ds, ds.sizes["class"] - len(empty), size)
+        error = None if trivial else errors.get(str(key))
+        said = OVER_CLASSES if error is not None else ""
+        found = one_number(name, value, error, images, where, left_out, trivial, said, chance=chance)
         yield with_interval(found, images) if name == "nearest_mean_disagreement" else found
+
+
+def _errors_over_classes(ds: xr.Dataset) -> dict[str, float]:
+    """Standard errors of NC1 to NC3: the classes are left out in turn, in at most `GROUPS` groups."""
+    present = np.flatnonzero(ds["class_count"].values > 0)
+    last = ds.isel(depth=[-1]) if "depth" in ds.dims else ds
+    groups = np.array_split(present, min(GROUPS, present.size))
+    if len(groups) < MIN_GROUPS:
+        return {}
+    without = [_without(last, np.setdiff1d(present, group)) for group in groups]
+    values = {name: np.array([found[name] for found in without]) for name in without[0]}
+    errors = {name: float(np.sqrt((len(groups) - 1) * column.var())) for name, column in values.items()}
+    return {name: error for name, error in errors.items() if np.isfinite(error)}
+
+
+def _without(ds: xr.Dataset, kept: NDArray[np.int64]) -> dict[str, float]:
+    part = ds.isel({dim: kept for dim in ("class", "class_j") if dim in ds.dims})
+    found = neural_collapse(part)
+    return {str(name): float(found[name].values.ravel()[-1]) for name in found if "disagreement" not in str(name)}
+
+
+def _last_size(ds: xr.Dataset) -> int:
+    return int(ds["state_size"].values[-1]) if "state_size" in ds.coords else ds.sizes.get("coord", 0)
+
+
+def _by_chance(name: str, ds: xr.Dataset, num_classes: int, d: int) -> Chance:
+    """Of isotropic states whose labels are shuffled, n images per class in d dimensions."""
+    if num_classes < 2 or d < 1:
+        return Chance("none: fewer than two classes")
+    if num_classes == 2 and name in TRIVIAL_FOR_TWO:
+        return Chance("zero by construction for two classes", 0.0)
+    each = float(ds["class_count"].sum()) / num_classes
+    nc1 = by_chance.within_class_variability(num_classes, each, d)
+    values = {
+        "within_class_variability": ("(C-1)(n-1)/(d-C), isotropic states, labels shuffled", nc1),
+        "within_between_ratio": ("(n-1) C/(C-1), labels shuffled", (each - 1) * num_classes / (num_classes - 1)),
+        "equinorm": ("1/sqrt(2d), random class means", (2 * d) ** -0.5),
+        "equiangularity": ("1/sqrt(d), random class means", d**-0.5),
+        "maximal_angle": ("sqrt(2/(pi d)), random class means", by_chance.cosine(d)),
+        "self_duality": ("sqrt(2), unrelated directions", 2**0.5),
+        "nearest_mean_disagreement": ("1 - 1/C, predictions unrelated to the states", 1 - 1 / num_classes),
+    }
+    return Chance(*values[name])
 
 
 SUMMARY = Summary(rows, TEXTS)

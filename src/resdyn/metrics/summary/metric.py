@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,17 +11,64 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from resdyn._format import short
 from resdyn._statistics import standard_error
 from resdyn.errors import InputError
 from resdyn.metrics.rank import count_unconverged
 from resdyn.metrics.share import share_interval
 
 _LARGE = 1e150  # beyond, squares leave the dtype
+OVER_CLASSES = "standard error by jackknife over classes"
+NOT_MEASURED, UNDEFINED = "not measured", "undefined"
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What a metric is where nothing is to be found: from `low` to `high`, or no such value.
+
+    Attributes:
+        basis: By which formula and of whom, or why there is no such value.
+        low: None where there is none.
+        high: The other end where it depends on the place, else the same.
+
+    Example:
+        >>> str(Chance("1/K", 0.1)), str(Chance("K/d", 0.05, 0.1)), str(Chance("set by the units"))
+        ('0.1', '0.05 to 0.1', '')
+    """
+
+    basis: str
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """(low, high), or None where there is no value by chance."""
+        if self.low is None or not math.isfinite(self.low):
+            return None
+        return self.low, self.low if self.high is None else self.high
+
+    def __str__(self) -> str:
+        return chance_text(self.ends)
+
+
+def chance_text(ends: Sequence[float] | None) -> str:
+    """The value by chance to three digits, or its range; empty where there is none.
+
+    Args:
+        ends: (low, high), as in a row of `metrics_table`.
+
+    Returns:
+        Text such as "0.1" or "0.05 to 0.1".
+    """
+    if ends is None:
+        return ""
+    low, high = (short(float(f"{end:.3g}")) for end in ends)
+    return low if low == high else f"{low} to {high}"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a summary; `value` is None when it could not be measured, and `note` says why.
+    """One number of a summary; `value` is None where there is none, and `note` says why.
 
     Attributes:
         name: The metric.
@@ -34,6 +82,8 @@ class Metric:
         source: Where it comes from.
         note: What a reader must know: what was left out, what chance gives.
         interval: 95 % of a share (Wilson's), else None.
+        chance: What it is by chance, and by which formula.
+        missing: Where `value` is None: "not measured", or "undefined" of what was measured.
         per_sample: What `value` is the mean of, one per sample in the order of the dataset (NaN where unknown); None
             for a number that no single sample has.
     """
@@ -48,13 +98,16 @@ class Metric:
     source: str
     note: str = ""
     interval: tuple[float, float] | None = None
+    chance: Chance | None = None
+    missing: str = ""
     per_sample: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
 
     def as_row(self) -> dict[str, Any]:
         """The number as a row of `metrics_table`: plain, for JSON, without the values of single samples.
 
         Returns:
-            name, title, value, standard_error, n, where, reading, source, note, interval.
+            name, title, value, standard_error, n, where, reading, source, note, interval, chance (its two ends or
+            None), chance_basis, missing.
         """
         return {
             "name": self.name,
@@ -67,10 +120,15 @@ class Metric:
             "source": self.source,
             "note": self.note,
             "interval": None if self.interval is None else list(self.interval),
+            "chance": None if self.chance is None or self.chance.ends is None else list(self.chance.ends),
+            "chance_basis": "" if self.chance is None else self.chance.basis,
+            "missing": self.missing,
         }
 
 
-def over_samples(name: str, values: ArrayLike, where: str | None = None, *notes: str) -> Metric:
+def over_samples(
+    name: str, values: ArrayLike, where: str | None = None, *notes: str, chance: Chance | None = None
+) -> Metric:
     """A row that is a mean over samples, with its standard error.
 
     Args:
@@ -78,6 +136,7 @@ def over_samples(name: str, values: ArrayLike, where: str | None = None, *notes:
         values: One per sample, (samples,), NaN where unknown: these are left out, and counted in the note.
         where: The stage, depth or blocks that they belong to.
         *notes: What a reader must know; empty ones are left out.
+        chance: What it is by chance.
 
     Returns:
         The row, with the values as its `per_sample`.
@@ -96,7 +155,8 @@ def over_samples(name: str, values: ArrayLike, where: str | None = None, *notes:
     missing = np.size(values) - n
     left_out = f"{missing} of {np.size(values)} samples without a finite value left out" if missing else ""
     single = "one sample: no standard error" if n == 1 else ""
-    return with_samples(one_number(name, mean, error, n, where, *notes, _infinite(values), left_out, single), values)
+    found = one_number(name, mean, error, n, where, *notes, _infinite(values), left_out, single, chance=chance)
+    return with_samples(found, values)
 
 
 def _infinite(values: ArrayLike) -> str:
@@ -124,7 +184,13 @@ def with_samples(metric: Metric, values: ArrayLike) -> Metric:
 
 
 def one_number(
-    name: str, value: float, error: float | None = None, n: int = 0, where: str | None = None, *notes: str
+    name: str,
+    value: float,
+    error: float | None = None,
+    n: int = 0,
+    where: str | None = None,
+    *notes: str,
+    chance: Chance | None = None,
 ) -> Metric:
     """A row of one number.
 
@@ -135,16 +201,18 @@ def one_number(
         n: Over how many samples or images.
         where: The stage, depth or blocks that it belongs to.
         *notes: What a reader must know; empty ones are left out.
+        chance: What it is by chance.
 
     Returns:
-        The row; its `value` is None where `value` is NaN, and the note says so.
+        The row; where `value` is NaN its own is None, and `missing` says so.
 
     Example:
-        >>> one_number("rank", float("nan")).note
+        >>> one_number("rank", float("nan")).missing
         'not measured'
     """
-    note = "; ".join(note for note in (*notes, "not measured" if np.isnan(value) else "") if note)
-    return Metric(name, "", _known(value), _known(error), n, where, "", "", note)
+    missing = NOT_MEASURED if np.isnan(value) else ""
+    note = "; ".join(note for note in notes if note)
+    return Metric(name, "", _known(value), _known(error), n, where, "", "", note, chance=chance, missing=missing)
 
 
 def mean_of(values: ArrayLike) -> tuple[float, float | None, int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
+from resdyn._statistics import bootstrap_error
 from resdyn.metrics.eigenvalues import count_undetermined, determined, stiffness
-from resdyn.metrics.summary.metric import Metric, over_samples, row_means
+from resdyn.metrics.summary.metric import Chance, Metric, one_number, over_samples, row_means, row_medians
 from resdyn.metrics.summary.registry import Summary
 
 TREFETHEN = "Trefethen and Embree (2005)"
@@ -16,6 +18,7 @@ STIFF = "Block-level stiffness analysis of residual networks"
 TEXTS = {
     "stiffness_index_flattened": ("Stiffness index of the Jacobian", "max Re / min Re: far below 0 when stiff", STIFF),
     "stiffness_index_slices": ("Stiffness index of the Jacobian's slices", "the paper's tables hold this", STIFF),
+    "stiffness_size": ("Median size of the stiffness index", "10 and more: stiff", STIFF),
     "percent_negative_flattened": ("Eigenvalues with negative real part, %", "0 when nothing is reversed", STIFF),
     "percent_negative_slices": ("The same of the Jacobian's slices, %", "the paper's tables hold this", STIFF),
     "spectral_radius": ("Largest modulus of an eigenvalue", "below 1 when the block contracts in the end", ""),
@@ -44,8 +47,66 @@ def rows(ds: xr.Dataset) -> Iterator[Metric]:
         missing = int(np.isnan(table).sum())
         note = f"kind {kind}{f'; {missing} of {table.size} without a value' if missing else ''}"
         doubt = _share_note(measured, ds) if name == "percent_negative_flattened" else ""
-        yield over_samples(name, row_means(table), "mean over blocks", note, unsure, doubt)
-        yield over_samples(name, table[:, -1], "last block", f"kind {kind}", unsure, doubt)
+        chance = _by_chance(name, ds, kind)
+        yield over_samples(name, row_means(table), "mean over blocks", note, unsure, doubt, chance=chance(slice(None)))
+        last = f"kind {kind}"
+        yield over_samples(name, table[:, -1], "last block", last, unsure, doubt, chance=chance(slice(-1, None)))
+        if name == "stiffness_index_flattened":
+            yield _size(ds, table, kind)
+
+
+def _size(ds: xr.Dataset, table: NDArray[np.float64], kind: str) -> Metric:
+    """The median over blocks and samples of |S|, which single eigenvalues near zero do not move."""
+    sizes = np.abs(table)
+    known = np.array(row_medians(sizes))
+    known = known[np.isfinite(known)]
+    value = float(np.median(known)) if known.size else float("nan")
+    where, chance = "median over blocks and samples", _by_chance("stiffness_index_flattened", ds, kind)(slice(None))
+    ends = None if chance.ends is None else abs(chance.ends[0])
+    error = bootstrap_error(known) if known.size > 1 else None
+    said = "standard error by bootstrap over samples" if error is not None else ""
+    return one_number(
+        "stiffness_size", value, error, known.size, where, f"kind {kind}", said, chance=Chance(chance.basis, ends)
+    )
+
+
+def _by_chance(name: str, ds: xr.Dataset, kind: str) -> Callable[[slice], Chance]:
+    """Of blocks whose branch is a Gaussian matrix of the norm that was measured, behind the same skip.
+
+    Its eigenvalues fill a disc of radius r about 0, or about 1 where the Jacobian holds an identity skip (Ginibre
+    1965); its norm is 2 r beyond the skip's, its numerical abscissa sqrt(2) r (Geman 1980).
+    """
+    if name.endswith("_slices"):
+        return lambda blocks: Chance("none: depends on the size of the maps alone")
+    if name == "jacobian_norm":
+        return lambda blocks: Chance("none: it sets the scale of the others")
+    skips = {str(block.get("skip")) for block in ds.attrs.get("stream") or []}
+    centre = 0.0 if kind != "block" or skips == {"none"} else 1.0
+    if centre and skips - {"identity"}:
+        return lambda blocks: Chance("none: skips differ")
+    disc = f"eigenvalues in a disc about {centre:g}, branch a Gaussian matrix of the same norm"
+
+    def chance(blocks: slice) -> Chance:
+        norms = ds["jacobian_norm"].transpose("sample", "block").values[:, blocks]
+        radius = np.maximum(norms - centre, 0.0) / 2
+        known = radius[np.isfinite(radius)]
+        return Chance(disc, float(_in_disc(name, centre, known.mean()))) if known.size else Chance(disc)
+
+    return chance
+
+
+def _in_disc(name: str, centre: float, r: float) -> float:
+    """A quantity of eigenvalues spread evenly over a disc of radius r about `centre`."""
+    if name == "stiffness_index_flattened":
+        return (centre + r) / (centre - r) if r != centre else float("nan")
+    if name == "percent_negative_flattened":
+        edge = min(centre / r, 1.0) if r > 0 else 1.0
+        return float(100 * (np.arccos(edge) - edge * np.sqrt(1 - edge**2)) / np.pi)
+    if name == "spectral_radius":
+        return centre + r
+    if name == "numerical_abscissa":
+        return centre + float(2**0.5 * r)
+    return float(np.sqrt((r**2 / 2) / (centre + r**2))) if centre + r else float("nan")
 
 
 def _share_note(measured: xr.Dataset, ds: xr.Dataset) -> str:

@@ -6,18 +6,21 @@ from collections.abc import Iterator
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from resdyn.metrics.line import line_geometry
-from resdyn.metrics.summary.metric import Metric, over_samples, row_means
+from resdyn.metrics.summary.metric import Chance, Metric, over_samples, row_means
 from resdyn.metrics.summary.registry import Summary
 
 GAI = "Gai and Zhang (2021)"
+VEIT = "Veit, Wilber and Belongie (2016)"
 LI = "Li and Papyan (2023)"
 TEXTS = {
     "line_shape_score": ("RA1 line-shape score", "1 when straight, larger when the path bends", GAI),
     "tortuosity": ("RA1 path length over distance of ends", "1 when the path is straight", "arc-chord ratio"),
     "collinearity": ("RA1 mean cosine of successive steps", "1 on a line, 0 at right angles", LI),
     "equispacing": ("RA1 coefficient of variation of step lengths", "0 when equispaced", LI),
+    "least_relative_step": ("Least step of a block |h'-h|/|h|", "near 0: the block can perhaps be removed", VEIT),
 }
 
 
@@ -30,11 +33,43 @@ def rows(ds: xr.Dataset) -> Iterator[Metric]:
         where = f"stage {stage} (depths {depths[0]}-{depths[-1]})"
         steps = depths.size - 1
         short = "" if steps > 1 else "fewer than two steps in this stage"
-        chance = f"about {steps**0.5:.2f} by chance ({steps} unrelated steps)" if steps > 1 else short
+        lengths = geometry["step_length"].values[:, depths[:-1]]
+        chance = _by_chance(lengths, int(ds["state_size"].values[depths[0]])) if steps > 1 else {}
         cosines = geometry["collinearity"].values[:, depths[1:-1]]
         for name in ("line_shape_score", "tortuosity", "collinearity", "equispacing"):
             values = row_means(cosines) if name == "collinearity" else geometry[name].sel(stage=stage).values
-            yield over_samples(name, values, where, chance if name == "line_shape_score" else short)
+            yield over_samples(name, values, where, short, chance=chance.get(name))
+    yield from _least_step(ds, geometry)
+
+
+def _least_step(ds: xr.Dataset, geometry: xr.Dataset) -> Iterator[Metric]:
+    """The block that changes its state least, relative to it, on average over samples."""
+    states = ds["states"]
+    if not ds.sizes["sample"]:
+        return
+    norms = np.stack([np.linalg.norm(np.nan_to_num(states[k].values), axis=-1) for k in range(ds.sizes["sample"])])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = geometry["step_length"].values / norms
+    relative[~np.isfinite(relative)] = np.nan
+    known = np.isfinite(relative).all(0)
+    if known.any():
+        least = int(np.argmin(np.where(known, relative.mean(0), np.inf)))
+        none = Chance("none: set by the size of the branches")
+        yield over_samples("least_relative_step", relative[:, least], f"block {least}", chance=none)
+
+
+def _by_chance(lengths: NDArray[np.float64], size: int) -> dict[str, Chance]:
+    """Of unrelated steps, of the lengths (samples, steps) that were measured."""
+    steps = lengths.shape[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        walks = lengths.sum(1) / np.sqrt((lengths**2).sum(1))
+    walk = float(np.mean(walks[np.isfinite(walks)])) if np.isfinite(walks).any() else None
+    return {
+        "line_shape_score": Chance(f"sqrt(T) for T = {steps} unrelated steps", steps**0.5),
+        "tortuosity": Chance("sum |d| / sqrt(sum |d|^2), a random walk of the same step lengths", walk),
+        "collinearity": Chance("unrelated steps; a single cosine scatters by 1/sqrt(d)", 0.0),
+        "equispacing": Chance("1/sqrt(2 d), steps of d independent normal entries", (2 * size) ** -0.5),
+    }
 
 
 SUMMARY = Summary(rows, TEXTS)

@@ -32,7 +32,8 @@ def write_comparison(
     Args:
         runs: Captured datasets or paths of stores: checkpoints of one network, seeds, architectures, tokens.
         path: The file to write.
-        titles: Their names on the page (default: what distinguishes the stores' paths, else run 1, run 2, ...).
+        titles: Their names on the page (default: their models, else what distinguishes the stores' paths, else run 1,
+            run 2, ...).
 
     Returns:
         The path of the page.
@@ -58,8 +59,16 @@ def opened(runs: Sequence[xr.Dataset | str | Path], titles: Sequence[str] | None
         titles = checks.words("titles", titles)
     datasets = [run if isinstance(run, xr.Dataset) else stores.open_store(run) for run in runs]
     if titles is None:
+        titles = _models(datasets)
+    if titles is None:
         titles = distinct(paths) if len(paths) == len(datasets) else [f"run {k + 1}" for k in range(len(datasets))]
     return comparison.runs_of(datasets, titles)
+
+
+def _models(datasets: Sequence[xr.Dataset]) -> list[str] | None:
+    """The names of the models, where these tell the runs apart."""
+    names = [shortened(ds.attrs.get("model") or "", 60) for ds in datasets]
+    return names if all(names) and len(set(names)) == len(names) else None
 
 
 def _whole_path(run: str | Path) -> Path:
@@ -139,20 +148,21 @@ def _metric(row: dict[str, Any]) -> dict[str, Any]:
     cells = []
     for value in row["values"]:
         if value is None or value["value"] is None:
-            cells.append({"text": "", "detail": ""})
+            cells.append({"text": comparison.value_text(value), "detail": value["note"] if value else ""})
         else:
             count = f"n = {short(value['n'])}" if value["n"] else ""
             detail = ", ".join(part for part in (count, value["where"] or "", value["note"] or "") if part)
-            cells.append({"text": with_error(value["value"], value["standard_error"]), "detail": detail})
+            cells.append({"text": comparison.value_text(value), "detail": detail})
     difference: float | None = row.get("difference")
     error: float | None = row.get("difference_error")
     text = "" if difference is None else with_error(difference, error)
-    clear = difference is not None and error is not None and 0 < 2 * error < abs(difference)
+    significant = difference is not None and error is not None and 0 < 2 * error < abs(difference)
     return {
         "title": row["title"],
         "reading": row["reading"],
         "cells": cells,
+        "chance": comparison.chances_text(row),
         "difference": text,
-        "clear": clear,
+        "significant": significant,
         "paired": bool(row.get("paired")),
     }

@@ -13,9 +13,10 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from resdyn._format import with_error
 from resdyn._statistics import standard_error
 from resdyn.errors import InputError
-from resdyn.metrics.summary import Metric, summarize
+from resdyn.metrics.summary import Metric, chance_text, summarize
 from resdyn.report.comparison.overlay import Overlay, Values
 from resdyn.report.figures.profile import MEAN_HOVER, whole_ticks
 from resdyn.report.theme import MARKERS, PALETTE, SYMBOLS, figure, plain
@@ -150,7 +151,21 @@ def _value(metric: Metric | None) -> dict[str, Any] | None:
     if metric is None:
         return None
     row = metric.as_row()
-    return {name: row[name] for name in ("value", "standard_error", "interval", "n", "where", "note")}
+    kept = ("value", "standard_error", "interval", "n", "where", "note", "chance", "chance_basis", "missing")
+    return {name: row[name] for name in kept}
+
+
+def value_text(value: dict[str, Any] | None) -> str:
+    """A run's number as a person reads it, or why it has none."""
+    if value is None:
+        return "not measured"
+    return value["missing"] if value["value"] is None else with_error(value["value"], value["standard_error"])
+
+
+def chances_text(row: dict[str, Any]) -> str:
+    """What a metric is by chance, by run where these differ."""
+    known = [chance_text(value["chance"]) for value in row["values"] if value is not None]
+    return " / ".join(dict.fromkeys(filter(None, known)))
 
 
 def _difference(runs: Sequence[Run], first: Metric | None, second: Metric | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from resdyn.report.theme import (
 from resdyn.report.view import Array, coupled_groups, sample_title
 
 COLOUR_POWER = 0.65  # entries beyond the first few are small: colours grow more slowly than they do
+MAX_CHOICES = 40
 MAX_CELLS = 1_200_000  # one byte each, over all images of the page
 
 
@@ -96,7 +97,7 @@ def coupling_grid_paper(ds: xr.Dataset, group: int = 0) -> mf.Figure | None:
 def samples_offered(ds: xr.Dataset, blocks: Array, num_groups: int) -> int:
     """How many single samples the drop-down of a group can hold."""
     cells = (len(blocks) * ds.sizes["rank"]) ** 2
-    return max(1, MAX_CELLS // (cells * num_groups) - 1)
+    return max(1, min(MAX_CHOICES, MAX_CELLS // (cells * num_groups) - 1))
 
 
 def _pictures(ds: xr.Dataset, blocks: Array, num_groups: int) -> tuple[Array, list[str]]:

@@ -8,7 +8,7 @@ import matplotlib.axes as ma
 import numpy as np
 import plotly.graph_objects as go
 
-from resdyn.report.theme import PALETTE
+from resdyn.report.theme import PALETTE, log_axis, log_ticks
 
 COLOURS = (PALETTE[0], PALETTE[6], PALETTE[4])
 
@@ -28,13 +28,13 @@ class Panel:
     def scale(self, drawn: go.Figure, low: float, high: float) -> go.Figure:
         """Set the vertical axis: logarithmic, or from `low` to `high`."""
         if self.log:
-            return drawn.update_yaxes(type="log", tickformat="~g", dtick=1)
+            return drawn.update_yaxes(**log_ticks(np.concatenate([np.asarray(trace.y, float) for trace in drawn.data])))
         return drawn.update_yaxes(range=[low, high])
 
     def scale_paper(self, axis: ma.Axes, low: float, high: float) -> None:
         """The same for a paper figure, with its legend."""
         if self.log:
-            axis.set_yscale("log")
+            log_axis(axis)
         else:
             axis.set_ylim(low, high)
         axis.legend()

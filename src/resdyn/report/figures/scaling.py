@@ -10,13 +10,15 @@ import plotly.graph_objects as go
 import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
-from resdyn.errors import InputError
+from resdyn.metrics.parts import BlockGroup, block_names
 from resdyn.metrics.rank import converged_singular_values
 from resdyn.metrics.scaling import InverseScalingFit
-from resdyn.metrics.scaling import inverse_scaling as fit_inverse_scaling
+from resdyn.metrics.summary.singular import scaling_lines
 from resdyn.report.figures.profile import MAX_LINES, MEAN_HOVER, whole_ticks
-from resdyn.report.theme import ACCENT, PALETTE, SECOND, figure, paper_style
+from resdyn.report.theme import ACCENT, PALETTE, SECOND, figure, paper_style, plain
 from resdyn.report.view import Array, has, mean_and_error, sample_ids
+
+LINE_COLOURS = (SECOND, PALETTE[4], PALETTE[2], PALETTE[5])
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,20 @@ class Scaling:
     number: Array
     inverse: Array
     samples: list[int]
-    fit: InverseScalingFit | None
+    names: list[str]
+    fits: list[tuple[BlockGroup, InverseScalingFit]]
 
-    def line(self, fit: InverseScalingFit) -> tuple[Array, Array]:
+    def line(self, group: BlockGroup, fit: InverseScalingFit) -> tuple[Array, Array]:
         """Ends of the fitted line."""
-        ends = np.array([fit.start, self.number.max()])
+        ends = np.array([fit.start, self.number[group.positions].max()])
         return ends, fit.intercept + fit.slope * ends
+
+    @property
+    def start(self) -> float | None:
+        """Where the dotted line is: before the first block of the only fitted line, unless that is the first of all."""
+        if len(self.fits) != 1 or self.fits[0][1].start <= self.number.min():
+            return None
+        return self.fits[0][1].start - 0.5
 
 
 def inverse_scaling(ds: xr.Dataset) -> go.Figure | None:
@@ -50,10 +60,10 @@ def inverse_scaling(ds: xr.Dataset) -> go.Figure | None:
         return None
     traces = ([_samples(scaling)] if len(scaling.inverse) > 1 else []) + [_mean(scaling)]
     drawn = figure(traces, height=440)
-    if scaling.fit is not None:
-        drawn.add_trace(_line(scaling, scaling.fit))
-    if scaling.fit is not None and scaling.fit.start > scaling.number.min():
-        drawn.add_vline(x=scaling.fit.start - 0.5, line={"dash": "dot", "width": 1, "color": PALETTE[8]})
+    for k in range(len(scaling.fits)):
+        drawn.add_trace(_line(scaling, k))
+    if scaling.start is not None:
+        drawn.add_vline(x=scaling.start, line={"dash": "dot", "width": 1, "color": PALETTE[8]})
     drawn.update_xaxes(title_text="block number, counted from 1", **whole_ticks(scaling.number))
     drawn.update_yaxes(title_text="1 / s<sub>1</sub>", rangemode="tozero")
     return drawn
@@ -86,10 +96,10 @@ def inverse_scaling_paper(ds: xr.Dataset) -> mf.Figure | None:
             capsize=2,
             label=f"mean of {n.max()}",
         )
-        if scaling.fit is not None:
-            axis.plot(*scaling.line(scaling.fit), color=SECOND, label=_fit_text(scaling.fit))
-        if scaling.fit is not None and scaling.fit.start > scaling.number.min():
-            axis.axvline(scaling.fit.start - 0.5, color=PALETTE[8], linestyle=":", linewidth=0.7)
+        for colour, (group, fit) in zip(LINE_COLOURS, scaling.fits, strict=False):
+            axis.plot(*scaling.line(group, fit), color=colour, label=_fit_text(group, fit))
+        if scaling.start is not None:
+            axis.axvline(scaling.start, color=PALETTE[8], linestyle=":", linewidth=0.7)
         axis.set(xlabel="block number, counted from 1", ylabel="1 / s₁")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylim(bottom=0)
@@ -104,11 +114,7 @@ def _scaling(ds: xr.Dataset) -> Scaling | None:
     inverse = np.where(top > 0, 1 / np.where(top > 0, top, 1.0), np.nan)
     if not np.isfinite(inverse).any():
         return None
-    try:
-        fit = fit_inverse_scaling(ds)[0]
-    except InputError:  # too few blocks for a line
-        fit = None
-    return Scaling(ds["block"].values + 1, inverse, sample_ids(ds), fit)
+    return Scaling(ds["block"].values + 1, inverse, sample_ids(ds), block_names(ds), scaling_lines(ds))
 
 
 def _mean(scaling: Scaling) -> go.Scatter:
@@ -121,7 +127,8 @@ def _mean(scaling: Scaling) -> go.Scatter:
         mode="markers",
         name=f"mean of {int(n.max())}" if len(scaling.inverse) > 1 else f"sample {scaling.samples[0]}",
         marker={"color": ACCENT, "size": 9},
-        hovertemplate=f"block number %{{x}}<br>{MEAN_HOVER}",
+        text=[plain(name, 60) for name in scaling.names],
+        hovertemplate=f"block number %{{x}} (%{{text}})<br>{MEAN_HOVER}",
     )
 
 
@@ -138,11 +145,13 @@ def _samples(scaling: Scaling) -> go.Scatter:
     )
 
 
-def _line(scaling: Scaling, fit: InverseScalingFit) -> go.Scatter:
-    x, y = scaling.line(fit)
-    line = {"color": SECOND, "width": 2}
-    return go.Scatter(x=x, y=y, mode="lines", name=_fit_text(fit), line=line, hoverinfo="skip")
+def _line(scaling: Scaling, number: int) -> go.Scatter:
+    group, fit = scaling.fits[number]
+    x, y = scaling.line(group, fit)
+    line = {"color": LINE_COLOURS[number % len(LINE_COLOURS)], "width": 2}
+    return go.Scatter(x=x, y=y, mode="lines", name=_fit_text(group, fit), line=line, hoverinfo="skip")
 
 
-def _fit_text(fit: InverseScalingFit) -> str:
-    return f"slope {fit.slope:.3g}, adjusted R² = {fit.r_squared_adjusted:.3f}".replace("-", "−")
+def _fit_text(group: BlockGroup, fit: InverseScalingFit) -> str:
+    text = f"slope {fit.slope:.3g}, adjusted R² = {fit.r_squared_adjusted:.3f}".replace("-", "−")
+    return f"{group.label}: {text}" if group.label else text

@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
+from resdyn.metrics.parts import block_names
 from resdyn.report.figures.profile import whole_ticks
-from resdyn.report.theme import ACCENT, SECOND, figure, menu, paper_style, plain
+from resdyn.report.theme import ACCENT, SECOND, figure, log_axis, log_ticks, menu, paper_style, plain
 from resdyn.report.view import Array, has, mean_and_error, num_classes, sample_title
 
 MAX_CHOICES = 40
@@ -38,7 +39,7 @@ def singular_values(ds: xr.Dataset) -> go.Figure | None:
             owner.append(number)
     drawn = figure(traces, height=440)
     drawn.update_xaxes(title_text="block, counted from 0", **whole_ticks(ds["block"].values))
-    drawn.update_yaxes(title_text="singular value", rangemode="tozero")
+    drawn.update_yaxes(title_text="singular value", **log_ticks(_drawable(choices[0][1])))
     if len(choices) > 1:
         args = [[{"visible": [o == k for o in owner]}, {}] for k in range(len(choices))]
         drawn.update_layout(updatemenus=menu([plain(c[0]) for c in choices], args))
@@ -64,9 +65,9 @@ def singular_values_paper(ds: xr.Dataset) -> mf.Figure | None:
         axis = drawn.subplots()
         for name, ranks, colour in _split(ds):
             x = np.repeat(ds["block"].values[:, None], len(ranks), axis=1)
-            axis.plot(x.ravel(), values[:, ranks].ravel(), ".", color=colour, label=name, markersize=4)
+            axis.plot(x.ravel(), _drawable(values[:, ranks]).ravel(), ".", color=colour, label=name, markersize=4)
         axis.set(xlabel="block, counted from 0", ylabel="singular value", title=title)
-        axis.set_ylim(bottom=0)
+        log_axis(axis)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend()
     return drawn
@@ -86,6 +87,11 @@ def _choices(ds: xr.Dataset) -> list[tuple[str, Array, Array, Array]]:
     return [(f"mean over {len(values)} samples", mean, error, converged.all(axis=0)), *single]
 
 
+def _drawable(values: Array) -> Array:
+    """The values that a logarithmic axis can show: zeros are left out."""
+    return np.where(values > 0, values, np.nan)
+
+
 def _split(ds: xr.Dataset) -> list[tuple[str, Array, str]]:
     """(name, rank positions, colour) of the first C values and of those after; one part without C."""
     ranks, c = np.arange(ds.sizes["rank"]), num_classes(ds)
@@ -102,18 +108,19 @@ def _dots(
     ds: xr.Dataset, values: Array, error: Array, converged: Array, ranks: Array, name: str, colour: str
 ) -> go.Scatter:
     """Dots of some ranks of every block; open where a triplet did not converge."""
-    shown = np.isfinite(values[:, ranks])
-    rank = np.broadcast_to(ranks + 1, shown.shape)[shown]
+    shown = np.isfinite(_drawable(values[:, ranks]))
+    rank = np.broadcast_to(ranks + 1, shown.shape)[shown].astype(object)
+    names = np.array([plain(name, 60) for name in block_names(ds)], dtype=object)
     ok = converged[:, ranks][shown]
     return go.Scatter(
         x=np.broadcast_to(ds["block"].values[:, None], shown.shape)[shown],
         y=values[:, ranks][shown],
-        customdata=rank[:, None],
+        customdata=np.stack([rank, names[:, None].repeat(len(ranks), 1)[shown]], axis=-1),
         text=[_remark(e, good) for e, good in zip(error[:, ranks][shown], ok)],
         mode="markers",
         name=name,
         marker={"color": colour, "size": 7, "symbol": ["circle" if good else "circle-open" for good in ok]},
-        hovertemplate="block %{x}, rank %{customdata[0]}<br>%{y:.4g}%{text}<extra></extra>",
+        hovertemplate="block %{customdata[1]}, rank %{customdata[0]}<br>%{y:.4g}%{text}<extra></extra>",
     )
 
 

@@ -10,8 +10,20 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from resdyn.metrics.eigenvalues import READINGS, determined, stiffness
+from resdyn.metrics.parts import block_names
 from resdyn.report.figures.profile import tick_step, whole_ticks
-from resdyn.report.theme import ACCENT, PALETTE, SECOND, figure, menu, one_visible, paper_style, plain
+from resdyn.report.theme import (
+    ACCENT,
+    PALETTE,
+    SECOND,
+    figure,
+    log_axis,
+    log_ticks,
+    menu,
+    one_visible,
+    paper_style,
+    plain,
+)
 from resdyn.report.view import Array, has, sample_title
 
 COLOURS = {"flattened": ACCENT, "slices": SECOND}
@@ -32,6 +44,7 @@ class Line:
     name: str
     values: Array
     colour: str
+    sign: str = ""
 
     @property
     def quartiles(self) -> tuple[Array, Array, Array, Array]:
@@ -52,7 +65,7 @@ def stiffness_index(ds: xr.Dataset) -> go.Figure | None:
     Returns:
         A plotly figure; None without the spectrum probe.
     """
-    return _draw(ds, _index_lines(ds), "|max Re λ / min Re λ|", log=True)
+    return _draw(ds, _index_lines(ds), "max Re λ / min Re λ", log=True)
 
 
 def stiffness_index_paper(ds: xr.Dataset) -> mf.Figure | None:
@@ -64,7 +77,7 @@ def stiffness_index_paper(ds: xr.Dataset) -> mf.Figure | None:
     Returns:
         A matplotlib figure; None without the spectrum probe.
     """
-    return _draw_paper(ds, _index_lines(ds), "|stiffness index|", log=True)
+    return _draw_paper(ds, _index_lines(ds), "stiffness index", log=True)
 
 
 def negative_share(ds: xr.Dataset) -> go.Figure | None:
@@ -190,10 +203,21 @@ def _reading_lines(ds: xr.Dataset, quantity: str, shown) -> list[Line]:
     measured = stiffness(ds)
     names = [(reading, f"{quantity}_{reading}") for reading in READINGS]
     return [
-        Line(NAMES[reading], shown(measured[name].transpose("sample", "block").values), COLOURS[reading])
+        _line(NAMES[reading], measured[name].transpose("sample", "block").values, COLOURS[reading], shown)
         for reading, name in names
         if name in measured and np.isfinite(measured[name].values).any()
     ]
+
+
+def _line(name: str, values: Array, colour: str, shown) -> Line:
+    """The sizes that an axis can show, with the sign that all of them have."""
+    known = values[np.isfinite(values)]
+    return Line(name, shown(values), colour, "−" if known.size and (known < 0).all() else "")
+
+
+def _sign(lines: list[Line]) -> str:
+    """The sign in front of the ticks: that of all values, if they have one."""
+    return "−" if all(line.sign for line in lines) else ""
 
 
 def _nonnormal_lines(ds: xr.Dataset) -> list[Line]:
@@ -262,8 +286,8 @@ def _draw(ds: xr.Dataset, lines: list[Line], title: str, log: bool = False) -> g
                 name=line.name,
                 line={"color": line.colour, "width": 2},
                 marker={"size": 7},
-                hovertemplate="block %{x}: %{y:.4g} (quartiles %{customdata[0]:.4g} to %{customdata[1]:.4g}, "
-                f"n = %{{customdata[2]}})<extra>{line.name}</extra>",
+                text=[plain(name, 60) for name in block_names(ds)],
+                hovertemplate=_hover(line),
             )
         )
     drawn = figure(traces, height=400)
@@ -271,9 +295,14 @@ def _draw(ds: xr.Dataset, lines: list[Line], title: str, log: bool = False) -> g
     drawn.update_yaxes(title_text=title)
     if log:
         shown = np.concatenate([line.quartiles[1] for line in lines])
-        close = np.nanmax(shown) < 100 * np.nanmin(shown)
-        return drawn.update_yaxes(type="log", tickformat="~g", dtick="D2" if close else 1)
+        return drawn.update_yaxes(**log_ticks(shown), tickprefix=_sign(lines))
     return drawn.update_yaxes(rangemode="tozero")
+
+
+def _hover(line: Line) -> str:
+    ends = f"{line.sign}%{{customdata[0]:.4g}} to {line.sign}%{{customdata[1]:.4g}}"
+    known = f"{line.sign}%{{y:.4g}} (quartiles {ends}, n = %{{customdata[2]}})"
+    return f"block %{{text}}<br>{known}<extra>{line.name}</extra>"
 
 
 def _draw_paper(ds: xr.Dataset, lines: list[Line], title: str, log: bool = False) -> mf.Figure | None:
@@ -289,6 +318,6 @@ def _draw_paper(ds: xr.Dataset, lines: list[Line], title: str, log: bool = False
         axis.set(xlabel="block, counted from 0", ylabel=title)
         axis.set_xticks(ds["block"].values[:: tick_step(ds.sizes["block"])])
         if log:
-            axis.set_yscale("log")
+            log_axis(axis, _sign(lines))
         axis.legend()
     return drawn

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from resdyn._format import percent
 from resdyn.report.theme import (
     MARKERS,
     SYMBOLS,
@@ -104,9 +105,21 @@ def _projections(ds: xr.Dataset, project) -> list[Projection]:
     for stage, depths in sorted(stages(ds), key=lambda s: (-len(s[1]), -s[0])):
         states, kept = stage_states(ds, depths, MAX_SAMPLES)
         if len(kept):
-            points, axes = project(states)
+            centred, said = _centred(states)
+            points, axes = project(centred)
+            axes = (f"{axes[0]}{said}", f"{axes[1]}{said}")
             found.append(Projection(stage, ds["depth"].values[depths], kept, points, axes))
     return found
+
+
+def _centred(states: Array) -> tuple[Array, str]:
+    """States less the mean of their sample, where samples differ more than they move: else nothing else is seen."""
+    middle = states.mean(axis=1, keepdims=True)
+    between = float(((middle - middle.mean(axis=0)) ** 2).sum()) * states.shape[1]
+    moved = float(((states - middle) ** 2).sum())
+    if between <= moved or len(states) < 2:
+        return states, ""
+    return states - middle, f", samples centred: {percent(moved / (between + moved), digits=0)} of all"
 
 
 def _principal(states: Array) -> tuple[Array, tuple[str, str]]:
@@ -121,7 +134,7 @@ def _principal(states: Array) -> tuple[Array, tuple[str, str]]:
     points = points * np.where(points[np.abs(points).argmax(axis=0), np.arange(len(top))] < 0, -1.0, 1.0)
     points = np.pad(points, ((0, 0), (0, 2 - len(top))))
     share = np.pad(top, (0, 2 - len(top))) / max(squares.sum(), np.finfo(float).tiny)
-    names = tuple(f"principal axis {k + 1} ({share[k]:.0%} of variance)" for k in range(2))
+    names = tuple(f"principal axis {k + 1} ({percent(share[k], digits=0)} of variance)" for k in range(2))
     return points.reshape(*states.shape[:2], 2), names  # type: ignore[return-value]
 
 
@@ -210,7 +223,7 @@ def _draw_paper(ds: xr.Dataset, projections: list[Projection]) -> mf.Figure | No
     if not projections:
         return None
     with paper_style():
-        drawn = mf.Figure(figsize=(3.1 * len(projections), 3.3))
+        drawn = mf.Figure(figsize=(3.1 * len(projections) + 0.8, 3.3))
         for axis, projection in zip(drawn.subplots(1, len(projections), squeeze=False)[0], projections):
             _panel(axis, ds, projection)
         axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))

@@ -58,10 +58,6 @@ SECTIONS = (
                 NC34,
             ),
         ),
-        tiles=(
-            ("within_class_variability", "variability within classes (NC1)"),
-            ("nearest_mean_disagreement", "predictions off the nearest mean (NC4)"),
-        ),
         expected=True,
     ),
 )

@@ -18,7 +18,6 @@ RANK = (
 SCALING = (
     ("inverse_scaling_slope", "Slope"),
     ("inverse_scaling_r_squared", "R²"),
-    ("inverse_scaling_start", "alignment begins at block number"),
 )
 
 
@@ -59,23 +58,20 @@ SECTIONS = (
                 "singular_values",
                 "Top singular values",
                 "A gap between the first C values (C classes) and the others means that the residual Jacobian "
-                "has rank C at most (RA3); open circles did not converge.",
+                "has rank C at most (RA3); the axis is logarithmic, zeros are left out, open circles did not converge.",
                 RANK,
             ),
             built_in(
                 "inverse_scaling",
                 Markup("1 / s<sub>1</sub> against depth"),
                 "A straight line means that the largest singular value falls like one over the block number "
-                "(RA4); the dotted line marks where alignment begins, the fit uses the blocks from there on. "
+                "(RA4). The line begins at the block that the criterion BIC chooses (dotted, where it leaves blocks "
+                "out), and each stage and part of six blocks or more has a line of its own. "
                 "An untrained network can show a line, too: compare it with one of the same shape.",
                 SCALING,
             ),
         ),
         warnings=unconverged,
-        tiles=(
-            ("singular_gap", "gap after the C-th singular value (RA3)"),
-            ("inverse_scaling_r_squared", "R² of 1/s₁ against depth (RA4)"),
-        ),
         expected=True,
     ),
 )

@@ -10,6 +10,7 @@ from resdyn.report.comparison.overlay import Overlay, of_blocks
 from resdyn.report.sections.section import Section, built_in
 
 STIFFNESS = (
+    ("stiffness_size", "Median size"),
     ("stiffness_index_flattened", "Index of the Jacobian"),
     ("stiffness_index_slices", "of its slices"),
 )
@@ -70,9 +71,10 @@ SECTIONS = (
         (
             built_in(
                 "stiffness_index",
-                "Size of the stiffness index",
-                "Size of max Re λ / min Re λ for every block, on a logarithmic scale: of the Jacobian as the matrix "
-                "that it is and, where asked for, of its spatial slices, which the stiffness paper's tables hold. Only "
+                "Stiffness index",
+                "max Re λ / min Re λ for every block, its size on a logarithmic scale, with its sign where all have "
+                "one: of the Jacobian as the matrix that it is and, where asked for, of its spatial slices, which the "
+                "stiffness paper's tables hold. Only "
                 "the first says something about the block as a dynamical system. Dots are medians over samples, bars "
                 "reach from the first to the third quartile.",
                 STIFFNESS,
@@ -101,7 +103,6 @@ SECTIONS = (
             ),
         ),
         notes=_notes,
-        tiles=(("stiffness_index_flattened", "stiffness index"),),
         expected=True,
     ),
 )

@@ -32,7 +32,7 @@ def _first_to_last(ds: xr.Dataset, _: Rows, columns: Wording) -> list[str]:
             own = (first[unit], last[unit])
             when = "" if own == span else f" ({unit}s {own[0]} → {own[1]})"
             parts.append(f"{words} {short(first[name])} → {short(last[name])}{when}")
-    return [sentence(f"{unit}s {span[0]} → {span[1]}", "; ".join(parts), "")] if parts else []
+    return [sentence(f"{unit}s {span[0]} → {span[1]}", "; ".join(parts))] if parts else []
 
 
 SECTIONS = (

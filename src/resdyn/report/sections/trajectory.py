@@ -65,7 +65,6 @@ SECTIONS = (
                 SPACING,
             ),
         ),
-        tiles=(("collinearity", "mean cosine of successive steps (RA1)"),),
         expected=True,
     ),
 )

@@ -46,15 +46,26 @@
     return element;
   }
 
-  function choices(plot, menu, name) {
+  function choices(plot, menu, name, shown) {
     const select = document.createElement("select");
     select.setAttribute("aria-label", "What to show in " + name);
     menu.forEach((entry) => select.add(new Option(entry.label)));
     select.addEventListener("change", () => {
-      const args = menu[select.selectedIndex].args;
-      Plotly.update(plot, args[0], args[1] || {});
+      const entry = menu[select.selectedIndex];
+      Plotly.update(plot, entry.args[0], entry.args[1] || {});
+      if (shown) shown.textContent = "Shown: " + entry.label + ". The numbers below do not change with the choice.";
     });
     return select;
+  }
+
+  // What the picture shows, in words: the caption follows the choice.
+  function chosen(holder, first) {
+    const line = document.createElement("p");
+    line.className = "shown";
+    line.setAttribute("role", "status");
+    line.textContent = "Shown: " + first.label + ".";
+    holder.querySelector(".plot").after(line);
+    return line;
   }
 
   // A closed list of buttons: the default one offers to upload the figure to a server.
@@ -76,7 +87,7 @@
     await Plotly.newPlot(plot, content.data, content.layout, config);
     await fit(plot, design);
     const tools = holder.querySelector(".tools");
-    if (content.menu) tools.append(choices(plot, content.menu, name));
+    if (content.menu) tools.append(choices(plot, content.menu, name, chosen(holder, content.menu[0])));
     tools.append(
       button("SVG", "Download as SVG", () => download(plot, name, "svg")),
       button("PNG", "Download as PNG", () => download(plot, name, "png")),

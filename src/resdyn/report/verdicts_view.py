@@ -1,0 +1,82 @@
+"""The verdicts at the top of the page: one paragraph to quote, and a card per property."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import xarray as xr
+
+from resdyn.metrics.properties import Finding, PropertyVerdict, conclusion
+from resdyn.metrics.summary import Metric
+from resdyn.report.sentences import by_chance, quantity, readable
+
+MARKS = {"holds": "yes", "does not hold": "no", "undecided": "open"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One property: its verdict, the number that it rests on, and why."""
+
+    verdict: str
+    mark: str
+    name: str
+    title: str
+    value: str
+    beside: str
+    anchor: str
+    reasons: tuple[str, ...]
+    rules: tuple[str, ...]
+    reading: str
+    caution: str
+
+
+@dataclass(frozen=True)
+class VerdictsView:
+    """What the template needs to show the verdicts."""
+
+    conclusion: str
+    cards: list[Card]
+
+
+def verdicts_view(found: Sequence[PropertyVerdict], null: xr.Dataset | None) -> VerdictsView | None:
+    """The paragraph and the cards, or None where no property can be judged."""
+    return VerdictsView(conclusion(found, null is not None), [_card(verdict) for verdict in found]) if found else None
+
+
+def _card(verdict: PropertyVerdict) -> Card:
+    decisive, subject = verdict.decisive, verdict.of
+    title = subject.title.partition(": ")[2] or subject.title
+    return Card(
+        verdict.verdict,
+        MARKS[verdict.verdict],
+        subject.name if subject.name[:2].isupper() else "",
+        title[0].upper() + title[1:],
+        _value(decisive.metric),
+        _beside(decisive),
+        subject.anchor,
+        tuple(dict.fromkeys(_reason(finding) for finding in verdict.findings)),
+        tuple(f"{_title(verdict, criterion.metric)}: {criterion}" for criterion in subject.criteria),
+        subject.reading,
+        subject.caution,
+    )
+
+
+def _title(verdict: PropertyVerdict, metric: str) -> str:
+    return next((f.metric.title for f in verdict.findings if f.metric.name == metric), metric)
+
+
+def _reason(finding: Finding) -> str:
+    place = readable(finding.metric.where)
+    return f"{finding.reason} ({place})" if place else finding.reason
+
+
+def _value(metric: Metric) -> str:
+    return f"{metric.title}: {metric.missing or 'not measured' if metric.value is None else quantity(metric.as_row())}"
+
+
+def _beside(finding: Finding) -> str:
+    """What the number is compared with."""
+    null, chance = finding.null, by_chance(finding.metric.as_row())
+    untrained = f"untrained {quantity(null.as_row())}" if null and null.value is not None else ""
+    return ", ".join(part for part in (untrained, f"by chance {chance}" if chance else "") if part)

@@ -1,0 +1,64 @@
+"""How a step is computed: precision of products, automatic mixed precision, memory format of images and kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from resdyn.errors import InputError
+from resdyn.training.recipe import Recipe
+
+IMAGES = 4  # dimensions of a batch of images (N, C, H, W), and of the kernels of a convolution
+
+
+@contextmanager
+def computing_as(recipe: Recipe, model: nn.Module) -> Iterator[None]:
+    """Products at the recipe's precision and kernels in its memory format; both as they were afterwards."""
+    _check(recipe, model)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(recipe.matmul_precision)
+    formats = _reformat(model, torch.channels_last) if recipe.memory_format == "channels_last" else []
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        for tensor in formats:
+            tensor.data = tensor.data.contiguous()
+
+
+def predict(recipe: Recipe, model: nn.Module, inputs: Tensor) -> Tensor:
+    """The logits of a batch, in the precision of the weights whatever the precision of the layers.
+
+    Args:
+        recipe: Says in which format and precision.
+        model: The network.
+        inputs: A batch on the model's device, in the dtype of its weights.
+    """
+    if recipe.memory_format == "channels_last" and inputs.dim() == IMAGES:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    if recipe.autocast == "off":
+        logits: Tensor = model(inputs)
+        return logits
+    with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+        logits = model(inputs)
+    return logits.to(inputs.dtype)
+
+
+def _check(recipe: Recipe, model: nn.Module) -> None:
+    kinds = {weight.dtype for weight in model.parameters()}
+    if recipe.autocast != "off" and kinds != {torch.float32}:
+        raise InputError(
+            f"got autocast '{recipe.autocast}' for weights of {', '.join(map(str, kinds))}; expected float32 weights; "
+            "set autocast='off' or convert the model"
+        )
+
+
+def _reformat(model: nn.Module, form: torch.memory_format) -> list[Tensor]:
+    """Parameters and buffers (O, I, H, W), which were contiguous and now have another format."""
+    chosen = [t for t in (*model.parameters(), *model.buffers()) if t.dim() == IMAGES and t.is_contiguous()]
+    for tensor in chosen:
+        tensor.data = tensor.data.contiguous(memory_format=form)
+    return chosen
