@@ -25,6 +25,7 @@ def paper(
     scale: Scale = "tiny",
     page: Path | None = None,
     out: Path | None = None,
+    null: bool = False,
     data_root: DataRoot = None,
     json: Json = False,
 ) -> None:
@@ -42,6 +43,8 @@ def paper(
         Write the comparison page, one HTML file.
     out
         Folder for networks, measurements and results (default: out/papers/NAME).
+    null
+        Run the experiment with every network untrained: what its claims are judged against.
     """
     from resdyn.papers import as_json, compare, get_paper, results_of, run_experiment, write_page
 
@@ -53,7 +56,7 @@ def paper(
     ran = None
     if experiment is not None:
         root = None if data_root is None else str(data_root)
-        ran = run_experiment(chosen, experiment, scale, out, root, quiet=json)
+        ran = run_experiment(chosen, experiment, scale, out, root, quiet=json, null=null)
     results = results_of(chosen, out)
     if own := [f"{r.experiment} ({r.scale})" for r in results if not r.path.is_relative_to(chosen.folder)]:
         say(f"note: of your own runs, in place of the results that come with resdyn: {', '.join(own)}", quiet=json)
