@@ -222,7 +222,15 @@ class Lab:
         Returns:
             The number as it was written.
         """
-        number = Number.of(values, over, note)
+        return self.write(key, Number.of(values, over, note))
+
+    def write(self, key: str, number: Number) -> Number:
+        """Write down a number.
+
+        Args:
+            key: What a claim calls it.
+            number: With its error.
+        """
         self.result.numbers[key] = number
         save_result(self.result)
         return number

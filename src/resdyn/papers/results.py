@@ -65,6 +65,20 @@ class Number:
         error = None if spread is None else _rounded(spread / known.size**0.5)
         return cls(_rounded(float(known.mean())), error, _rounded(spread), int(known.size), over, note)
 
+    @classmethod
+    def known(cls, value: float, error: float | None, n: int, over: str = "", note: str = "") -> Number:
+        """A number whose error was found otherwise than as that of a mean.
+
+        Args:
+            value: The number.
+            error: Its standard error, over `n` values. None: not known.
+            n: Of how many values the error is.
+            over: What they range over.
+            note: What else a reader must know.
+        """
+        error = None if error is None or not math.isfinite(error) else error
+        return cls(_rounded(value), _rounded(error), None, n if error is not None else 1, over, note)
+
 
 @dataclass
 class Result:
