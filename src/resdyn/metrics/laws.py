@@ -29,7 +29,7 @@ class LawComparison:
         bic: By law, `line` a + b i, `constant` c, `exponential` c exp(k i): n log(RSS / n) + (parameters) log n.
         margin: BIC of the better of constant and exponential less that of the line, positive where the line is better;
             6 and more is strong evidence (Kass and Raftery, 1995).
-        exponent: p of c (i + d)^p with free p and d; 1 for a line. Cut at +-10, where a power looks like an exponential.
+        exponent: p of c (i + d)^p with free p and d; 1 for a line. Cut at +-10, where it is an exponential.
         exponent_error: Its standard error by the regression; NaN where it is cut.
         num_points: Blocks that were fitted.
     """
@@ -109,9 +109,11 @@ def _exponent(x: FloatArray, y: FloatArray) -> tuple[float, float]:
     slopes = centred @ y / (centred**2).sum(1)
     misfits = ((y - y.mean() - slopes[:, None] * centred) ** 2).sum(1)
     best = int(misfits.argmin())
+    if abs(slopes[best]) > LIMIT:
+        return math.copysign(LIMIT, slopes[best]), math.nan
     start = [slopes[best], math.log(OFFSETS[best]), y.mean() - slopes[best] * rows[best].mean()]
     bounds = ([-np.inf, math.log(OFFSETS[0]) - 1, -np.inf], [np.inf, math.log(OFFSETS[-1]) + 1, np.inf])
-    found = least_squares(residual, start, bounds=bounds, xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    found = least_squares(residual, start, bounds=bounds, xtol=1e-10, ftol=1e-10, max_nfev=100)
     if abs(found.x[0]) > LIMIT:
         return math.copysign(LIMIT, found.x[0]), math.nan
     variance = 2 * found.cost / (x.size - 3)
