@@ -23,7 +23,7 @@ from resdyn.papers.lab import Lab, Scale
 from resdyn.papers.stiffness.measure import QUANTITIES
 from resdyn.papers.stiffness.printed import printed
 from resdyn.papers.trained import device
-from resdyn.stream import ResidualStream, find_stream
+from resdyn.stream import ResidualStream, States, find_stream
 
 NETWORKS: dict[Scale, tuple[str, ...]] = {
     "tiny": (),
@@ -44,10 +44,9 @@ def run(lab: Lab) -> None:
             paper = printed([f"{label}.block{number}.slices.{quantity}" for number in blocks])
             for number, column in zip(blocks, values.T, strict=True):
                 lab.record(f"{label}.block{number}.{quantity}", column, "seeds", f"{IMAGES[lab.scale]} test image(s)")
-            if np.isfinite(paper).sum() > 2:
-                shares = [metrics.pearson(row, paper).coefficient ** 2 for row in values]
-                note = f"R^2 over {len(blocks)} blocks of the printed column"
-                lab.record(f"{label}.{quantity}_explained", shares, "seeds", note)
+            shares = [metrics.pearson(row, paper).coefficient ** 2 for row in values if np.isfinite(paper).all()]
+            note = f"R^2 over {len(blocks)} blocks of the printed column"
+            lab.record(f"{label}.{quantity}_explained", shares, "seeds", note)
             spread = values.std(0, ddof=1) if len(values) > 1 else None
             rows = [
                 pictures.series("untrained", blocks, values.mean(0), spread),
@@ -70,16 +69,17 @@ def measure(lab: Lab, network: str, seed: int) -> NDArray[np.float64]:
     return np.array(rows).mean(0).T
 
 
-def _states(stream: ResidualStream, inputs: Tensor) -> Iterator[list[Tensor]]:
+def _states(stream: ResidualStream, inputs: Tensor) -> Iterator[States]:
     for n in range(len(inputs)):
         yield stream.states(inputs[n : n + 1])
 
 
-def _slices(stream: ResidualStream, number: int, states: list[Tensor]) -> tuple[float, float]:
+def _slices(stream: ResidualStream, number: int, states: States) -> tuple[float, float]:
     """Stiffness index and per cent of negative real parts of the slices of one block at one image."""
     block = stream[number]
-    found = slice_eigenvalues(stream.jacobian(number, states, kind="block"), block.shape_out, block.shape_in)
-    real, errors = (np.asarray(values.real.double().cpu()) for values in (found.values, torch.as_tensor(found.errors)))
+    out, into = ((s[0], s[1], s[2]) for s in (block.shape_out, block.shape_in))  # of one image: (C, H, W)
+    found = slice_eigenvalues(stream.jacobian(number, states, kind="block"), out, into)
+    real, errors = np.asarray(found.values.real), np.asarray(found.errors)
     known = np.append(real, 0.0) if found.num_values > real.size else real
     index = float(metrics.stiffness_index(known.max(), known.min()))
     return index, 100 * float((real < -errors).sum()) / found.num_values
