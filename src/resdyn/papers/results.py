@@ -76,6 +76,8 @@ class Number:
             over: What they range over.
             note: What else a reader must know.
         """
+        if not math.isfinite(value):
+            return cls(None, n=0, over=over, note=note or "not measured")
         error = None if error is None or not math.isfinite(error) else error
         return cls(_rounded(value), _rounded(error), None, n if error is not None else 1, over, note)
 
