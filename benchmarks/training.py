@@ -1,7 +1,7 @@
-"""CPU seconds per image of training in float32, with channels last, with bfloat16 autocast, and with both.
+"""CPU time per image of training in float32, with channels last, with bfloat16 autocast, and with both.
 
-Networks of the papers at their own sizes, on random images, interleaved in one run; what an epoch of 50,000 images takes
-follows. Run: OMP_NUM_THREADS=1 python benchmarks/training.py [--images 256] [--rounds 3]
+Networks of the papers at their own sizes, on random images, interleaved in one run.
+Run: OMP_NUM_THREADS=1 python benchmarks/training.py [--images 256] [--rounds 3]
 """
 
 from __future__ import annotations

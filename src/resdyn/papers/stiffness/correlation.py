@@ -57,7 +57,7 @@ def record_correlations(lab: Lab, label: str, reading: str, ds: xr.Dataset) -> N
 
 
 def write_correlation(lab: Lab, key: str, found: metrics.Correlation, note: str, images: int | None = None) -> None:
-    """Write down r with its standard error, ((1 - r^2) / (n - 2))^(1/2), over so many images (those it was found of)."""
+    """Write down r with its standard error, ((1 - r^2) / (n - 2))^(1/2); n at most `images`, which pairs may repeat."""
     n = found.n if images is None else min(found.n, images)
     error = ((1 - found.coefficient**2) / (n - 2)) ** 0.5 if n > 2 else None
     lab.write(key, Number.known(found.coefficient, error, n, "test images", note))
