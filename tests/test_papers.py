@@ -10,10 +10,10 @@ import pytest
 from resdyn.cli.app import run
 from resdyn.cli.paper import paper as paper_command
 from resdyn.errors import InputError
+from resdyn.models import weights_hash
 from resdyn.papers import (
     Claim,
     Number,
-    Rule,
     as_json,
     compare,
     get_paper,
@@ -24,7 +24,10 @@ from resdyn.papers import (
     write_page,
 )
 from resdyn.papers.case import Case
+from resdyn.papers.claims import VERDICTS, estimate_of, rule_of
+from resdyn.papers.comparison import headline, same_name_other_weights, verdict_counts
 from resdyn.papers.residual_alignment.boundary import growth_fits
+from resdyn.papers.residual_alignment.networks import main_cases
 from resdyn.papers.results import Result, load_results, save_result
 from resdyn.training import Recipe
 
@@ -38,27 +41,28 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("rule", "value", "error", "paper", "holds"),
+    ("rule", "value", "error", "paper", "verdict"),
     [
-        ({"at_least": 0.5}, 0.5, None, "aligned", True),
-        ({"at_least": 0.5}, 0.49, 0.3, "aligned", False),
-        ({"at_least": 0.0, "errors": 2}, 0.1, 0.06, "positive", False),
-        ({"at_least": 0.0, "errors": 2}, 0.1, 0.04, "positive", True),
-        ({"at_most": 0.1}, 0.05, None, "none", True),
-        ({"at_most": 0.1, "errors": 1}, 0.05, 0.06, "none", False),
-        ({"within": 0.1}, 1.05, None, 0.992, True),
-        ({"within": 0.1}, 1.2, None, 0.992, False),
+        ({"at_least": 0.5}, 0.5, None, "aligned", "agrees"),
+        ({"at_least": 0.5}, 0.49, 0.3, "aligned", "undecided"),
+        ({"at_least": 0.5}, 0.49, 0.001, "aligned", "disagrees"),
+        ({"at_least": 0.0, "errors": 2}, 0.1, 0.06, "positive", "undecided"),
+        ({"at_least": 0.0, "errors": 2}, 0.1, 0.04, "positive", "agrees"),
+        ({"at_most": 0.1}, 0.05, None, "none", "agrees"),
+        ({"at_most": 0.1, "errors": 1}, 0.05, 0.06, "none", "undecided"),
+        ({"within": 0.1}, 1.05, None, 0.992, "agrees"),
+        ({"within": 0.1}, 1.2, None, 0.992, "disagrees"),
     ],
 )
-def test_a_verdict_follows_from_the_number_by_the_rule(rule, value, error, paper, holds):
-    claim = Claim("it is so", "figure 1", paper, "x", Rule.of(rule))
-    verdict, why = claim.judge(Number(value, error), "small")
-    assert verdict == ("agrees" if holds else "disagrees")
+def test_a_verdict_follows_from_the_number_by_the_rule(rule, value, error, paper, verdict):
+    claim = Claim("it is so", "figure 1", paper, "x", rule_of(rule, paper))
+    found, why = claim.judge(Number(value, error, n=100), "small")
+    assert found == verdict
     assert str(claim.rule) in why
 
 
 def test_what_was_not_measured_or_only_at_scale_tiny_is_not_run():
-    claim = Claim("it is so", "figure 1", 1.0, "x", Rule.of({"within": 0.1}))
+    claim = Claim("it is so", "figure 1", 1.0, "x", rule_of({"within": 0.1}, 1.0))
     assert claim.judge(None, None)[0] == "not run"
     assert claim.judge(Number(None, note="all triplets failed"), "small")[0] == "not run"
     assert claim.judge(Number(1.0), "tiny")[0] == "not run"
@@ -66,15 +70,15 @@ def test_what_was_not_measured_or_only_at_scale_tiny_is_not_run():
 
 
 def test_a_single_value_is_no_evidence_where_the_rule_asks_for_errors():
-    claim = Claim("it is so", "figure 1", "positive", "x", Rule.of({"at_least": 0.0, "errors": 2}))
-    assert claim.judge(Number(0.1), "small")[0] == "not run"
+    claim = Claim("it is so", "figure 1", "positive", "x", rule_of({"at_least": 0.0, "errors": 2}, "positive"))
+    assert claim.judge(Number(0.1), "small")[0] == "undecided"
     assert claim.judge(Number(0.1, 0.01, n=3), "small")[0] == "agrees"
 
 
 @pytest.mark.parametrize("rule", [{}, {"at_least": 1, "at_most": 2}, {"near": 1}, {"at_least": 1, "eroors": 2}])
 def test_a_rule_that_is_none_is_refused(rule):
     with pytest.raises(InputError, match="expected one of at_least"):
-        Rule.of(rule)
+        rule_of(rule, 1.0)
 
 
 def test_a_distance_from_words_is_refused():
@@ -92,8 +96,8 @@ def test_a_number_is_the_mean_of_what_is_finite():
     assert Number.of(0.123456789).value == 0.12346
 
 
-def result(path, scale="small", **numbers):
-    made = Result("residual_alignment", "ra4", scale, path / f"ra4.{scale}.json")
+def result(path, scale="small", null=False, **numbers):
+    made = Result("residual_alignment", "ra4", scale, path / f"ra4.{scale}{'.null' if null else ''}.json", null)
     made.numbers = {key.replace("__", "."): Number(value) for key, value in numbers.items()}
     save_result(made)
     return made
@@ -122,7 +126,72 @@ def test_the_largest_scale_speaks(tmp_path):
         result(tmp_path, **{key: 5.0}),
     ]
     (row,) = [row for row in compare(RA, results) if row.experiment.name == "ra4"]
-    assert (row.claims[0].scale, row.claims[0].verdict, row.claims[0].number) == ("paper", "agrees", Number(0.99))
+    assert (row.claims[0].scale, row.claims[0].number) == ("paper", Number(0.99))
+
+
+def first_claim(results):
+    return next(row for row in compare(RA, results) if row.experiment.name == "ra4").claims[0]
+
+
+def test_a_claim_agrees_only_beside_its_null(tmp_path):
+    key = "type1__cifar10__slope"
+    ours, other = result(tmp_path, **{key: 0.99}), result(tmp_path, null=True, **{key: 0.2})
+    alone, beside = first_claim([ours]), first_claim([ours, other])
+    assert (alone.verdict, beside.verdict) == ("undecided", "agrees")
+    assert "--null" in alone.why
+    assert beside.null == Number(0.2)
+    assert first_claim([ours, result(tmp_path, null=True, **{key: 1.01})]).verdict == "undecided"
+    assert first_claim([ours, result(tmp_path, "paper", null=True, **{key: 0.2})]).verdict == "undecided"
+
+
+def test_no_rule_passes_its_null():
+    """Every claim, judged with the untrained network's number in place of ours; and with what chance gives."""
+    for name in names():
+        paper = get_paper(name)
+        for row in compare(paper, load_results([paper.folder / "results"], name)):
+            for c in row.claims:
+                if c.null is not None:
+                    assert c.claim.judge(c.null, c.scale, c.null)[0] != "agrees", c.claim.number
+                if c.claim.null is not None:
+                    assert c.claim.judge(Number(c.claim.null.value), "paper")[0] != "agrees", c.claim.number
+                if c.verdict == "agrees":
+                    reason = row.experiment.no_null or c.claim.no_null
+                    assert reason or c.null is not None or c.claim.null is not None, c.claim.number
+
+
+def test_a_disagreement_clears_its_error():
+    for name in names():
+        for row in compare(get_paper(name), load_results([get_paper(name).folder / "results"], name)):
+            for c in (c for c in row.claims if c.verdict == "disagrees"):
+                assert c.claim.rule.on(estimate_of(c.number)) == "does not hold"
+
+
+def test_the_headline_counts_by_scale_and_networks_of_one_name_are_compared(tmp_path):
+    results = results_of(RA, tmp_path)
+    compared = compare(RA, results)
+    rows = headline(compared)
+    assert sum(sum(counts.values()) for _, counts in rows) == sum(verdict_counts(compared).values())
+    first, second = result(tmp_path), result(tmp_path, "paper")
+    first.networks = second.networks = {"a": {"train_loss": 0.1}}
+    assert same_name_other_weights([first, second]) == []
+    second.networks = {"a": {"train_loss": 0.2}}
+    assert same_name_other_weights([first, second]) == ["a: 2 different networks, of ra4 (small); of ra4 (paper)"]
+
+
+def test_claims_of_one_training_say_so(tmp_path):
+    made = result(tmp_path, type1__cifar10__slope=0.5)
+    made.networks = {"a": {"train_loss": 0.1}}
+    found = first_claim([made])
+    assert found.few_seeds == "one seed"
+    assert found.why.endswith("one seed")
+
+
+def test_an_untrained_run_measures_the_network_as_it_was_drawn(tmp_path):
+    null = run_experiment(RA, "accuracy", "tiny", tmp_path, quiet=True, null=True)
+    assert null.path.name == "accuracy.tiny.null.json"
+    case = main_cases("tiny")[0][1]
+    drawn = case.build(case.images_of("train"))[0]
+    assert null.networks[case.name]["weights_hash"] == weights_hash(drawn)
 
 
 def test_every_paper_is_whole():
@@ -228,7 +297,7 @@ def test_as_json_holds_every_claim():
     content = as_json(compare(RA, results_of(RA)))
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     verdicts = {claim["verdict"] for row in content["experiments"] for claim in row["claims"]}
-    assert verdicts <= {"agrees", "disagrees", "not run"}
+    assert verdicts <= set(VERDICTS)
 
 
 def test_a_case_has_a_name_of_its_own_and_builds_the_same_weights():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from resdyn.papers.results import Result
 
 Scale = Literal["tiny", "small", "paper"]
-STYLES = {"agrees": "green", "disagrees": "red", "not run": "dim"}
+STYLES = {"agrees": "green", "disagrees": "red", "undecided": "yellow", "not run": "dim"}
 
 
 def paper(
@@ -25,6 +25,7 @@ def paper(
     scale: Scale = "tiny",
     page: Path | None = None,
     out: Path | None = None,
+    null: bool = False,
     data_root: DataRoot = None,
     json: Json = False,
 ) -> None:
@@ -42,6 +43,8 @@ def paper(
         Write the comparison page, one HTML file.
     out
         Folder for networks, measurements and results (default: out/papers/NAME).
+    null
+        Run the experiment with every network untrained: what its claims are judged against.
     """
     from resdyn.papers import as_json, compare, get_paper, results_of, run_experiment, write_page
 
@@ -53,7 +56,7 @@ def paper(
     ran = None
     if experiment is not None:
         root = None if data_root is None else str(data_root)
-        ran = run_experiment(chosen, experiment, scale, out, root, quiet=json)
+        ran = run_experiment(chosen, experiment, scale, out, root, quiet=json, null=null)
     results = results_of(chosen, out)
     if own := [f"{r.experiment} ({r.scale})" for r in results if not r.path.is_relative_to(chosen.folder)]:
         say(f"note: of your own runs, in place of the results that come with resdyn: {', '.join(own)}", quiet=json)
@@ -70,15 +73,13 @@ def paper(
 
 def _list_papers(json: bool) -> None:
     from resdyn.papers import compare, get_paper, names, results_of
-    from resdyn.papers.comparison import verdict_counts
 
     rows = [(name, compare(get_paper(name), results_of(get_paper(name)))) for name in names()]
     if json:
         return print_json({"papers": [_paper_row(name, compared) for name, compared in rows]})
     table = table_of("paper", "title", "experiments", "claims")
     for name, compared in rows:
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdict_counts(compared).items())
-        table.add_row(name, get_paper(name).title, ", ".join(get_paper(name).experiments), counts)
+        table.add_row(name, get_paper(name).title, ", ".join(get_paper(name).experiments), _headline(compared))
     return terminal().print(table)
 
 
@@ -93,7 +94,19 @@ def _paper_row(name: str, compared: list[ComparedExperiment]) -> dict[str, Any]:
         "reference": chosen.reference,
         "experiments": [{"name": e.name, "title": e.title} for e in chosen.experiments.values()],
         "verdicts": verdict_counts(compared),
+        "verdicts_by_scale": {scale: verdict_counts(compared, scale) for scale in ("paper", "small")},
     }
+
+
+def _headline(compared: list[ComparedExperiment]) -> str:
+    from resdyn.papers.comparison import headline
+
+    words = {"agrees": "agree", "disagrees": "disagree"}
+    parts = [
+        (size, [f"{n} {words.get(verdict, verdict)}" for verdict, n in counts.items() if n])
+        for size, counts in headline(compared)
+    ]
+    return "; ".join(f"{size}: {', '.join(said)}" if size else ", ".join(said) for size, said in parts if said)
 
 
 def _print_claims(compared: list[ComparedExperiment]) -> None:
@@ -106,10 +119,11 @@ def _print_claims(compared: list[ComparedExperiment]) -> None:
         table = table_of("claim", "where", "paper", "ours", "scale", "verdict", title=title)
         for c in row.claims:
             ours = "–" if c.number is None else quantity(c.number)
-            verdict = f"[{STYLES[c.verdict]}]{c.verdict}[/]"
+            verdict = f"[{STYLES[c.verdict]}]{c.verdict}[/]" + (f", {c.few_seeds}" if c.few_seeds else "")
             paper = shown(c.claim.paper) if isinstance(c.claim.paper, int | float) else c.claim.paper
             table.add_row(escape(c.claim.claim), escape(c.claim.where), escape(paper), ours, c.scale or "–", verdict)
         terminal().print(table)
+    terminal().print(_headline(compared), markup=False)
 
 
 def _print_numbers(result: Result) -> None:

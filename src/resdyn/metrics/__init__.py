@@ -30,6 +30,7 @@ from resdyn.metrics.cushion import cushions, interlayer_cushion, layer_cushion
 from resdyn.metrics.eigenvalues import determined, percent_negative, stiffness, stiffness_index
 from resdyn.metrics.flows import dominance_ratio, dominant_fraction, expected_dominant_fraction, phi, phi_logistic
 from resdyn.metrics.jacobian_size import eigenvalue_count, jacobian_elements
+from resdyn.metrics.laws import LawComparison, compare_laws
 from resdyn.metrics.line import collinearity, equispacing, line_geometry, line_shape_score, step_length, tortuosity
 from resdyn.metrics.properties import Criterion, Property, PropertyVerdict, conclusion, verdicts
 from resdyn.metrics.rank import (
@@ -80,6 +81,7 @@ __all__ = [
     "Estimate",
     "InverseScalingFit",
     "Judgement",
+    "LawComparison",
     "LineFit",
     "Metric",
     "Property",
@@ -93,6 +95,7 @@ __all__ = [
     "between_blocks",
     "centred_means",
     "collinearity",
+    "compare_laws",
     "conclusion",
     "converged_singular_values",
     "count_unconverged",

@@ -4,7 +4,8 @@
 `compare` puts every claim beside what was found, `write_page` makes the comparison page.
 """
 
-from resdyn.papers.claims import Claim, Rule
+from resdyn.metrics import Rule
+from resdyn.papers.claims import Claim
 from resdyn.papers.comparison import ComparedClaim, ComparedExperiment, as_json, compare
 from resdyn.papers.lab import SCALES, Lab, Scale
 from resdyn.papers.page import write_page

@@ -89,8 +89,13 @@ class Pretrained:
         """The images of a split."""
         return load_data(self.data, split, root)
 
-    def build(self, data: ImageData) -> tuple[nn.Module, Preprocessing]:
-        """The network in eval mode, and what makes its inputs of images."""
+    def build(self, data: ImageData, untrained: bool = False) -> tuple[nn.Module, Preprocessing]:
+        """The network in eval mode, with the weights or as it was drawn, and what makes its inputs of images."""
+        if untrained:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                model = NETS[self.network](classes=len(data.class_names))
+            return model.eval(), Preprocessing(tuple(model.input_size), model.mean, model.std)  # type: ignore[arg-type]
         folder = os.environ.get("RESDYN_MODELS")
         if not folder:
             raise InputError(f"RESDYN_MODELS is not set, expected the folder that holds {self.weights}")

@@ -1,4 +1,4 @@
-"""A claim of a paper, and the rule by which a number of ours agrees with it or does not."""
+"""A claim of a paper, and the verdict on it: by its rule, the error of our number, and the null."""
 
 from __future__ import annotations
 
@@ -7,69 +7,41 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from resdyn.errors import InputError
+from resdyn.metrics import Estimate, Rule, judge
 from resdyn.papers.results import Number
 
-Verdict = Literal["agrees", "disagrees", "not run"]
-RULES = ("at_least", "at_most", "within")
+Verdict = Literal["agrees", "disagrees", "undecided", "not run"]
+VERDICTS: tuple[Verdict, ...] = ("agrees", "disagrees", "undecided", "not run")
+OF_PAPER: dict[str, Verdict] = {"holds": "agrees", "does not hold": "disagrees", "undecided": "undecided"}
+KINDS = ("at_least", "at_most", "within")
+UNTRAINED = "the untrained network"
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What our number must satisfy: `at_least` or `at_most` a bound, or `within` a distance of the paper's number.
+def rule_of(content: dict[str, Any], paper: float | str) -> Rule:
+    """The rule of an entry of expected.json.
 
-    Attributes:
-        kind: "at_least", "at_most" or "within".
-        bound: The bound, or for "within" the distance, in the unit of the number.
-        errors: By how many standard errors of its own the number must satisfy the rule; where this is not 0, a number
-            without a standard error is no evidence.
+    Args:
+        content: `{"at_least": 0.5, "errors": 2}` and the like: one kind with its bound; `errors`, by how many standard
+            errors, where a number without one is no evidence.
+        paper: The paper's number, from which "within" is measured.
+
+    Raises:
+        InputError: Unless there is exactly one kind, and nothing else but `errors`; for "within" without a number.
 
     Example:
-        >>> rule = Rule("at_least", 0.5, errors=2)
-        >>> str(rule), rule.holds(Number(0.6, error=0.02, n=9), "a line")
-        ('at least 0.5 by 2 standard errors', True)
+        >>> str(rule_of({"within": 0.1}, 0.992))
+        'within 0.1 of 0.992'
     """
-
-    kind: str
-    bound: float
-    errors: float = 0.0
-
-    @classmethod
-    def of(cls, content: dict[str, Any]) -> Rule:
-        """The rule of an entry of expected.json.
-
-        Args:
-            content: `{"at_least": 0.5, "errors": 2}` and the like.
-
-        Raises:
-            InputError: Unless there is exactly one kind, and nothing else but `errors`.
-        """
-        kinds = [kind for kind in RULES if kind in content]
-        if len(kinds) != 1 or set(content) - {*RULES, "errors"}:
-            raise InputError(f"got the rule {content}, expected one of {', '.join(RULES)}, and perhaps errors")
-        return cls(kinds[0], float(content[kinds[0]]), float(content.get("errors", 0.0)))
-
-    def holds(self, number: Number, paper: float | str) -> bool:
-        """Whether a number satisfies the rule; one that was not measured does not.
-
-        Args:
-            number: Ours. One without a standard error is compared as it is.
-            paper: The paper's number, which "within" alone needs.
-        """
-        if number.value is None:
-            return False
-        margin = self.errors * (number.error or 0.0)
-        if self.kind == "at_least":
-            return number.value - margin >= self.bound
-        if self.kind == "at_most":
-            return number.value + margin <= self.bound
-        return abs(number.value - float(paper)) + margin <= self.bound
-
-    def __str__(self) -> str:
-        words = {"at_least": "at least", "at_most": "at most", "within": "within"}[self.kind]
-        text = f"{words} {self.bound:g}{' of the paper' if self.kind == 'within' else ''}"
-        if self.kind == "within" and self.bound == 0:
-            text = "exactly the paper's"
-        return f"{text} by {self.errors:g} standard errors" if self.errors else text
+    kinds = [kind for kind in KINDS if kind in content]
+    if len(kinds) != 1 or set(content) - {*KINDS, "errors"}:
+        raise InputError(f"got the rule {content}, expected one of {', '.join(KINDS)}, and perhaps errors")
+    kind, target = kinds[0], None
+    if kind == "within":
+        if not (isinstance(paper, int | float) and math.isfinite(paper)):
+            raise InputError(f"got the rule {content} and '{paper}' in the paper, which has no number of the paper")
+        target = float(paper)
+    asked = content.get("errors")
+    return Rule(kind, float(content[kind]), target, 2.0 if asked is None else float(asked), asked is not None)
 
 
 @dataclass(frozen=True)
@@ -86,11 +58,16 @@ class Claim:
         experiment: Name of the experiment that measures the number, if not the one above the claim.
         judged_at: The smallest scale whose number is evidence, "small" or "paper" (the latter for a cell of a table);
             at smaller ones the number is shown and not judged.
+        null: What the number is by chance, beside that of the untrained network, such as 0 with the name "no
+            correlation". None: nothing else is known.
+        no_null: Why there is no null, such as that the claim is about untrained networks; "": there is one.
 
     Example:
         >>> claim = Claim("states lie on a line", "figure 8", "a line", "line", Rule("at_least", 0.8))
-        >>> claim.judge(Number(0.9), "small")
-        ('agrees', '0.9 is at least 0.8')
+        >>> claim.judge(Number(0.9), "small", Number(0.1))
+        ('agrees', '0.9 is at least 0.8; the untrained network has 0.1')
+        >>> claim.judge(Number(0.9), "small", Number(0.85))
+        ('undecided', '0.9 is at least 0.8, and so is the untrained network (0.85)')
     """
 
     claim: str
@@ -101,20 +78,24 @@ class Claim:
     cell: tuple[str, str] | None = None
     experiment: str | None = None
     judged_at: str = "small"
+    null: Estimate | None = None
+    no_null: str = ""
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Claim:
         """The claim of an entry of expected.json.
 
         Args:
-            content: `claim`, `where`, `paper`, `number`, `rule`, and perhaps `cell`, `experiment`, `judged_at`.
+            content: `claim`, `where`, `paper`, `number`, `rule`, and perhaps `cell`, `experiment`, `judged_at`,
+                `null` (`{"value": 0, "name": "no correlation"}`) and `no_null`.
 
         Raises:
             InputError: When an entry is absent, when `judged_at` is not a scale that is evidence, and when a rule needs
                 a number that the paper lacks.
         """
         try:
-            rule = Rule.of(content["rule"])
+            rule = rule_of(content["rule"], content["paper"])
+            null = content.get("null")
             cell = tuple(content["cell"]) if "cell" in content else None
             claim = cls(
                 content["claim"],
@@ -125,36 +106,46 @@ class Claim:
                 cell,
                 content.get("experiment"),
                 content.get("judged_at", "small"),
+                None if null is None else Estimate(float(null["value"]), name=null["name"]),
+                content.get("no_null", ""),
             )
         except KeyError as error:
             raise InputError(f"the claim {content} has no {error}") from error
         if claim.judged_at not in ("small", "paper"):
             raise InputError(f"the claim '{claim.claim}' is judged at {claim.judged_at}, expected small or paper")
-        if rule.kind == "within" and not (isinstance(claim.paper, int | float) and math.isfinite(claim.paper)):
-            raise InputError(f"the claim '{claim.claim}' has a rule 'within' but no number of the paper")
         return claim
 
-    def judge(self, number: Number | None, scale: str | None) -> tuple[Verdict, str]:
+    def judge(self, number: Number | None, scale: str | None, null: Number | None = None) -> tuple[Verdict, str]:
         """The verdict on our number at a scale, and why.
 
         Args:
             number: Ours; None: no run has measured it.
             scale: At which it was measured. Scale `tiny` only shows that an experiment runs.
+            null: The same number of the untrained network. None: not known.
 
         Returns:
-            "agrees", "disagrees" or "not run", and the reason in words.
+            "agrees", "disagrees", "undecided" or "not run", and the reason in words.
         """
         if number is None or number.value is None:
             return "not run", f"no run has measured {self.number}: run the experiment at scale paper"
         if scale == "tiny":
             return "not run", "scale tiny checks that the experiment runs, and is not evidence"
-        if self.rule.errors and number.error is None:
-            return "not run", f"{quantity(number)} has no standard error, which the rule asks for: run more of them"
         if scale == "small" and self.judged_at == "paper":
             return "not run", "a number of a smaller run, shown for comparison and judged at scale paper alone"
-        holds = self.rule.holds(number, self.paper)
-        why = f"{quantity(number)} is {'' if holds else 'not '}{self.rule}"
-        return ("agrees" if holds else "disagrees"), f"{why}; {number.note}" if number.note else why
+        nulls = [estimate_of(null, UNTRAINED)] if null is not None and null.value is not None else []
+        found = judge(estimate_of(number), self.rule, [*nulls, *([self.null] if self.null else [])])
+        return OF_PAPER[found.verdict], f"{found.reason}; {number.note}" if number.note else found.reason
+
+
+def estimate_of(number: Number, name: str = "") -> Estimate:
+    """A number as rules take it; one whose error does not come from several values is known as well as that says.
+
+    Args:
+        number: With a value.
+        name: What was measured, as the reason of a verdict calls it.
+    """
+    value = math.nan if number.value is None else number.value
+    return Estimate(value, number.error, number.n if number.error is not None and number.n > 1 else None, name)
 
 
 def shown(value: float | None, digits: int = 6) -> str:

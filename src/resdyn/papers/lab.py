@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import xarray as xr
 from numpy.typing import ArrayLike
 from torch import nn
@@ -20,44 +19,15 @@ import resdyn
 from resdyn.data import ImageData
 from resdyn.models import weights_hash
 from resdyn.monitor import Monitor
-from resdyn.nets import ResidualBlock
 from resdyn.papers.case import Case, Pretrained
 from resdyn.papers.results import Number, Result, save_result, write_whole
-from resdyn.stream import Kind, ResidualStream, find_stream, stream_from_blocks
-from resdyn.training import Callback, Penalty, accuracy, train
+from resdyn.papers.trained import Trained, device
+from resdyn.stream import Kind
+from resdyn.training import Callback, History, Penalty, accuracy, train, watch_untrained
 
 Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
 CHECKPOINT_EVERY = 1
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A network in eval mode, the images it was (or is to be) trained on, and what its callbacks found.
-
-    Of a pretrained network `data` are the test images.
-    """
-
-    case: Case | Pretrained
-    model: nn.Module
-    data: ImageData
-    found: list[Any]
-    run: str = ""  # what distinguishes this run from others of the case
-
-    @property
-    def name(self) -> str:
-        """Its name among the networks of a result."""
-        return self.run or self.case.name
-
-    @cached_property
-    def stream(self) -> ResidualStream:
-        """The residual stream, found when it is asked for; without skips the blocks are plain layers, named by hand."""
-        example = self.data.inputs([0]).to(_device())
-        blocks = [module for module in self.model.modules() if isinstance(module, ResidualBlock)]
-        if blocks and all(block.shortcut is None for block in blocks):
-            paths = [f"blocks.{i}" for i in range(len(blocks))]
-            return stream_from_blocks(self.model, paths, example, skip="none")
-        return find_stream(self.model, example)
 
 
 @dataclass
@@ -69,12 +39,16 @@ class Lab:
         folder: Keeps checkpoints and stores, so that a killed run resumes.
         root: Folder of the datasets. None: that which the environment variable RESDYN_DATA names.
         quiet: Show no progress of captures.
+        null: Leave every network untrained, those with weights from elsewhere too.
+        earlier_training: Seconds that the networks' training took before this run of the experiment.
     """
 
     result: Result
     folder: Path
     root: str | None = None
     quiet: bool = False
+    null: bool = False
+    earlier_training: float = 0.0
     _known: dict[str, Trained] = field(default_factory=dict)
     _read: dict[Any, ImageData] = field(default_factory=dict)
 
@@ -94,7 +68,7 @@ class Lab:
         """
         data = case.images_of("train", self.root)
         model, preprocessing = case.build(data)
-        model = model.to(_device())
+        model = model.to(device())
         return Trained(case, model, self.inputs(case, "train", data.prepared(preprocessing)), [])
 
     def inputs(self, case: Case, split: str, data: ImageData) -> ImageData:
@@ -138,13 +112,25 @@ class Lab:
         marks = [type(c).__name__ for c in callbacks]
         marks += [] if penalty is None else [hashlib.sha256(repr(penalty).encode()).hexdigest()[:8]]
         path = self.checkpoint(case, marks)
-        history = train(new.model, new.data, case.recipe, callbacks, path, CHECKPOINT_EVERY, penalty)
+        history = self._history(new, callbacks, path, penalty)
         test = case.images_of("test", self.root).prepared(case.build(new.data)[1])
         test = self.inputs(case, "test", test)
         found = dataclasses.replace(new, found=history.results, run=path.stem)
         self._known = {case.name: found} if plain else {}  # one at a time: the next case is another network
-        self._describe(found, test, history.records[-1])
+        self._describe(found, test, history.records[-1] | {"seconds": round(history.seconds, 1)})
         return found
+
+    def _history(
+        self, new: Trained, callbacks: Sequence[Callback | Monitor], path: Path, penalty: Penalty | None
+    ) -> History:
+        """Of the training, or of a look at the untrained network."""
+        assert isinstance(new.case, Case)
+        if self.null:
+            return watch_untrained(new.model, new.data, new.case.recipe, callbacks)
+        start = time.monotonic()
+        history = train(new.model, new.data, new.case.recipe, callbacks, path, CHECKPOINT_EVERY, penalty)
+        self.earlier_training += max(0.0, history.seconds - (time.monotonic() - start))
+        return history
 
     def pretrained(self, entry: Pretrained) -> Trained:
         """A network with weights from elsewhere, and the test images.
@@ -156,8 +142,8 @@ class Lab:
             InputError: Where the environment variable RESDYN_MODELS does not name the folder of the weights.
         """
         test = entry.images_of("test", self.root)
-        model, preprocessing = entry.build(test)
-        found = Trained(entry, model.to(_device()), test.prepared(preprocessing).in_memory(), [])
+        model, preprocessing = entry.build(test, untrained=self.null)
+        found = Trained(entry, model.to(device()), test.prepared(preprocessing).in_memory(), [])
         self._describe(found, found.data, {"accuracy": None, "loss": None})
         return found
 
@@ -236,7 +222,15 @@ class Lab:
         Returns:
             The number as it was written.
         """
-        number = Number.of(values, over, note)
+        return self.write(key, Number.of(values, over, note))
+
+    def write(self, key: str, number: Number) -> Number:
+        """Write down a number.
+
+        Args:
+            key: What a claim calls it.
+            number: With its error.
+        """
         self.result.numbers[key] = number
         save_result(self.result)
         return number
@@ -255,19 +249,21 @@ class Lab:
         """What was trained or loaded, and how good it is, in the result."""
         case = network.case
         if isinstance(case, Case):
-            origin = {"options": dict(case.options), "images": len(network.data)}
+            origin = {"recipe": case.recipe.settings(), "options": dict(case.options), "images": len(network.data)}
         else:
-            origin = {"weights_hash": weights_hash(network.model)}
+            origin = {}
         row = (
             dataclasses.asdict(case)
             | origin
             | {
+                "weights_hash": weights_hash(network.model),
                 "data_notes": list(network.data.notes),
                 "train_accuracy": last["accuracy"],
                 "train_loss": last["loss"],
                 "test_accuracy": self._test_accuracy(network, test),
                 "test_images": len(test),
             }
+            | ({"seconds": last["seconds"]} if "seconds" in last else {})
         )
         self.result.networks[network.name] = row
         save_result(self.result)
@@ -282,7 +278,3 @@ class Lab:
             write_whole(path, json.dumps(known))
         found: float = known["test_accuracy"]
         return found
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -10,8 +10,14 @@ from typing import Any
 import jinja2
 
 from resdyn import __version__
-from resdyn.papers.claims import quantity, shown
-from resdyn.papers.comparison import ComparedClaim, ComparedExperiment, verdict_counts
+from resdyn.papers.claims import VERDICTS, quantity, shown
+from resdyn.papers.comparison import (
+    ComparedClaim,
+    ComparedExperiment,
+    headline,
+    one_seed_count,
+    same_name_other_weights,
+)
 from resdyn.papers.paper import Paper
 from resdyn.papers.pictures import draw
 from resdyn.papers.results import Result
@@ -44,7 +50,10 @@ def render(paper: Paper, compared: Sequence[ComparedExperiment]) -> str:
     )
     return environment.get_template("paper.html.jinja").render(
         paper=paper,
-        counts=verdict_counts(compared),
+        headline=headline(compared),
+        css={verdict: verdict.replace(" ", "-") for verdict in VERDICTS},
+        one_seed=one_seed_count(compared),
+        other_weights=same_name_other_weights([result for row in compared for result in row.results]),
         experiments=[_experiment(row) for row in compared],
         version=__version__,
     )
@@ -79,6 +88,8 @@ def _claim(row: ComparedClaim) -> dict[str, Any]:
         "ours": "–" if row.number is None else quantity(row.number),
         "note": "" if row.number is None else row.number.note,
         "scale": row.scale or "–",
+        "null": "" if row.null is None or row.null.value is None else quantity(row.null),
+        "seeds": row.few_seeds,
         "verdict": row.verdict,
         "css": row.verdict.replace(" ", "-"),
         "why": row.why,
@@ -116,4 +127,5 @@ def _recipe(recipe: dict[str, Any]) -> str:
     return (
         f"{recipe['epochs']} epochs, lr {recipe['lr']:g}, weight decay {recipe['weight_decay']:g}, "
         f"batch {recipe['batch_size']}, seed {recipe['seed']}"
+        + "".join(f", {recipe[name]}" for name in ("autocast", "memory_format") if name in recipe)
     )

@@ -25,12 +25,14 @@ class Experiment:
         title: One line on what it shows.
         claims: What its numbers bear on, in the order of expected.json.
         run: Measures, and writes down what it finds in the `Lab` that it is given.
+        no_null: Why its claims have no null; "": they are judged against the same run on untrained networks.
     """
 
     name: str
     title: str
     claims: tuple[Claim, ...]
     run: Callable[[Lab], None]
+    no_null: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ class Paper:
         expected: dict[str, Any] = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
         experiments = {
             entry["name"]: Experiment(
-                entry["name"], entry["title"], tuple(Claim.of(c) for c in entry["claims"]), scripts[entry["name"]]
+                entry["name"],
+                entry["title"],
+                tuple(Claim.of(c) for c in entry["claims"]),
+                scripts[entry["name"]],
+                entry.get("no_null", ""),
             )
             for entry in expected["experiments"]
         }

@@ -23,6 +23,7 @@ from resdyn.report.theme import MARKERS, PALETTE, SEQUENTIAL, class_colour, clas
 
 DIGITS = 4
 DPI = 160  # of what is drawn as an image: grids, and trajectories, which have thousands of marks
+SPLIT = 20  # times as large as another series is the one that is given an axis of its own
 CROWDED = 5  # series, beyond which the legend is placed beside the axes
 COLOUR_POWER = 0.4  # entries beyond the first few are small: colours grow more slowly than they do
 
@@ -139,10 +140,38 @@ def draw(picture: dict[str, Any]) -> str:
 
 
 def _lines(picture: dict[str, Any]) -> Figure:
+    panels = _panels(picture)
     crowded = len(picture["series"]) > CROWDED
-    drawn = Figure(figsize=(5.4, 2.8) if crowded else (3.4, 2.6))
-    axis = drawn.subplots()
-    for number, row in enumerate(picture["series"]):
+    width, height = (5.4, 2.8) if crowded else (3.4, 2.6)
+    drawn = Figure(figsize=(width, height * (1 + 0.7 * (len(panels) - 1))))
+    axes = drawn.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, numbers in zip(axes, panels, strict=True):
+        _draw_lines(axis, picture, numbers, crowded)
+    for axis in axes[:-1]:
+        axis.set(xlabel="")
+    return drawn
+
+
+def _panels(picture: dict[str, Any]) -> list[list[int]]:
+    """Which series share an axis: one beside which another would be a flat line, errors included, has its own."""
+    sizes = [_size(row) for row in picture["series"]]
+    largest = max(sizes, default=0.0)
+    small = [n for n, size in enumerate(sizes) if SPLIT * size < largest]
+    if picture["log"] or not small or not any(sizes[n] > 0 for n in small):
+        return [list(range(len(sizes)))]
+    return [small, [n for n in range(len(sizes)) if n not in small]]
+
+
+def _size(row: dict[str, Any]) -> float:
+    """The largest |y| that a series reaches, with its errors."""
+    y, error = (np.array(row.get(name, [0.0]), dtype=float) for name in ("y", "error"))
+    return float(np.nanmax(np.abs(np.nan_to_num(y)) + np.nan_to_num(error), initial=0.0))
+
+
+def _draw_lines(axis: Any, picture: dict[str, Any], numbers: list[int], crowded: bool) -> None:
+    """Some of the series of a picture on one axis."""
+    for number in numbers:
+        row = picture["series"][number]
         x, y = np.array(row["x"], dtype=float), np.array(row["y"], dtype=float)
         colour = PALETTE[number % len(PALETTE)]
         error = np.nan_to_num(np.array(row["error"], dtype=float)) if "error" in row else None
@@ -162,7 +191,6 @@ def _lines(picture: dict[str, Any]) -> Figure:
             axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 5, 7) if high < 6 * low else (2, 5)))
             axis.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axis.legend(**({"loc": "center left", "bbox_to_anchor": (1.02, 0.5)} if crowded else {}))
-    return drawn
 
 
 def _power(value: float) -> str:

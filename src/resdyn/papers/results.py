@@ -65,6 +65,22 @@ class Number:
         error = None if spread is None else _rounded(spread / known.size**0.5)
         return cls(_rounded(float(known.mean())), error, _rounded(spread), int(known.size), over, note)
 
+    @classmethod
+    def known(cls, value: float, error: float | None, n: int, over: str = "", note: str = "") -> Number:
+        """A number whose error was found otherwise than as that of a mean.
+
+        Args:
+            value: The number.
+            error: Its standard error, over `n` values. None: not known.
+            n: Of how many values the error is.
+            over: What they range over.
+            note: What else a reader must know.
+        """
+        if not math.isfinite(value):
+            return cls(None, n=0, over=over, note=note or "not measured")
+        error = None if error is None or not math.isfinite(error) else error
+        return cls(_rounded(value), _rounded(error), None, n if error is not None else 1, over, note)
+
 
 @dataclass
 class Result:
@@ -75,6 +91,7 @@ class Result:
         experiment: Name of the experiment.
         scale: "tiny", "small" or "paper".
         path: Its JSON file, which does not hold the path.
+        null: Whether every network was left untrained: what the claims' numbers are where training did nothing.
         complete: Whether the experiment ran to its end.
         numbers: By the keys that claims refer to.
         pictures: What figures are drawn from, by key (see `resdyn.papers.pictures`).
@@ -86,6 +103,7 @@ class Result:
     experiment: str
     scale: Any
     path: Path
+    null: bool = False
     complete: bool = False
     numbers: dict[str, Number] = field(default_factory=dict)
     pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -108,14 +126,14 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def load_results(folders: Iterable[Path], paper: str) -> list[Result]:
-    """All results of a paper in some folders; of the same experiment and scale, the later folder's.
+    """All results of a paper in some folders; of the same experiment, scale and null, the later folder's.
 
     Args:
         folders: Hold result files, `*.json`; one that is not there holds none.
         paper: Name of the paper; results of others are passed over.
 
     Returns:
-        One result per experiment and scale.
+        One result per experiment and scale, and one more of its null where there is one.
 
     Raises:
         InputError: For a JSON file that is not a result; it names the file.
@@ -125,7 +143,7 @@ def load_results(folders: Iterable[Path], paper: str) -> list[Result]:
         for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
             result = _load(path)
             if result.paper == paper:
-                found[result.experiment, result.scale] = result
+                found[result.experiment, result.scale, result.null] = result
     return list(found.values())
 
 

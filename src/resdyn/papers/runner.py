@@ -23,6 +23,7 @@ def run_experiment(
     folder: Path | None = None,
     root: str | None = None,
     quiet: bool = False,
+    null: bool = False,
 ) -> Result:
     """Run an experiment and write `<folder>/results/<experiment>.<scale>.json`, rewritten with every number found.
 
@@ -37,6 +38,8 @@ def run_experiment(
             `out/papers/<paper>`.
         root: Folder of the datasets. None: that which the environment variable RESDYN_DATA names.
         quiet: Show no progress of captures.
+        null: Leave every network untrained: what the numbers are where training did nothing. The result is
+            `<experiment>.<scale>.null.json`, and claims are judged against it.
 
     Returns:
         The result, complete.
@@ -55,11 +58,12 @@ def run_experiment(
     if scale not in SCALES:
         raise InputError(f"got scale '{scale}', expected one of {', '.join(SCALES)}")
     folder = folder or default_folder(paper.name)
-    path = folder / "results" / f"{experiment}.{scale}.json"
-    result = Result(paper.name, experiment, scale, path, provenance=provenance(seed=0))
+    path = folder / "results" / f"{experiment}.{scale}{'.null' if null else ''}.json"
+    result = Result(paper.name, experiment, scale, path, null, provenance=provenance(seed=0))
     start = time.monotonic()
-    chosen.run(Lab(result, folder, root, quiet))
-    result.provenance["seconds"] = round(time.monotonic() - start, 1)
+    lab = Lab(result, folder / "null" if null else folder, root, quiet, null)
+    chosen.run(lab)
+    result.provenance["seconds"] = round(time.monotonic() - start + lab.earlier_training, 1)
     result.complete = True
     save_result(result)
     return result

@@ -5,6 +5,7 @@ from resdyn.training.callbacks import Callback, EpochEnd
 from resdyn.training.demo import DIGITS_RECIPE, TrainedDigits, train_digits
 from resdyn.training.loop import History, Penalty, accuracy, train
 from resdyn.training.recipe import Recipe
+from resdyn.training.untrained import watch_untrained
 
 __all__ = [
     "DIGITS_RECIPE",
@@ -18,4 +19,5 @@ __all__ = [
     "accuracy",
     "train",
     "train_digits",
+    "watch_untrained",
 ]

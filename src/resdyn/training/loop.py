@@ -120,7 +120,7 @@ def train(
         for epoch in range(done, recipe.epochs):
             torch.manual_seed(_epoch_seed(recipe, epoch))
             end = _epoch(run, data, recipe, epoch)
-            run.states = [_notify(c, s, end) for c, s in zip(callbacks, run.states, strict=True)]
+            run.states = [notify(c, s, end) for c, s in zip(callbacks, run.states, strict=True)]
             if path is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == recipe.epochs):
                 save_checkpoint(path, _snapshot(run, settings))
             advance("training", 1)
@@ -170,8 +170,14 @@ def _begin(
     return _Run(model, _optimizer(model, recipe), states)
 
 
-def _notify(callback: Callback | Monitor, state: CallbackState, end: EpochEnd) -> CallbackState:
-    """The callback's state after an epoch."""
+def notify(callback: Callback | Monitor, state: CallbackState, end: EpochEnd) -> CallbackState:
+    """The callback's state after an epoch.
+
+    Args:
+        callback: A callback, or a monitor, which takes the same figures in another form.
+        state: What `init` or the last call returned.
+        end: The model and the epoch's figures.
+    """
     if not isinstance(callback, Monitor):
         return callback.update(state, end)
     done = end.epoch + 1

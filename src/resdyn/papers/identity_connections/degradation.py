@@ -76,7 +76,8 @@ def _speed(lab: Lab, plain: Course, residual: Course) -> None:
         plain["risk"], plain["error"], residual["risk"], residual["error"], strict=True
     ):
         level = max(p_risk.min(), r_risk.min())
-        epochs.append(reached(p_risk, level) / reached(r_risk, level))
+        needed = reached(r_risk, level)
+        epochs.append(reached(p_risk, level) / needed if needed else np.nan)  # at once: the risk has not fallen
         errors.append(error_at(p_risk, p_error, level) - error_at(r_risk, r_error, level))
     lab.record(
         "speedup",

@@ -76,12 +76,15 @@ def watched(lab: Lab, case: Case) -> tuple[Trained, dict[str, Any]]:
 
 
 def pretrained(lab: Lab) -> list[tuple[int, nn.Module, ImageData]]:
-    """Depth, network and test images of the trained CIFAR ResNets under RESDYN_MODELS; none at scale tiny."""
+    """Depth, network and test images of the trained CIFAR ResNets under RESDYN_MODELS; none at scale tiny.
+
+    As the null of an experiment the same networks are untrained.
+    """
     folder, found = Path(os.environ.get("RESDYN_MODELS", "")) / "cifar_resnet", []
     for layers in (20, 32, 44):
         path = folder / f"resnet{layers}.safetensors"
         if lab.scale != "tiny" and path.is_file():
-            loaded = load_model(f"resdyn:cifar_resnet{layers}", path)
+            loaded = load_model(f"resdyn:cifar_resnet{layers}", None if lab.null else path)
             data = load_data("cifar10", "test", lab.root).prepared(loaded.preprocessing)
             found.append((layers, loaded.model, data))
     return found

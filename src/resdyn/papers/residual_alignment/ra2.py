@@ -18,8 +18,9 @@ PICTURED = 10  # singular vectors of each block, and blocks, that a picture show
 def measure(lab: Lab, label: str, case: Case) -> None:
     """Diagonal energy of U_j' J_i V_j and V_j' J_i U_j over pairs i != j: of all blocks, and of the last half.
 
-    A matrix is diagonal also where J_i acts on paired vectors like a multiple of the identity; so the cosines of the
-    vectors themselves are recorded beside it, of the top C - 1 that theory leaves (see `many_classes`).
+    A matrix is diagonal also where J_i acts on paired vectors like a multiple of the identity, and its first entry may
+    hold most of the energy; so the energy without the first pair is recorded beside it, how many vectors line up, and
+    the cosines of the vectors themselves, of the top C - 1 that theory leaves (see `many_classes`).
     """
     ds = measured(lab, lab.trained(case))
     chance = metrics.expected_diagonal_energy(ds.sizes["rank"])
@@ -29,11 +30,15 @@ def measure(lab: Lab, label: str, case: Case) -> None:
         lab.record(f"{label}.{kind}", diagonal_energy(ds, kind), "training images", note)
         late = diagonal_energy(ds, kind, late=True)
         lab.record(f"{label}.{kind}_late", late, "training images", f"last half of the blocks, {note}")
+        rest = diagonal_energy(ds.isel(rank=slice(1, None), rank_j=slice(1, None)), kind)
+        lab.record(f"{label}.{kind}_rest", rest, "training images", f"without the first pair of vectors, {note}")
         if classes < ds.sizes["rank"]:
             top = diagonal_energy(ds, kind, rank=classes)
             note = f"K = C = {classes}, {1 / classes:.2g} by chance"
             lab.record(f"{label}.{kind}_top", top, "training images", note)
         draw_couplings(lab, f"{label}.{kind}", ds, kind)
+    lined_up = metrics.between_blocks(metrics.aligned_vectors(ds).sum("rank", skipna=False))
+    lab.record(f"{label}.aligned", lined_up, "training images", "vectors that line up, mean over pairs i != j")
     _record_cosines(lab, label, ds, min(classes - 1, ds.sizes["rank"]))
 
 

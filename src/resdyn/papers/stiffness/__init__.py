@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from resdyn.papers.paper import Paper
-from resdyn.papers.stiffness import beyond, blocks, correlation, counts, euler, geometry, labels, odenet
+from resdyn.papers.stiffness import beyond, blocks, correlation, counts, euler, geometry, labels, odenet, untrained
 
 SCRIPTS = {
     "blocks": blocks.run,
@@ -11,6 +11,7 @@ SCRIPTS = {
     "correlation": correlation.run,
     "beyond": beyond.run,
     "geometry": geometry.run,
+    "untrained": untrained.run,
     "counts": counts.run,
     "euler": euler.run,
     "odenet": odenet.run,

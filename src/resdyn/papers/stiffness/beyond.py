@@ -13,7 +13,7 @@ from resdyn import metrics
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
 from resdyn.papers.stiffness.blocks import OVER
-from resdyn.papers.stiffness.correlation import SIGNIFICANT
+from resdyn.papers.stiffness.correlation import SIGNIFICANT, write_correlation
 from resdyn.papers.stiffness.measure import QUANTITIES, READINGS, stiffness
 from resdyn.papers.stiffness.networks import IMAGES, networks
 
@@ -53,11 +53,12 @@ def record_robustness(lab: Lab, label: str, reading: str, ds: xr.Dataset) -> Non
         name = f"{quantity}_{noise}"
         for number, (row, p_value) in enumerate(zip(rows, adjusted), start=1):
             note = f"n = {row.n}, 95 % interval {row.low:.2f} to {row.high:.2f}, p {p_value:.2g} (Holm)"
-            lab.record(f"{label}.block{number}.{reading}.rho_{name}", row.coefficient, note=note)
+            write_correlation(lab, f"{label}.block{number}.{reading}.rho_{name}", row, note)
         count = int((adjusted <= SIGNIFICANT).sum())
         lab.record(f"{label}.all.{reading}.significant_{name}", count, note=f"of {len(rows)} blocks, after Holm")
         last = rows[-1]
-        lab.record(f"{label}.last.{reading}.rho_{name}", last.coefficient, note=f"p {last.p_value:.2g}, n = {last.n}")
+        key = f"{label}.last.{reading}.rho_{name}"
+        write_correlation(lab, key, last, f"p {last.p_value:.2g}, n = {last.n}")
 
 
 def _picture(label: str, ds: xr.Dataset) -> dict:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from resdyn import metrics
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
+from resdyn.papers.results import Number
 from resdyn.papers.stiffness.measure import QUANTITIES, READINGS, stiffness
 from resdyn.papers.stiffness.networks import IMAGES, networks
 
@@ -40,9 +41,10 @@ def record_correlations(lab: Lab, label: str, reading: str, ds: xr.Dataset) -> N
             note = (
                 f"{_text(pearson, spearman)}; p {holm[k, number - 1]:.2g} (Holm), {controlled[k, number - 1]:.2g} (BH)"
             )
-            lab.record(f"{label}.block{number}.{reading}.{name}", pearson.coefficient, note=note)
+            write_correlation(lab, f"{label}.block{number}.{reading}.{name}", pearson, note)
         pooled = correlations(ds, reading, outcome, quantity, pooled=True)[0]
-        lab.record(f"{label}.all.{reading}.{name}", pooled[0].coefficient, note=_text(*pooled))
+        images = ds.sizes["sample"]  # of which pooled pairs are repetitions
+        write_correlation(lab, f"{label}.all.{reading}.{name}", pooled[0], _text(*pooled), images)
         counts = {"significant": family[k], "significant_holm": holm[k], "significant_bh": controlled[k]}
         for word, p_values in counts.items():
             total = int((p_values <= SIGNIFICANT).sum())
@@ -50,8 +52,15 @@ def record_correlations(lab: Lab, label: str, reading: str, ds: xr.Dataset) -> N
             lab.record(f"{label}.all.{reading}.{word}_{outcome}_{quantity}", total, note=note)
     last = np.abs(ds[f"stiffness_index_{reading}"].transpose("sample", "block").values[:, -1])
     loss = metrics.pearson(last, ds["loss"].values)
-    lab.record(f"{label}.last.{reading}.r_loss_stiffness_size", loss.coefficient, note=_text(loss, None))
+    write_correlation(lab, f"{label}.last.{reading}.r_loss_stiffness_size", loss, _text(loss, None))
     lab.picture(f"{label}.{reading}", _picture(label, reading, found))
+
+
+def write_correlation(lab: Lab, key: str, found: metrics.Correlation, note: str, images: int | None = None) -> None:
+    """Write down r with its standard error, ((1 - r^2) / (n - 2))^(1/2); n at most `images`, which pairs may repeat."""
+    n = found.n if images is None else min(found.n, images)
+    error = ((1 - found.coefficient**2) / (n - 2)) ** 0.5 if n > 2 else None
+    lab.write(key, Number.known(found.coefficient, error, n, "test images", note))
 
 
 def correlations(

@@ -78,8 +78,11 @@ def _record_growth(lab: Lab, model: LogisticResNet, x: Tensor, unit: Tensor) -> 
     growth = (sizes[-1] / sizes[0]).cpu().numpy()
     lab.record("mlp.growth", growth, "test images", "|xi(T)| / |xi(0)| at amplitude 1e-4")
     layers = torch.stack(sizes)
-    per_layer = (layers[1:] / layers[:-1]).mean(1).max()
-    lab.record("mlp.growth_layer", float(per_layer), note="largest |xi(t+1)| / |xi(t)|, mean over images")
+    ratios = (layers[1:] / layers[:-1]).cpu().numpy()  # (layer, image)
+    worst = int(ratios.mean(1).argmax())
+    note = f"largest |xi(t+1)| / |xi(t)|, mean over images; layer {worst + 1}"
+    lab.record("mlp.growth_layer", ratios[worst], "test images", note)
+    lab.record("mlp.growing_share", (ratios > 1).mean(0), "test images", "share of the layers in which noise grows")
 
 
 def _resnet(model: LogisticResNet, x: Tensor, eta: Tensor) -> dict[str, float]:

@@ -1,0 +1,85 @@
+"""Tables 2 and 5 without training: how much of the printed columns does an untrained network show?
+
+The paper reads its columns as what training made of the blocks. Here the same networks are measured as they are drawn,
+by the reading of the tables (slices). What they explain of the printed variance over blocks needs no training; how much
+of it needs no weight either is in `geometry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resdyn import metrics
+from resdyn.data import load_data
+from resdyn.linalg import slice_eigenvalues
+from resdyn.nets import NETS
+from resdyn.papers import pictures
+from resdyn.papers.lab import Lab, Scale
+from resdyn.papers.stiffness.measure import QUANTITIES
+from resdyn.papers.stiffness.printed import printed
+from resdyn.papers.trained import device
+from resdyn.stream import ResidualStream, States, find_stream
+
+NETWORKS: dict[Scale, tuple[str, ...]] = {
+    "tiny": (),
+    "small": ("resnet18", "resnet34"),
+    "paper": ("resnet18", "resnet34", "resnet50"),
+}
+SEEDS: dict[Scale, int] = {"tiny": 2, "small": 3, "paper": 3}
+IMAGES: dict[Scale, int] = {"tiny": 1, "small": 1, "paper": 100}
+
+
+def run(lab: Lab) -> None:
+    """By seed, the share of the variance of the printed columns over blocks that the untrained network explains."""
+    networks = {name: f"cifar_{name}" for name in NETWORKS[lab.scale]} or {"tiny": "cnn"}
+    for label, net in networks.items():
+        found = np.array([measure(lab, net, seed) for seed in range(SEEDS[lab.scale])])  # (seed, quantity, block)
+        blocks = np.arange(1, found.shape[-1] + 1)
+        for quantity, values in zip(QUANTITIES, found.swapaxes(0, 1), strict=True):
+            paper = printed([f"{label}.block{number}.slices.{quantity}" for number in blocks])
+            for number, column in zip(blocks, values.T, strict=True):
+                lab.record(f"{label}.block{number}.{quantity}", column, "seeds", f"{IMAGES[lab.scale]} test image(s)")
+            shares = [metrics.pearson(row, paper).coefficient ** 2 for row in values if np.isfinite(paper).all()]
+            note = f"R^2 over {len(blocks)} blocks of the printed column"
+            lab.record(f"{label}.{quantity}_explained", shares, "seeds", note)
+            spread = values.std(0, ddof=1) if len(values) > 1 else None
+            rows = [
+                pictures.series("untrained", blocks, values.mean(0), spread),
+                pictures.series("paper", blocks, paper),
+            ]
+            title = f"{label}: {quantity.replace('_', ' ')} of slices, untrained"
+            lab.picture(f"{label}.{quantity}", pictures.lines(title, "tables 2, 5", rows, "block", quantity))
+
+
+def measure(lab: Lab, network: str, seed: int) -> NDArray[np.float64]:
+    """Means over test images of stiffness index and per cent of negative real parts, (quantity, block), by slices."""
+    data = load_data("digits" if network == "cnn" else "cifar10", "test", lab.root)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        small = {"depth": 4, "downsample": True, "image_size": 8, "width": 4, "in_channels": 1}
+        model = NETS[network](classes=10, **(small if network == "cnn" else {})).eval().to(device())
+    inputs = data.in_memory().inputs(range(IMAGES[lab.scale])).to(device())
+    stream = find_stream(model, inputs[:1])
+    rows = [[_slices(stream, number, states) for number in range(len(stream))] for states in _states(stream, inputs)]
+    return np.array(rows).mean(0).T
+
+
+def _states(stream: ResidualStream, inputs: Tensor) -> Iterator[States]:
+    for n in range(len(inputs)):
+        yield stream.states(inputs[n : n + 1])
+
+
+def _slices(stream: ResidualStream, number: int, states: States) -> tuple[float, float]:
+    """Stiffness index and per cent of negative real parts of the slices of one block at one image."""
+    block = stream[number]
+    out, into = ((s[0], s[1], s[2]) for s in (block.shape_out, block.shape_in))  # of one image: (C, H, W)
+    found = slice_eigenvalues(stream.jacobian(number, states, kind="block"), out, into)
+    real, errors = np.asarray(found.values.real), np.asarray(found.errors)
+    known = np.append(real, 0.0) if found.num_values > real.size else real
+    index = float(metrics.stiffness_index(known.max(), known.min()))
+    return index, 100 * float((real < -errors).sum()) / found.num_values
