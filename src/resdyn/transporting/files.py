@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,10 +102,13 @@ def load(path: Path, divide: bool) -> Transport:
 def _torch(path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except pickle.UnpicklingError as error:  # its message tells how to load unsafely
         raise InputError(
-            f"'{path}' is not a torch file of plain tensors and numbers ({reason}); nothing was run"
+            f"'{path}' is not a torch file of plain tensors and numbers alone; nothing in it was run"
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"'{path}' is not a torch file of tensors ({type(error).__name__}); nothing was run"
         ) from error
     if not isinstance(content, Mapping):
         raise InputError(f"'{path}' holds a {type(content).__name__}, expected a mapping with the key 'J'")
@@ -150,6 +154,8 @@ def _lens(path: Path, content: Mapping[str, Any]) -> Transport:
     from resdyn.transporting.lens import Transport
 
     matrices, count = content.get("J"), content.get("n_prompts")
+    if isinstance(matrices, Mapping) and all(isinstance(key, str) and key.isdecimal() for key in matrices):
+        matrices = {int(layer): matrix for layer, matrix in matrices.items()}  # as some programs write them
     if not _is_matrices(matrices):
         keys = ", ".join(map(str, list(content)[:8]))
         raise InputError(f"'{path}' holds {keys or 'nothing'}; expected the key 'J' with one matrix per layer number")
