@@ -131,3 +131,19 @@ def test_transformer_lens_reads_our_file_and_its_own_fit_agrees(tmp_path):
     assert (read.source_layers, read.n_prompts, read.d_model) == ([0, 1], 3, 8)
     for layer in (0, 1):
         torch.testing.assert_close(read.jacobians[layer], lens[layer + 1])
+
+
+def test_the_command_fits_saves_and_resumes(tmp_path, capsys):
+    import json
+
+    from resdyn.cli.app import run
+
+    command = ["transport", "resdyn:mlp,in_features=64,width=8,depth=2", "--data", "digits", "--samples", "3", "--json"]
+    command += ["--out", str(tmp_path / "lens.zarr"), "--device", "cpu"]
+    assert run(command) == 0, capsys.readouterr().err
+    found = json.loads(capsys.readouterr().out)
+    lens = resdyn.load_transport(tmp_path / "lens.zarr")
+    assert found["num_samples"] == lens.num_samples == 3
+    assert [row["depth"] for row in found["depths"]] == list(lens)
+    assert run(command) == 0
+    assert json.loads(capsys.readouterr().out) == found

@@ -68,6 +68,7 @@ from resdyn.metrics.summary import (
     over_samples,
     summarize,
 )
+from resdyn.metrics.transports import TransportStructure, transport_angles, transport_structure
 
 __all__ = [
     "Correlation",
@@ -75,6 +76,7 @@ __all__ = [
     "LineFit",
     "Metric",
     "Summary",
+    "TransportStructure",
     "aligned_vectors",
     "alignment",
     "benjamini_hochberg",
@@ -133,6 +135,8 @@ __all__ = [
     "subspace_overlap",
     "summarize",
     "tortuosity",
+    "transport_angles",
+    "transport_structure",
     "vector_alignment",
     "within_between_ratio",
     "within_class_variability",

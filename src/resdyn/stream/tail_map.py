@@ -211,3 +211,15 @@ def state_nodes(stream: ResidualStream) -> list[fx.Node]:
 
 def _logits(stream: ResidualStream) -> fx.Node:
     return stream._target if stream.readout.logits is None else stream.readout.logits
+
+
+def head(stream: ResidualStream, depth: int, inputs: Sequence[Any]) -> Callable[[Tensor], Tensor]:
+    """The network from the state h_depth on, at one sample's flat inputs: a state, shaped per sample -> its logits."""
+    node = state_nodes(stream)[depth]
+    run = Cut(stream._graph, [node], [_logits(stream)]).bind(Evaluation(stream._graph, inputs))
+
+    def logits(h: Tensor) -> Tensor:
+        with torch.no_grad(), plain_arithmetic():
+            return run(h.reshape(graph_shape(node)))[0].reshape(sample_shape(_logits(stream)))
+
+    return logits

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from resdyn import store as stores
 from resdyn.errors import InputError
+from resdyn.metrics import TransportStructure, transport_structure
 from resdyn.transporting.fit import is_result
 
 
@@ -112,6 +113,20 @@ class Transport:
         """
         return self._matrix("transport_noise", depth)
 
+    def structure(self, depth: int) -> TransportStructure:
+        """What J_l is made of: identity, spectrum of the rest, noise (see `resdyn.metrics.transport_structure`).
+
+        Args:
+            depth: l.
+
+        Returns:
+            Norm, singular values, identity share, ranks, log-determinant and share of noise.
+
+        Raises:
+            InputError: For a depth without a matrix.
+        """
+        return transport_structure(self[depth].numpy(), self.standard_error(depth).numpy(), self.noise(depth).numpy())
+
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> Path:
         """Write the matrices in the common lens file format (.pt), or as safetensors.
 
@@ -148,7 +163,7 @@ class Transport:
         Returns:
             lens_top, lens_score, logit_lens_top, logit_lens_score (sample, depth, [position,] rank) and model_top,
             model_score (sample, [position,] rank). The logit lens is NaN, and its tops -1, where a state is not shaped
-            like the target.
+            like the target. `attrs` say whether the lens was fitted on these weights.
 
         Raises:
             InputError: For a model of another width or number of layers, and for a lens that cannot be read.
