@@ -147,3 +147,42 @@ def test_the_command_fits_saves_and_resumes(tmp_path, capsys):
     assert [row["depth"] for row in found["depths"]] == list(lens)
     assert run(command) == 0
     assert json.loads(capsys.readouterr().out) == found
+
+
+def tiny(kind, ids):
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    common = {"vocab_size": 40, "bos_token_id": 0, "eos_token_id": 0, "use_cache": False}
+    if kind == "gpt2":
+        return GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=3, n_head=2, n_positions=ids.shape[1], **common)).eval()
+    sizes = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(num_key_value_heads=1, head_dim=4, **sizes, **common)).eval()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_the_fit_of_transformer_lens_is_ours_to_rounding(kind, tmp_path):
+    reason = "the extra `lens` is not installed"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bridges = pytest.importorskip("transformer_lens.model_bridge", reason=reason, exc_type=ImportError)
+        from tokenizers import Tokenizer, models
+        from transformer_lens.tools.analysis import JacobianLens
+        from transformers import PreTrainedTokenizerFast
+
+        ids = torch.randint(2, 40, (2, 24), generator=torch.Generator().manual_seed(0))
+        model = tiny(kind, ids)
+        model.save_pretrained(tmp_path)
+        words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(40)}, unk_token="t1"))
+        special = {"bos_token": "t0", "eos_token": "t0", "pad_token": "t0", "unk_token": "t1"}
+        PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(tmp_path)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+        bridge = bridges.TransformerBridge.boot_transformers(
+            str(tmp_path), hf_model=tiny(kind, ids), tokenizer=tokenizer, device="cpu"
+        ).eval()
+        rows = {str(n): row[None] for n, row in enumerate(ids)}
+        object.__setattr__(bridge, "to_tokens", lambda prompt, **_: rows[prompt])
+        theirs = JacobianLens.fit(bridge, list(rows), corpus="random", show_progress=False)
+    ours = resdyn.transport(model, ids, show_progress=False)  # both leave out the first 16 tokens and the last
+    for layer in (0, 1):
+        torch.testing.assert_close(ours[layer + 1], theirs.jacobians[layer])

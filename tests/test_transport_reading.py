@@ -74,3 +74,37 @@ def test_the_lens_of_another_model_is_refused():
     other = resdyn.transport(net, torch.randn(2, 3), granularity="layer", show_progress=False)
     with pytest.raises(InputError, match="another model's lens"):
         other.readout(model, data, stream=stream)
+
+
+def test_a_lens_of_the_same_derivative_everywhere_predicts_interventions_exactly():
+    """A linear network: every sample has the mean's derivative, at any size."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(*(Linear() for _ in range(3))).double().eval()
+    data = torch.randn(6, 4).double()
+    stream = resdyn.find_stream(net, data)
+    lens = resdyn.transport(net, data[:3], stream=stream, show_progress=False)
+    found = lens.check(net, data, samples=[3, 4, 5], stream=stream)
+    assert float(found["error"].max()) < 1e-9
+
+
+class Linear(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = torch.nn.Linear(4, 4)
+
+    def forward(self, h):
+        return h + self.map(h)
+
+
+def test_small_interventions_are_predicted_by_the_samples_own_derivative_and_less_well_by_the_mean():
+    model, data, stream, lens = gpt()
+    found = lens.check(model, data, samples=[3, 4], sizes=[1e-3, 1.0], stream=stream)
+    own = found["error"].sel(prediction="own derivative")
+    mean = found["error"].sel(prediction="mean transport")
+    assert float(own.sel(size=1e-3).max()) < 0.01
+    assert bool((own.sel(size=1.0, depth=[0, 1]) > own.sel(size=1e-3, depth=[0, 1])).all())
+    assert bool((mean.sel(size=1e-3, depth=[0, 1]) > own.sel(size=1e-3, depth=[0, 1])).all())
+    with pytest.raises(InputError, match="was fitted on"):
+        lens.check(model, data, samples=[0, 4], stream=stream)
+    with pytest.raises(InputError, match="above 0"):
+        lens.check(model, data, samples=[3, 4], sizes=[0], stream=stream)

@@ -213,13 +213,21 @@ def _logits(stream: ResidualStream) -> fx.Node:
     return stream._target if stream.readout.logits is None else stream.readout.logits
 
 
-def head(stream: ResidualStream, depth: int, inputs: Sequence[Any]) -> Callable[[Tensor], Tensor]:
-    """The network from the state h_depth on, at one sample's flat inputs: a state, shaped per sample -> its logits."""
-    node = state_nodes(stream)[depth]
-    run = Cut(stream._graph, [node], [_logits(stream)]).bind(Evaluation(stream._graph, inputs))
+def head(
+    stream: ResidualStream, depth: int, inputs: Sequence[Any], target: Target = "logits"
+) -> Callable[[Tensor], Tensor]:
+    """The network from the state h_depth to its logits or a later state, at one sample's flat inputs.
 
-    def logits(h: Tensor) -> Tensor:
+    A function of one state, shaped as per sample, as its result is.
+    """
+    nodes = state_nodes(stream)
+    source, end = nodes[depth], _logits(stream) if isinstance(target, str) else nodes[target]
+    if source is end:
+        return lambda h: h
+    run = Cut(stream._graph, [source], [end]).bind(Evaluation(stream._graph, inputs))
+
+    def later(h: Tensor) -> Tensor:
         with torch.no_grad(), plain_arithmetic():
-            return run(h.reshape(graph_shape(node)))[0].reshape(sample_shape(_logits(stream)))
+            return run(h.reshape(graph_shape(source)))[0].reshape(sample_shape(end))
 
-    return logits
+    return later

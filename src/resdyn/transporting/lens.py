@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -193,6 +193,43 @@ class Transport:
         from resdyn.transporting.reading import evaluate
 
         return evaluate(self, model, data, samples=samples, seed=seed, stream=stream)
+
+    def check(
+        self,
+        model: Any,
+        data: Any,
+        *,
+        sizes: Sequence[float] = (0.01, 0.1, 1.0),
+        samples: Any = None,
+        seed: int = 0,
+        stream: Any = None,
+    ) -> xr.Dataset:
+        """How well J_l predicts real interventions: adding a vector to h_l, measured on held-out samples.
+
+        A random direction v times a size is added to the state (to every valid position of a sequence), and what the
+        target becomes is compared with J_l v and, beside it, with the sample's own derivative times v, which is what a
+        first-order prediction could do at best.
+
+        Args:
+            model: The module, in eval mode.
+            data: As for `transport`, of samples that the lens was not fitted on.
+            sizes: Of the vector, relative to the mean norm of the state.
+            samples: How many to draw with `seed`, or their indices (default: all).
+            seed: Of the draw and of the directions.
+            stream: The model's stream, where it is at hand.
+
+        Returns:
+            error (prediction, depth, size), relative to the effect of the intervention: 0 is perfect, 1 is no better
+            than predicting nothing; and error_standard_error over the samples.
+
+        Raises:
+            InputError: For a lens that is not of "sum" or "flat" to a state, and as for `evaluate`.
+
+        Cost: 3 + len(sizes) passes through the rest of the network per sample and depth.
+        """
+        from resdyn.transporting.steering import check
+
+        return check(self, model, data, sizes=sizes, samples=samples, seed=seed, stream=stream)
 
     def _matrix(self, name: str, depth: int) -> Tensor:
         if depth not in self.depths:

@@ -135,7 +135,25 @@ def _tops(reader: Reader, states: States, top_k: int) -> xr.Dataset:
 @plain_arithmetic()
 def evaluate(lens: Transport, model: Any, data: Any, *, samples: Any, seed: int, stream: Any) -> xr.Dataset:
     """See `Transport.evaluate`."""
-    module = check_model(getattr(model, "model", model) if not isinstance(model, nn.Module) else model)
+    found, rows = held_out(lens, model, data, samples, seed, stream)
+    reader = Reader(lens, found)
+    values = [_figures(reader, states, valid_of(lens, one, index, found)) for index, one, states in rows]
+    stacked = np.stack(values)  # (samples, lens, depth, figure)
+    arrays: dict[str, Any] = {}
+    for k, (name, meaning) in enumerate(FIGURES.items()):
+        dims = ("lens", "depth")
+        arrays[name] = (dims, stacked[..., k].mean(0), {"long_name": meaning})
+        arrays[f"{name}_standard_error"] = (dims, standard_error(stacked[..., k]))
+    coords = {"lens": list(LENSES), "depth": list(lens.depths)}
+    counts = {"num_samples": len(values), "lens_samples": lens.num_samples}
+    return xr.Dataset(arrays, coords, counts | _same_weights(lens, found.model))
+
+
+def held_out(
+    lens: Transport, model: Any, data: Any, samples: Any, seed: int, stream: Any
+) -> tuple[ResidualStream, Iterator[tuple[int, Arguments, States]]]:
+    """The stream, and (index, inputs, states) of samples that the lens was not fitted on; two or more."""
+    module = check_model(model if isinstance(model, nn.Module) else model.model)
     inputs = whole_inputs(model, module, data, ())
     if samples is None:
         rows = torch.arange(len(inputs))
@@ -146,27 +164,20 @@ def evaluate(lens: Transport, model: Any, data: Any, *, samples: Any, seed: int,
     if len(rows) < 2:
         raise InputError(f"got {len(rows)} sample, expected two or more: errors are over samples")
     fitted = set(lens.dataset.attrs.get("sample_digests", ()))
+    seen = [int(inputs.index[row]) for row in rows if sample_digests(inputs.read(row[None]))[0] in fitted]
+    if seen:
+        raise InputError(f"sample {seen[0]} is one that the lens was fitted on; pass samples it has not seen")
     found = stream_for(module, inputs, stream, None, lens.dataset.attrs["granularity"]).whole
-    reader, values = Reader(lens, found), []
-    for row in rows:
-        one = inputs.read(row[None])
-        if sample_digests(one)[0] in fitted:
-            raise InputError(
-                f"sample {int(inputs.index[row])} is one that the lens was fitted on; pass samples it has not seen"
-            )
-        valid = _valid(lens, one, int(inputs.index[row]), found)
-        one = one.to(model_device(module))
-        with taken_as_current():
-            values.append(_figures(reader, found.states(*one.args, **one.kwargs), valid))
-    stacked = np.stack(values)  # (samples, lens, depth, figure)
-    arrays: dict[str, Any] = {}
-    for k, (name, meaning) in enumerate(FIGURES.items()):
-        dims = ("lens", "depth")
-        arrays[name] = (dims, stacked[..., k].mean(0), {"long_name": meaning})
-        arrays[f"{name}_standard_error"] = (dims, standard_error(stacked[..., k]))
-    coords = {"lens": list(LENSES), "depth": list(lens.depths)}
-    counts = {"num_samples": len(rows), "lens_samples": lens.num_samples}
-    return xr.Dataset(arrays, coords, counts | _same_weights(lens, module))
+
+    def each() -> Iterator[tuple[int, Arguments, States]]:
+        for row in rows:
+            one = inputs.read(row[None])
+            moved = one.to(model_device(module))
+            with taken_as_current():
+                states = found.states(*moved.args, **moved.kwargs)
+            yield int(inputs.index[row]), one, states
+
+    return found, each()
 
 
 def _same_weights(lens: Transport, module: nn.Module) -> dict[str, Any]:
@@ -175,7 +186,7 @@ def _same_weights(lens: Transport, module: nn.Module) -> dict[str, Any]:
     return {} if known is None else {"fitted_on_these_weights": known == weights_hash(module)}
 
 
-def _valid(lens: Transport, one: Arguments, index: int, stream: ResidualStream) -> Tensor | None:
+def valid_of(lens: Transport, one: Arguments, index: int, stream: ResidualStream) -> Tensor | None:
     positions = lens.dataset.attrs.get("positions")
     if lens.dataset.attrs["reduction"] not in ("sum", "self"):
         return None
