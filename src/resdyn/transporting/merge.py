@@ -56,10 +56,9 @@ def merge_transports(parts: Sequence[str | Path | Transport], store: str | Path 
             raise InputError("a transport from a lens file has no errors, so it cannot be merged; merge stores")
         _check_alike(first.attrs, lens.dataset.attrs)
     digests = [digest for lens in lenses for digest in lens.dataset.attrs["sample_digests"]]
-    if len(set(digests)) < len(digests):
-        raise InputError(
-            f"{len(digests) - len(set(digests))} samples are in more than one of the transports; expected disjoint ones"
-        )
+    kinds = [set(lens.dataset.attrs["sample_digests"]) for lens in lenses]
+    if shared := sum(map(len, kinds)) - len(set().union(*kinds)):
+        raise InputError(f"{shared} samples are in more than one of the transports; expected disjoint ones")
     moments = moments_of(first)
     for lens in lenses[1:]:
         moments = moments.merged(moments_of(lens.dataset))
