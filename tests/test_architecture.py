@@ -30,6 +30,7 @@ PUBLIC = (
     "resdyn.store",
     "resdyn.stream",
     "resdyn.training",
+    "resdyn.transporting",
 )
 
 

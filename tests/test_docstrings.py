@@ -38,6 +38,7 @@ DESCRIBED = (
     "resdyn.store",
     "resdyn.stream",
     "resdyn.training",
+    "resdyn.transporting",
 )
 
 

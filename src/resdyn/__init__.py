@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from resdyn.report import write_comparison, write_report
     from resdyn.store import open_store
     from resdyn.stream import ResidualBlock, ResidualStream, States, TokenStream, find_stream, stream_from_blocks
+    from resdyn.transporting import Transport, load_transport, merge_transports, transport
 
 __all__ = [
     "EigenResult",
@@ -37,6 +38,7 @@ __all__ = [
     "SVDResult",
     "States",
     "TokenStream",
+    "Transport",
     "__version__",
     "accessor",
     "boundary_points",
@@ -48,6 +50,8 @@ __all__ = [
     "load_data",
     "load_model",
     "load_text",
+    "load_transport",
+    "merge_transports",
     "metrics",
     "nets",
     "noise_response",
@@ -58,6 +62,7 @@ __all__ = [
     "svd",
     "to_plain",
     "to_residual",
+    "transport",
     "untrained_twin",
     "write_comparison",
     "write_report",
@@ -82,6 +87,7 @@ _NAMES = {
         "find_stream",
         "stream_from_blocks",
     ),
+    "resdyn.transporting": ("Transport", "load_transport", "merge_transports", "transport"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = (
@@ -102,6 +108,7 @@ _MODULES = (
     "store",
     "stream",
     "training",
+    "transporting",
 )
 
 forward_moved_modules()

@@ -159,11 +159,11 @@ def capture(
     with one_at_a_time:
         module = check_model(model.model if isinstance(model, LoadedModel) else model)
         with progress_shown(show_progress):
-            inputs = _inputs(model, module, data, shared)
+            inputs = whole_inputs(model, module, data, shared)
         asked = _probes(probes, data, inputs, stream.position if position is None and stream is not None else position)
         _check_precision(module, asked)
         with progress_shown(show_progress):
-            stream = _stream(module, inputs, stream, position, granularity)
+            stream = stream_for(module, inputs, stream, position, granularity)
         with taken_as_current():
             logits = _number_of_logits(stream, inputs)
         num_classes = number_of_classes(inputs, logits)
@@ -266,7 +266,10 @@ def _check_precision(module: nn.Module, probes: tuple[Probe, ...]) -> None:
         )
 
 
-def _inputs(model: nn.Module | LoadedModel, module: nn.Module, data: Any, shared: tuple[str, ...]) -> LabelledInputs:
+def whole_inputs(
+    model: nn.Module | LoadedModel, module: nn.Module, data: Any, shared: tuple[str, ...]
+) -> LabelledInputs:
+    """All samples of the data, images prepared as the model was trained."""
     if isinstance(model, LoadedModel) and isinstance(data, ImageData) and data.preprocessing is None:
         data = data.prepared(model.preprocessing)
     return labelled_inputs(data, model_dtype(module), shared)
@@ -285,13 +288,14 @@ def _probes(
     return asked
 
 
-def _stream(
+def stream_for(
     module: nn.Module,
     inputs: LabelledInputs,
     stream: Stream | None,
     position: Position | None,
     granularity: Granularity,
 ) -> Stream:
+    """The stream that was given, checked against the model, or found at the first samples."""
     if stream is None:
         # Two samples, so that a model which mixes the samples of a batch is noticed.
         two = inputs.read(torch.arange(min(2, len(inputs)))).to(model_device(module))

@@ -25,6 +25,7 @@ from resdyn.cli.options import EVERY, Measurement
 from resdyn.cli.output import end_output, reserved_for_json, terminal
 from resdyn.cli.paper import paper
 from resdyn.cli.prune import prune
+from resdyn.cli.transport import transport
 from resdyn.errors import InputError, ResdynError
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ app = App(
     suppress_keyboard_interrupt=False,  # `run` says what an interruption means
 )
 app.meta.suppress_keyboard_interrupt = False
-OWN = (commands.demo, commands.inspect, commands.capture, commands.report, commands.analyze, compare, paper, prune)
+OWN = (
+    *(commands.demo, commands.inspect, commands.capture, commands.report, commands.analyze),
+    *(compare, transport, paper, prune),
+)
 USAGE = {
     compare: "Usage: resdyn compare [OPTIONS] STORES...",
     paper: "Usage: resdyn paper [OPTIONS] [NAME [EXPERIMENT]]",

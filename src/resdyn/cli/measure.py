@@ -37,7 +37,9 @@ def load(model: str, weights: Path | None, device: str, dtype: str | None) -> Lo
 def measure(model: str, asked: Measurement, store: Path) -> Measured:
     """Capture what a command asks for; what a reader must know is said first."""
     loaded = load(model, asked.weights, asked.device, asked.dtype)
-    data = _data(loaded, asked)
+    data = data_of(
+        loaded, asked.data, split=asked.split, data_root=asked.data_root, tokens=asked.tokens, classes=asked.classes
+    )
     on_classes = notes_on_classes(len(data.class_names), loaded.num_classes) if isinstance(data, ImageData) else ()
     for note in (*loaded.notes, *data.notes, *on_classes):
         say(f"note: {note}")
@@ -121,8 +123,16 @@ def finish(measured: Measured, paths: dict[str, Path], as_json: bool, **extra: o
         print_summary(summary, paths, extra)
 
 
-def _data(loaded: LoadedModel, asked: Measurement) -> ImageData | TokenData:
+def data_of(
+    loaded: LoadedModel,
+    name: str,
+    *,
+    split: str,
+    data_root: Path | None,
+    tokens: int,
+    classes: tuple[str, ...] = (),
+) -> ImageData | TokenData:
     """Images by name, or windows of a text file in the tokens of the model."""
-    if Path(asked.data).suffix == ".txt":
-        return load_text(asked.data, text_encoder(loaded), asked.tokens)
-    return load_data(asked.data, asked.split, asked.data_root, asked.classes or None)
+    if Path(name).suffix == ".txt":
+        return load_text(name, text_encoder(loaded), tokens)
+    return load_data(name, split, data_root, classes or None)

@@ -72,6 +72,7 @@ from resdyn.metrics.summary import (
     over_samples,
     summarize,
 )
+from resdyn.metrics.transports import TransportStructure, transport_angles, transport_structure
 from resdyn.metrics.verdict import Estimate, Judgement, Rule, Verdict, judge
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "PropertyVerdict",
     "Rule",
     "Summary",
+    "TransportStructure",
     "Verdict",
     "aligned_vectors",
     "alignment",
@@ -150,6 +152,8 @@ __all__ = [
     "subspace_overlap",
     "summarize",
     "tortuosity",
+    "transport_angles",
+    "transport_structure",
     "vector_alignment",
     "verdicts",
     "within_between_ratio",

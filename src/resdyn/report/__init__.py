@@ -3,6 +3,7 @@
 from resdyn.report.comparison.overlay import Overlay
 from resdyn.report.comparison.page import write_comparison
 from resdyn.report.page import render_page, write_page, write_report
+from resdyn.report.readout import write_readout
 from resdyn.report.sections import ReportFigure, Section
 from resdyn.report.sections.profiles import profile_figure, profile_overlay
 
@@ -15,5 +16,6 @@ __all__ = [
     "render_page",
     "write_comparison",
     "write_page",
+    "write_readout",
     "write_report",
 ]

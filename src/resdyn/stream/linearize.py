@@ -70,11 +70,7 @@ class LinearMap:
         with silence_logs(), plain_arithmetic(), torch.no_grad():
             v = torch.zeros_like(state if direction == "forward" else function(state))
             traced = make_fx(product)(state, v, *flat)
-        inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
-        rewrite(traced.graph, inputs)
-        _drop_zeros(traced.graph)
-        merge_diagonals(traced.graph, reach([inputs[1]], lambda node: node.users))
-        self._primal, self._linear = _split(traced)
+        self._primal, self._linear = linear_parts(traced)
 
     def at(self, state: Tensor, constants: Sequence[Any]) -> Product:
         """The linear map at one state, primal values computed now."""
@@ -149,6 +145,15 @@ def _is_zero(node: fx.Node, zeros: set[fx.Node]) -> bool:
         unbiased = node.args[2] is None or node.args[2] in zeros
         return unbiased and (node.args[0] in zeros or node.args[1] in zeros)
     return name in ZERO_IF_ANY or name in KEEP_ZERO
+
+
+def linear_parts(traced: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """What a traced product (state, tangent, *constants) computes of the state alone, and its linear rest."""
+    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    rewrite(traced.graph, inputs)
+    _drop_zeros(traced.graph)
+    merge_diagonals(traced.graph, reach([inputs[1]], lambda node: node.users))
+    return _split(traced)
 
 
 def _split(traced: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
