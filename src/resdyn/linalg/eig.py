@@ -196,7 +196,10 @@ def _krylov_ends(
         return {
             end: _Values(p.values, p.residuals, unknown[end], p.norm, complete=p.complete) for end, p in right.items()
         }
-    left = krylov_schur(operator.adjoint, ends, k, generator=generator, **settings)
+    # left vectors have a part along the right ones, the larger the better conditioned their value is
+    vectors = torch.cat([p.vectors for p in right.values()], dim=1)
+    start = (vectors.real + vectors.imag).sum(dim=1).to(operator.dtype)
+    left = krylov_schur(operator.adjoint, ends, k, generator=generator, start=start, **settings)
     known = {end: _conditions(p, left[end]) for end, p in right.items()}
     return {end: _Values(p.values, p.residuals, known[end], p.norm, complete=p.complete) for end, p in right.items()}
 
