@@ -8,6 +8,7 @@ D1 W - W D2 = -X1^-1 C X2, an equation that eigenvectors of D1 and D2 decouple.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,6 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from torch import Tensor
+
+from resdyn.linalg._norms import power_of_two
+from resdyn.linalg._structure import of_matrix
 
 Matrix = NDArray[np.floating]
 Complex = NDArray[np.complexfloating]
@@ -115,6 +120,21 @@ class Diagonalised:
 
     def _duals(self, M: Any) -> Complex:
         return np.asarray(M) if self.blocks is None else self.blocks.duals_of(M)
+
+
+Decomposition = Sequence[tuple[Tensor, "Diagonalised | None"]]
+
+
+def scaled_to_one(matrix: Tensor) -> Tensor:
+    """A matrix on the CPU, times a power of two that brings its largest entry near one."""
+    return (matrix * power_of_two(float(matrix.abs().max()))).cpu()
+
+
+def decomposition(matrix: Tensor) -> Decomposition:
+    """The diagonal blocks of a matrix as indices, each `scaled_to_one` and diagonalised where it has several rows."""
+    scaled = scaled_to_one(matrix)
+    blocks = of_matrix(scaled)
+    return [(block, diagonalised(scaled[block][:, block].numpy()) if len(block) > 1 else None) for block in blocks]
 
 
 def diagonalised(A: Matrix) -> Diagonalised | None:

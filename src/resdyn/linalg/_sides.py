@@ -22,9 +22,9 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from resdyn.linalg._axis import beyond_lines
-from resdyn.linalg._diagonalised import Diagonalised, diagonalised
+from resdyn.linalg._diagonalised import Decomposition, Diagonalised, diagonalised, scaled_to_one
 from resdyn.linalg._discs import MEETING, ROUNDING
-from resdyn.linalg._norms import norm, power_of_two
+from resdyn.linalg._norms import norm
 from resdyn.linalg._structure import of_matrix
 
 Matrix = NDArray[np.floating]
@@ -43,17 +43,18 @@ class Sides(NamedTuple):
     zero: int
 
 
-def sides(matrix: Tensor) -> Sides:
+def sides(matrix: Tensor, known: Decomposition | None = None) -> Sides:
     """The sides of all eigenvalues of a matrix (n, n), one diagonal block of its structure at a time."""
     eps = float(torch.finfo(matrix.dtype).eps)
-    scaled = (matrix * power_of_two(float(matrix.abs().max()))).cpu()
+    scaled = scaled_to_one(matrix)
+    blocks = [(block, None) for block in of_matrix(scaled)] if known is None else known
     total = Sides(0, 0, 0)
     # an entry is as uncertain as its whole row: it may be the result of cancellation
     rows = scaled.abs().amax(dim=1).double()
-    for block in of_matrix(scaled):
+    for block, pairs in blocks:
         inner = scaled[block][:, block]
         delta = ROUNDING * eps * max(norm(inner), float(rows[block].max()))
-        counts = _one(float(inner), delta) if len(block) == 1 else _of_block(inner.numpy(), delta)
+        counts = _one(float(inner), delta) if len(block) == 1 else _of_block(inner.numpy(), pairs, delta)
         total = Sides(*(a + b for a, b in zip(total, counts)))
     return total
 
@@ -63,11 +64,11 @@ def _one(value: float, delta: float) -> Sides:
     return Sides(int(value < -delta), int(undecided), int(undecided))
 
 
-def _of_block(A: Matrix, delta: float) -> Sides:
+def _of_block(A: Matrix, pairs: Diagonalised | None, delta: float) -> Sides:
     """First in the matrix's own precision, enough where little is near the axis and nothing ill-conditioned."""
     n = len(A)
     wide = delta * (1 + _QR / ROUNDING)
-    pairs = diagonalised(A)
+    pairs = diagonalised(A) if pairs is None else pairs
     if pairs is not None and _is_plain(pairs, wide, float(np.linalg.norm(A.astype(float)))):
         negative, positive = _counted(pairs, wide, pairs.conditions)
         if n - negative - positive <= _FEW * n:
