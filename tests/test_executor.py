@@ -30,7 +30,7 @@ def write_once(folder: Path, payload: int, tick) -> int:
         log.write("x")
     if payload == 1 and started.read_text() == "x":
         os.kill(os.getpid(), signal.SIGKILL)
-    result.write_text("done")
+    result.write_text(" ".join(os.environ[name] for name in executor.MEMORY_SETTINGS))
     return payload
 
 
@@ -87,4 +87,16 @@ def test_a_worker_killed_in_the_middle_costs_its_task_only(tmp_path):
     pytest.importorskip("distributed", reason="needs the extra 'cluster'")
     assert run_tasks(write_once, [Task(n) for n in range(4)], tmp_path, workers=2, show_progress=False) == [0, 1, 2, 3]
     assert len((tmp_path / "started1").read_text()) == 2
-    assert all((tmp_path / f"done{n}").exists() for n in range(4))
+    assert {(tmp_path / f"done{n}").read_text() for n in range(4)} == {"1000000000 1000000000"}
+
+
+def test_workers_that_give_memory_back_after_every_tensor_are_warned_of(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    trim, mmap = executor.MEMORY_SETTINGS
+    monkeypatch.setenv(trim, "65536")
+    monkeypatch.delenv(mmap, raising=False)
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
+        with pytest.warns(UserWarning, match=f"1 of 1 workers return memory.*{mmap}=1000000000"):
+            assert run_tasks(square, [Task(3)], 10, scheduler=cluster.scheduler_address) == [90]
+        monkeypatch.setenv(mmap, "1000000000")
+        assert run_tasks(square, [Task(3)], 10, scheduler=cluster.scheduler_address) == [90]

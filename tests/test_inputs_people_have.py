@@ -257,8 +257,9 @@ def test_an_input_that_all_samples_share_is_named(reader, count, tmp_path):
         assert float(ds["singular_values"][n, 0, 0]) == pytest.approx(
             float(torch.linalg.matrix_norm(jacobian, 2)), rel=1e-4
         )
-    again = resdyn.capture(reader, batch, "trajectory,singular(k=2)", tmp_path / "w.zarr", workers=1, **options)
-    assert again.drop_attrs().equals(ds.drop_attrs())
+    if count == 5:
+        again = resdyn.capture(reader, batch, "trajectory,singular(k=2)", tmp_path / "w.zarr", workers=1, **options)
+        assert again.drop_attrs().equals(ds.drop_attrs())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import resdyn
+from resdyn.stream import linearize
 from resdyn.stream.linearize import BoundFunction, LinearMap, linear_map, plain_product
 from resdyn.stream.ops import operation
 
@@ -108,3 +109,34 @@ def test_a_derivative_that_is_not_finite_is_left_to_those_who_use_it():
     zero = torch.zeros(1, 3, dtype=torch.float64)
     for direction in DIRECTIONS:
         assert linear_map(BoundFunction(root, ()), zero, direction) is None
+
+
+class Leaky(nn.Module):
+    """Blocks h + leaky_relu(W h) that differ in weights, and in the slope where it is given."""
+
+    def __init__(self, slopes):
+        super().__init__()
+        self.slopes = slopes
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in slopes)
+
+    def forward(self, x):
+        for layer, slope in zip(self.layers, self.slopes, strict=True):
+            x = x + F.leaky_relu(layer(x), slope)
+        return x
+
+
+@pytest.mark.parametrize(("slopes", "traces"), [((0.5, 0.5, 0.5), 1), ((0.5, 0.25, 0.5), 2)])
+def test_blocks_that_differ_in_values_alone_share_a_trace_and_have_their_own_products(monkeypatch, slopes, traces):
+    monkeypatch.setattr(linearize, "_TRACES", OrderedDict())
+    made, plain = [], linearize.LinearMap.__init__
+    monkeypatch.setattr(linearize.LinearMap, "__init__", lambda self, *given: made.append(1) or plain(self, *given))
+    torch.manual_seed(3)
+    net = Leaky(slopes).double().eval()
+    stream = resdyn.find_stream(net, torch.randn(1, 6).double())
+    made.clear()
+    h = torch.randn(6, dtype=torch.float64)
+    for block, layer, slope in zip(stream, net.layers, slopes, strict=True):
+        J = stream.jacobian(block.index, h, kind="branch")
+        active = torch.where(layer(h) > 0, 1.0, slope)
+        assert torch.allclose(J @ torch.eye(6, dtype=torch.float64), active[:, None] * layer.weight)
+    assert len(made) == traces

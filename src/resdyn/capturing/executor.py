@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from resdyn.stream.exclusive import one_at_a_time
 
 Tick = Callable[[int], None]
 CONNECT_TIMEOUT = "10s"
+MEMORY_SETTINGS = {"MALLOC_TRIM_THRESHOLD_": 1_000_000_000, "MALLOC_MMAP_THRESHOLD_": 1_000_000_000}  # bytes
+_SPAWN = "distributed.nanny.pre-spawn-environ"
 MOST_WORKERS = 1024  # local ones; a scheduler may have more
 
 
@@ -146,6 +149,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
     if scheduler is None:
         # a worker has one thread of its own and dask gives its torch one; memory is watched by the user
         with (
+            _own_memory_settings(),
             distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
@@ -162,4 +166,34 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"no dask scheduler answers at '{scheduler}' ({error}); check the address") from error
     with client:
+        _warn_of_slow_memory(client)
         yield client
+
+
+def _own_memory_settings() -> Any:
+    """Workers started meanwhile keep memory that they will need again.
+
+    dask sets the threshold for trimming alone, which ends glibc's adjusting of the other one: every tensor above
+    128 KiB is then mapped and faulted in again, and a capture takes about twice as long.
+    """
+    dask = require("dask", "cluster")
+    return dask.config.set({_SPAWN: dask.config.get(_SPAWN, {}) | MEMORY_SETTINGS})
+
+
+def _memory_settings() -> tuple[bool, bool]:
+    """Whether a process was started with a threshold for trimming, and with one for mapping."""
+    trim, mmap = MEMORY_SETTINGS
+    return trim in os.environ, mmap in os.environ
+
+
+def _warn_of_slow_memory(client: Any) -> None:
+    """Once per connection, where workers that others started were given the first threshold without the second."""
+    found = client.run(_memory_settings)
+    slow = sum(trim and not mmap for trim, mmap in found.values())
+    if slow:
+        remedy = " ".join(f"{name}={value}" for name, value in MEMORY_SETTINGS.items())
+        warnings.warn(
+            f"{slow} of {len(found)} workers return memory to the system after every tensor, which can double the time "
+            f"of a capture; start them with {remedy} in their environment",
+            stacklevel=2,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class EigenResult(Displayed):
             product.
         num_blocks: diagonal blocks of the block triangular form of the live coordinates, 1 where there is none.
         matrix: the matrix on the live coordinates, up to a factor, where "all" were asked for.
+        decomposition: of ``matrix``, where "all" were asked for with ends.
         meeting: (m,) width of the value's cluster in discs of its own first-order radius; 1 where unknown.
     """
 
@@ -48,6 +50,7 @@ class EigenResult(Displayed):
     conditions: Tensor | None = None
     num_blocks: int = 1
     matrix: Tensor | None = field(default=None, repr=False, compare=False)
+    decomposition: Any = field(default=None, repr=False, compare=False)
     meeting: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property

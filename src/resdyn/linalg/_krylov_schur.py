@@ -37,6 +37,7 @@ def krylov_schur(
     tol: float,
     max_matvecs: int,
     generator: torch.Generator,
+    start: Tensor | None = None,
 ) -> dict[str, Pairs]:
     """For each end ("LR", "SR", "LM") its k leading eigenpairs, from one Krylov space that serves all ends.
 
@@ -47,12 +48,13 @@ def krylov_schur(
     when the wanted pairs have converged they are kept and the space starts again from a random vector orthogonal to
     them, as it would for the operator deflated by them, until that changes none of the wanted values: for k = 1 one
     full basis of products, to reveal an end that the first vector did not contain; for more until the next value
-    after the wanted ones has converged too, so that all copies are obtained.
+    after the wanted ones has converged too, so that all copies are obtained. From a given ``start``, which is near to
+    the vectors sought, nothing else is looked for.
     """
-    space = KrylovSpace(operator, basis_size, generator)
+    space = KrylovSpace(operator, basis_size, generator, start)
     ritz = _iterate(space, ends, k, 0, tol, max_matvecs)
     complete = space.is_invariant
-    while ritz.converged and not complete:
+    while start is None and ritz.converged and not complete:
         space.restart_randomly(ends, k, ritz.known)
         again = _iterate(space, ends, k, 0 if k == 1 else 1, tol, max_matvecs)
         complete = again.converged and _agree(ritz, again, tol)

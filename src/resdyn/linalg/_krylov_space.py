@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.linalg
 import torch
@@ -14,12 +16,24 @@ from resdyn.linalg._norms import norm
 from resdyn.linalg._orthonormal import random_rows
 from resdyn.linalg.operator import LinearOperator
 
+_MEMORY = 1 << 28  # bytes of bases that grow in step
 
-def arnoldi(operator: LinearOperator, start: Tensor, degree: int, generator: torch.Generator) -> NDArray[np.float64]:
-    """The Hessenberg matrix V^T A V (degree, degree) of the Krylov space that starts at a vector."""
-    space = KrylovSpace(operator, degree, generator, start)
-    space.expand(degree)
-    return space.projection.copy()
+
+def arnoldi(
+    operator: LinearOperator, starts: Tensor, degree: int, generator: torch.Generator
+) -> Iterator[NDArray[np.float64]]:
+    """The Hessenberg matrix V^T A V (degree, degree) of the Krylov space of each row of ``starts``.
+
+    Spaces grow in step, since one product with several vectors costs little more than with one.
+    """
+    together = max(1, _MEMORY // ((degree + 1) * starts.shape[1] * starts.element_size()))
+    for some in starts.split(together):
+        spaces = [KrylovSpace(operator, degree, generator, start) for start in some]
+        for _ in range(degree):
+            images = operator.matmat(torch.stack([space.last for space in spaces], dim=1)).T.contiguous()
+            for space, image in zip(spaces, images):
+                space.take(image)
+        yield from (space.projection.copy() for space in spaces)
 
 
 class KrylovSpace:
@@ -55,15 +69,24 @@ class KrylovSpace:
         """Whether the basis spans the whole space."""
         return self._size == self._V.shape[1]
 
+    @property
+    def last(self) -> Tensor:
+        """v, the vector whose product comes next."""
+        return self._V[self._size]
+
     def expand(self, max_matvecs: int) -> int:
         """Fill the basis, one product per vector, within the budget; return the products spent so far."""
         while self._size < self.capacity and self._spent < max_matvecs:
-            j = self._size
-            image = self._operator.matmat(self._V[j][:, None])[:, 0]
+            image = self._operator.matmat(self.last[:, None])[:, 0]
             self._spent += 1
-            self._V[j + 1], self._H[: j + 1, j], self._H[j + 1, j] = self._orthogonal(image, j + 1)
-            self._size = j + 1
+            self.take(image)
         return self._spent
+
+    def take(self, image: Tensor) -> None:
+        """Take ``last`` into the basis, whose product is known."""
+        j = self._size
+        self._V[j + 1], self._H[: j + 1, j], self._H[j + 1, j] = self._orthogonal(image, j + 1)
+        self._size = j + 1
 
     def _orthogonal(self, w: Tensor, count: int) -> tuple[Tensor, NDArray[np.float64], float]:
         """w split into its part in the first ``count`` vectors and the length of the rest, which is normalised."""

@@ -12,7 +12,7 @@ Where discs leave some undecided, vertical lines beside the axis that no perturb
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +22,12 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from resdyn.linalg._axis import beyond_lines
+from resdyn.linalg._diagonalised import Decomposition, Diagonalised, diagonalised, scaled_to_one
 from resdyn.linalg._discs import MEETING, ROUNDING
-from resdyn.linalg._norms import norm, power_of_two
+from resdyn.linalg._norms import norm
 from resdyn.linalg._structure import of_matrix
 
 Matrix = NDArray[np.floating]
-Complex = NDArray[np.complexfloating]
 Rows = NDArray[np.intp]
 
 _QR = 3.0  # what the QR algorithm adds in its own precision
@@ -43,26 +43,18 @@ class Sides(NamedTuple):
     zero: int
 
 
-class _Pairs(NamedTuple):
-    """Eigenvalues (n,), right vectors (n, n) as columns, left vectors (n, n) as rows of the inverse, conditions."""
-
-    values: Complex
-    right: Complex
-    left: Complex
-    conditions: NDArray[np.float64]
-
-
-def sides(matrix: Tensor) -> Sides:
+def sides(matrix: Tensor, known: Decomposition | None = None) -> Sides:
     """The sides of all eigenvalues of a matrix (n, n), one diagonal block of its structure at a time."""
     eps = float(torch.finfo(matrix.dtype).eps)
-    scaled = (matrix * power_of_two(float(matrix.abs().max()))).cpu()
+    scaled = scaled_to_one(matrix)
+    blocks = [(block, None) for block in of_matrix(scaled)] if known is None else known
     total = Sides(0, 0, 0)
     # an entry is as uncertain as its whole row: it may be the result of cancellation
     rows = scaled.abs().amax(dim=1).double()
-    for block in of_matrix(scaled):
+    for block, pairs in blocks:
         inner = scaled[block][:, block]
         delta = ROUNDING * eps * max(norm(inner), float(rows[block].max()))
-        counts = _one(float(inner), delta) if len(block) == 1 else _of_block(inner.numpy(), delta)
+        counts = _one(float(inner), delta) if len(block) == 1 else _of_block(inner.numpy(), pairs, delta)
         total = Sides(*(a + b for a, b in zip(total, counts)))
     return total
 
@@ -72,13 +64,13 @@ def _one(value: float, delta: float) -> Sides:
     return Sides(int(value < -delta), int(undecided), int(undecided))
 
 
-def _of_block(A: Matrix, delta: float) -> Sides:
+def _of_block(A: Matrix, pairs: Diagonalised | None, delta: float) -> Sides:
     """First in the matrix's own precision, enough where little is near the axis and nothing ill-conditioned."""
     n = len(A)
     wide = delta * (1 + _QR / ROUNDING)
-    pairs = _decomposed(A)
+    pairs = diagonalised(A) if pairs is None else pairs
     if pairs is not None and _is_plain(pairs, wide, float(np.linalg.norm(A.astype(float)))):
-        negative, positive = _counted(A, pairs, wide, pairs.conditions)
+        negative, positive = _counted(pairs, wide, pairs.conditions)
         if n - negative - positive <= _FEW * n:
             return Sides(negative, n - negative - positive, 0)
     A = A.astype(float)
@@ -116,38 +108,28 @@ def sides_of_product(core: Matrix, factor: Matrix, delta: float, n: int) -> Side
 def _of_core(core: Matrix, factor: Matrix | None, delta: float) -> Sides:
     noise = np.random.default_rng(0).standard_normal(core.shape) / (2 * len(core) ** 0.5)
     core = core + 0.5 * delta * noise
-    pairs = _decomposed(core)
+    pairs = diagonalised(core)
     if pairs is None:
         return Sides(0, len(core), 0)
     conditions = pairs.conditions
     if factor is not None:  # conditions in all of A: the left vectors reach into the null space
-        lifted = np.linalg.norm(pairs.left @ factor, axis=1) / np.maximum(np.abs(pairs.values), np.finfo(float).tiny)
+        lifted = np.linalg.norm(pairs.lifted(factor), axis=1) / np.maximum(np.abs(pairs.values), np.finfo(float).tiny)
         conditions = np.maximum(conditions, lifted)
-    negative, positive = _counted(core, pairs, 1.5 * delta, conditions)
+    negative, positive = _counted(pairs, 1.5 * delta, conditions)
     if negative + positive < len(core):
         left, right = beyond_lines(core, 1.5 * delta, factor)
         negative, positive = max(negative, left), max(positive, right)
     return Sides(negative, len(core) - negative - positive, 0)
 
 
-def _decomposed(A: Matrix) -> _Pairs | None:
-    values, right = np.linalg.eig(A)
-    try:
-        left = np.linalg.inv(right)
-    except np.linalg.LinAlgError:
-        return None
-    conditions = np.linalg.norm(left.astype(complex), axis=1) * np.linalg.norm(right.astype(complex), axis=0)
-    return _Pairs(values, right, left, conditions) if np.isfinite(conditions).all() else None
-
-
-def _is_plain(pairs: _Pairs, delta: float, size: float) -> bool:
+def _is_plain(pairs: Diagonalised, delta: float, size: float) -> bool:
     """Whether few conditions are beyond that of a defective pair at distance delta, and few values near the axis."""
     radii = pairs.conditions * delta
     doubtful = (radii >= (delta * size) ** 0.5) | (np.abs(pairs.values.real) <= radii)
     return bool(doubtful.mean() <= _FEW)
 
 
-def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.float64]) -> tuple[int, int]:
+def _counted(pairs: Diagonalised, delta: float, conditions: NDArray[np.float64]) -> tuple[int, int]:
     """(left, right): eigenvalues that no perturbation of size delta moves across the axis."""
     values, radii = pairs.values, conditions * delta
     if (radii * len(values) < np.abs(values.real)).all():  # decided whatever meets
@@ -162,7 +144,7 @@ def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.floa
         reach = [float(radii[rows].sum()) for rows in clusters]
         for rows, width in zip(clusters, reach):
             if rows.tobytes() not in known:
-                known[rows.tobytes()] = _side(A, pairs, rows, width, delta)
+                known[rows.tobytes()] = _side(pairs, rows, width, delta)
         placed = [known[rows.tobytes()] for rows in clusters]
         for rows, side, width in zip(clusters, placed, reach):
             if side == 0 and len(rows) > 1:  # an undecided cluster absorbs those it may stem from
@@ -171,18 +153,47 @@ def _counted(A: Matrix, pairs: _Pairs, delta: float, conditions: NDArray[np.floa
             return tuple(sum(len(rows) for rows, side in zip(clusters, placed) if side == s) for s in (-1, 1))  # type: ignore[return-value]
 
 
-def _side(A: Matrix, pairs: _Pairs, rows: Rows, width: float, delta: float) -> int:
+def _side(pairs: Diagonalised, rows: Rows, width: float, delta: float) -> int:
     """-1 or 1 for a cluster of eigenvalues that is certainly left or right of the axis, otherwise 0."""
     real = pairs.values.real[rows]
     if real.max() < -width:
         return -1
     if real.min() > width:
         return 1
-    if len(rows) == 1:
-        return 0
-    Q, R = np.linalg.qr(pairs.right[:, rows])
-    B = Q.conj().T @ (A @ Q.real + 1j * (A @ Q.imag))  # otherwise all of A would be made complex
-    low, *_, high = np.linalg.eigvalsh((B + B.conj().T) / 2)
-    projector = R @ pairs.left[rows]
-    reach = float(np.linalg.eigvalsh(projector @ projector.conj().T)[-1].clip(min=0) ** 0.5) * delta
-    return -1 if high + reach < 0 else 1 if low - reach > 0 else 0
+    if len(rows) == 1 or real.min() - delta <= 0 <= real.max() + delta:
+        return 0  # the numerical range holds the eigenvalues, a projector has at least the norm 1
+    side = 1 if real.min() > 0 else -1
+    return side if _is_beyond(*pairs.basis(rows), side * pairs.T, delta) else 0
+
+
+def _is_beyond(V: Any, U: Any, T: Matrix, delta: float) -> bool:
+    """Whether x^T T x > ||P|| delta for all unit x in the span of V, with P = V U the projector onto it along the rest.
+
+    Both sides as forms in the coefficients of V, by a Cholesky factorisation of their difference.
+    """
+    V, U = (part.astype(np.result_type(part.dtype, float)) for part in (V, U))
+    form, gram = V.conj().T @ (T.astype(float) @ V), V.conj().T @ V
+    form = (form + form.conj().T) / 2
+    dual = U @ U.conj().T
+    # P is [[1, Z], [0, 0]] in an orthonormal basis, so ||P||^2 = 1 + ||Z||^2 is at most 1 + ||P||_F^2 - rank
+    above = 1 + max(0.0, float((gram * dual.conj()).real.sum()) - len(U))
+    if _is_positive(form - above**0.5 * delta * gram):
+        return True
+    if not _is_positive(form - delta * gram):
+        return False
+    try:
+        root = np.linalg.cholesky(gram)
+    except np.linalg.LinAlgError:
+        return False
+    exact = float(np.linalg.eigvalsh(root.conj().T @ dual @ root)[-1].clip(min=0))
+    return _is_positive(form - exact**0.5 * delta * gram)
+
+
+def _is_positive(form: Any) -> bool:
+    """Whether a Hermitian matrix is positive definite beyond the rounding of its factorisation."""
+    rounding = 10 * len(form) * np.finfo(float).eps * float(np.abs(form).max())
+    try:
+        np.linalg.cholesky(form - rounding * np.eye(len(form)))
+    except np.linalg.LinAlgError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from torch import Tensor
 from resdyn import _checks as checks
 from resdyn._numerics import full_precision
 from resdyn.linalg._compression import live_coordinates, near_one
+from resdyn.linalg._diagonalised import Decomposition
 from resdyn.linalg._discs import ROUNDING
 from resdyn.linalg._eigen_result import EigenResult
 from resdyn.linalg._norms import norm
@@ -60,7 +61,9 @@ def count_in(result: EigenResult) -> NegativeCount:
     """The count from a result that holds all eigenvalues, by the conditions of those near the axis."""
     if result.matrix is None:  # all coordinates are dead
         return NegativeCount(0, 0, 0.0, "all")
-    return _with_reason(_of_matrix(result.matrix), len(result.values), result.matrix.dtype)
+    return _with_reason(
+        _of_matrix(result.matrix, result.decomposition), len(result.end("all").values), result.matrix.dtype
+    )
 
 
 @full_precision()
@@ -124,8 +127,8 @@ def count_negative(
     return _with_reason(_sum(parts), operator.shape[0], operator.dtype)
 
 
-def _of_matrix(matrix: Tensor) -> NegativeCount:
-    counts = sides(matrix)
+def _of_matrix(matrix: Tensor, known: Decomposition | None = None) -> NegativeCount:
+    counts = sides(matrix, known)
     return NegativeCount(counts.negative, counts.undecided, 0.0, "all", counts.zero)
 
 

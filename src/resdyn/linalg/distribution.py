@@ -133,9 +133,8 @@ def spectral_distribution(
     degree = min(degree, len(live))
     lower = sorted({max(1, degree // 2), max(1, 3 * degree // 4)})
     fine, coarse, moments = [], [], []
-    for _ in range(num_probes):
-        signs = torch.randint(2, (len(live),), generator=generator) * 2 - 1
-        H = arnoldi(inner, signs.to(operator.device, operator.dtype), degree, generator)
+    signs = torch.randint(2, (num_probes, len(live)), generator=generator) * 2 - 1
+    for H in arnoldi(inner, signs.to(operator.device, operator.dtype), degree, generator):
         fine.append(_shares_below(H, points))
         coarse.append([_shares_below(H[:m, :m], points) for m in lower])
         moments.append([H[0, 0], (H @ H)[0, 0]])

@@ -15,8 +15,8 @@ from resdyn import _checks as checks
 from resdyn._numerics import full_precision
 from resdyn.errors import ComputationError, InputError
 from resdyn.linalg._compression import live_coordinates, near_one
+from resdyn.linalg._dense_eig import PRODUCT_ROUNDING, all_values, all_with_ends, dense_ends, joined, pairs_of, picked
 from resdyn.linalg._dense_eig import Values as _Values
-from resdyn.linalg._dense_eig import all_values, dense_ends, joined, pairs_of, picked
 from resdyn.linalg._eigen_result import EigenResult
 from resdyn.linalg._ends import leading, ordered
 from resdyn.linalg._krylov_schur import Pairs, krylov_schur
@@ -26,7 +26,6 @@ from resdyn.linalg.operator import LinearOperator, check_operator
 End = Literal["LR", "SR", "LM"]
 EigMethod = Literal["auto", "dense", "krylov_schur"]
 DENSE_BELOW = 200
-PRODUCT_ROUNDING = 2.0  # rounding errors of an operator's products in eps ||A||
 
 
 @full_precision()
@@ -70,7 +69,8 @@ def eigenvalues(
     Args:
         operator: A (n, n), in float32 or float64, on any device.
         which: "all" (default), or one or several of "LR" (largest real part), "SR" (smallest real part) and "LM"
-            (largest magnitude).
+            (largest magnitude). With "all" among several, all come from one decomposition, with conditions if asked
+            for; residuals of the ends are measured.
         k: number of values per end, 1 to n (default 1); not used for "all". An end holds k + 1 where k would split a
             conjugate pair.
         method: "auto" (default), "dense", or for ends also "krylov_schur", see above.
@@ -118,16 +118,17 @@ def eigenvalues(
         scaled, factor = near_one(operator)
         live = live_coordinates(scaled, generator)
         inner = scaled if len(live) == operator.shape[0] else scaled.restricted(live, live) if len(live) else None
-        dense = (
-            inner is None or ends == ("all",) or method == "dense" or (method == "auto" and len(live) <= DENSE_BELOW)
-        )
-        num_blocks, matrix = 0, None
+        dense = inner is None or "all" in ends or method == "dense" or (method == "auto" and len(live) <= DENSE_BELOW)
+        num_blocks, matrix, known = 0, None, None
         if inner is None:
             by_end = {end: _zeros(0) for end in ends}
         elif ends == ("all",):
             matrix = _matrix(inner, memory_limit)
             part, num_blocks = all_values(matrix)
             by_end = {"all": part}
+        elif "all" in ends:
+            matrix = _matrix(inner, memory_limit)
+            by_end, num_blocks, known = all_with_ends(matrix, ends, k)
         elif dense:
             by_end, num_blocks = dense_ends(_matrix(inner, memory_limit), ends, k, conditions)
         else:
@@ -142,7 +143,7 @@ def eigenvalues(
     parts = [_with_zeros(part, end, k, dead) for end, part in by_end.items()]
     result = _result(operator, by_end, parts, tol, len(live), operator.num_matvecs - before, dense, conditions)
     meeting = np.concatenate([np.ones(0) if part.meeting is None else part.meeting for part in parts])
-    return replace(result, num_blocks=num_blocks, matrix=matrix, meeting=torch.from_numpy(meeting))
+    return replace(result, num_blocks=num_blocks, matrix=matrix, decomposition=known, meeting=torch.from_numpy(meeting))
 
 
 def _ends_of_blocks(
@@ -196,7 +197,10 @@ def _krylov_ends(
         return {
             end: _Values(p.values, p.residuals, unknown[end], p.norm, complete=p.complete) for end, p in right.items()
         }
-    left = krylov_schur(operator.adjoint, ends, k, generator=generator, **settings)
+    # left vectors have a part along the right ones, the larger the better conditioned their value is
+    vectors = torch.cat([p.vectors for p in right.values()], dim=1)
+    start = (vectors.real + vectors.imag).sum(dim=1).to(operator.dtype)
+    left = krylov_schur(operator.adjoint, ends, k, generator=generator, start=start, **settings)
     known = {end: _conditions(p, left[end]) for end, p in right.items()}
     return {end: _Values(p.values, p.residuals, known[end], p.norm, complete=p.complete) for end, p in right.items()}
 
@@ -255,7 +259,7 @@ def _result(
 
 def _ends(which: str | Sequence[str]) -> tuple[str, ...]:
     ends = (which,) if isinstance(which, str) or not np.iterable(which) else tuple(dict.fromkeys(which))
-    if ends != ("all",) and (not ends or set(ends) - set(get_args(End))):
+    if not ends or set(ends) - {"all", *get_args(End)}:
         raise InputError(f"got which={which!r}; expected 'all', or one or several of {', '.join(get_args(End))}")
     return ends
 
@@ -269,7 +273,7 @@ def _check(operator: LinearOperator, ends: tuple[str, ...], k: int, method: str)
         )
     if operator.dtype not in (torch.float32, torch.float64):
         raise InputError(f"got {operator!r}; expected float32 or float64; convert the model with .float()")
-    if method not in get_args(EigMethod) or (ends == ("all",) and method == "krylov_schur"):
+    if method not in get_args(EigMethod) or ("all" in ends and method == "krylov_schur"):
         raise InputError(f"got method={method!r}; expected auto or dense, or for ends also krylov_schur")
     checks.whole("k", k)
     if not 1 <= k <= n:

@@ -23,6 +23,7 @@ from resdyn.linalg import (
     slice_eigenvalues,
     svd,
 )
+from resdyn.linalg._compression import explicit
 from resdyn.linalg.count import NegativeCount, count_in
 from resdyn.probes.protocol import described
 from resdyn.probes.sample import Array, Layout, Sample, block_seed, float_dtype, to_numpy
@@ -190,24 +191,27 @@ class Spectrum:
     def _flattened(self, operator: LinearOperator, seed: int) -> dict[str, Any]:
         n = operator.shape[0]
         if n <= self.dense_limit:
-            matrix = operator.to_dense()
+            matrix = explicit(operator, torch.Generator().manual_seed(seed))
             dense = DenseOperator(matrix)
-            everything = eigenvalues(dense, seed=seed)
-            found = _all(matrix, everything) | _count(count_in(everything))
+            result = eigenvalues(dense, ("all", *ENDS), conditions=True, seed=seed)
+            found = _all(matrix, result.end("all")) | _count(count_in(result))
             if n <= _DENSE_PRODUCTS or not isinstance(operator, JacobianOperator):
                 operator = dense
         else:
             found = _count(count_negative(operator, seed))
-        ends = eigenvalues(operator, ENDS, conditions=True, seed=seed)
-        found |= _ends(ends) | {"num_eigenvalues": n, "num_live": ends.num_live}
+            result = eigenvalues(operator, ENDS, conditions=True, seed=seed)
+        ends = [result.end(end) for end in ENDS]
+        found |= _ends(*ends) | {"num_eigenvalues": n, "num_live": result.num_live}
         symmetric = numerical_abscissa(operator, seed=seed)
         found["numerical_abscissa"] = float(symmetric.end("LR").values.real[0])
         found["numerical_minimum"] = float(symmetric.end("SR").values.real[0])
         found["jacobian_norm"] = float(svd(operator, 1, seed=seed).S[0])
-        found["eigen_residual"] = float(ends.residuals.max()) * ends.norm / (found["jacobian_norm"] or 1.0)
+        found["eigen_residual"] = (
+            max(float(end.residuals.max()) for end in ends) * result.norm / (found["jacobian_norm"] or 1.0)
+        )
         errors = [found[f"{name}_error"] for name in ("largest_real", "smallest_real", "spectral_radius")]
         accurate = max(errors) <= _ACCEPTED * found["spectral_radius"]
-        found["eigen_converged"] = bool(ends.converged.all() and symmetric.converged.all() and accurate)
+        found["eigen_converged"] = bool(all(part.converged.all() for part in (*ends, symmetric)) and accurate)
         return found
 
     def _slices(self, jacobian: LinearOperator, block: Block) -> dict[str, Any]:
@@ -234,8 +238,7 @@ def _all(matrix: torch.Tensor, result: EigenResult) -> dict[str, Any]:
     }
 
 
-def _ends(result: EigenResult) -> dict[str, float]:
-    largest, smallest, magnitude = (result.end(end) for end in ENDS)
+def _ends(largest: EigenResult, smallest: EigenResult, magnitude: EigenResult) -> dict[str, float]:
     conditions = [torch.nan if part.conditions is None else float(part.conditions[0]) for part in (largest, smallest)]
     errors = [torch.inf if part.errors is None else float(part.errors[0]) for part in (largest, smallest, magnitude)]
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import takewhile
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.held import held_among, value_name
 from resdyn.stream.inputs import usable
-from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map
+from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map, structure_of
 from resdyn.stream.ops import gate_name, moves_nothing, node_modules
 from resdyn.stream.passing import Passing
 
@@ -288,8 +288,16 @@ class ResidualBlock:
             return None
         key = function.function, direction
         if key not in self._linear_maps:
-            self._linear_maps[key] = linear_map(function, h, direction)
+            self._linear_maps[key] = linear_map(function, h, direction, self._structure(function.function.__name__))
         return self._linear_maps[key]
+
+    def _structure(self, name: str) -> Hashable | None:
+        """What blocks have in common whose functions of this name differ only in the values that they read."""
+        if self._passing is not None:
+            return None
+        cuts = [cut for cut in (self._branch, self._gate, self._whole, self._skip) if cut is not None]
+        structure = structure_of(cuts)
+        return None if structure is None else (name, structure)
 
     @property
     def precision(self) -> torch.dtype:

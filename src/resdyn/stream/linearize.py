@@ -8,7 +8,8 @@ of its linear operations alone, with those that only scale merged into one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from resdyn._numerics import plain_arithmetic
 from resdyn._torch import make_fx, pytree
-from resdyn.stream.cut import reach
+from resdyn.stream.cut import Cut, reach
 from resdyn.stream.diagonal import alike, merge_diagonals
 from resdyn.stream.graph import silence_logs
 from resdyn.stream.ops import operation
@@ -102,22 +103,91 @@ def _dense(value: Any) -> Any:
     return value
 
 
-def linear_map(function: BoundFunction, state: Tensor, direction: Direction) -> LinearMap | None:
-    """The traced map if it agrees with the plain one at a random vector, otherwise None."""
+_TRACES: OrderedDict[Hashable, LinearMap] = OrderedDict()
+_MOST_TRACES = 128
+_PLAIN = (int, float, str, type(None), torch.dtype, torch.device)  # what an equal text means to be equal
+
+
+def linear_map(
+    function: BoundFunction, state: Tensor, direction: Direction, structure: Hashable | None = None
+) -> LinearMap | None:
+    """The traced map if it agrees with the plain one at a random vector, otherwise None.
+
+    Blocks of one ``structure`` (see `structure_of`) share a trace, for it takes hundreds of times as long as a product;
+    each checks that it agrees.
+    """
     generator = torch.Generator().manual_seed(0)
     with plain_arithmetic(), torch.no_grad():
         like = state if direction == "forward" else function(state)
         v = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
         expected = plain_product(function, state, direction)(v)
+        key = None if structure is None else (structure, direction, _form(state, function.constants))
+        shared = _TRACES.get(key)
+        if shared is not None and _agrees(shared, function, state, v, expected):
+            _TRACES.move_to_end(key)
+            return shared
         try:
             traced = LinearMap(function, state, direction)
-            product = torch.func.vmap(traced.at(state, function.constants))(v[None])[0]
         except Exception:
             # Tracing only saves time: what it does not support, a plain derivative does.
             return None
+        if not _agrees(traced, function, state, v, expected):
+            return None
+    if key is not None and shared is None:
+        _TRACES[key] = traced
+        if len(_TRACES) > _MOST_TRACES:
+            _TRACES.popitem(last=False)
+    return traced
+
+
+def _agrees(traced: LinearMap, function: BoundFunction, state: Tensor, v: Tensor, expected: Tensor) -> bool:
+    """Whether a traced map gives what the plain derivative does, also when it is batched."""
+    try:
+        product = torch.func.vmap(traced.at(state, function.constants))(v[None])[0]
+    except Exception:
+        return False
     scale = float(expected.abs().max())
-    agrees = scale < float("inf") and torch.allclose(product, expected, rtol=1e-4, atol=1e-6 * scale)
-    return traced if agrees else None
+    return scale < float("inf") and torch.allclose(product, expected, rtol=1e-4, atol=1e-6 * scale)
+
+
+def structure_of(cuts: Sequence[Cut]) -> Hashable | None:
+    """What the operations of some cuts are, whatever the values that they read; None where that cannot be compared."""
+    description = []
+    for cut in cuts:
+        place = {node: index for index, node in enumerate((*cut.sources, *cut.leaves, *cut.nodes))}
+        operations = [(node.target, _plain((node.args, node.kwargs), place)) for node in cut.nodes]
+        description.append((len(cut.sources), len(cut.leaves), *operations, tuple(place[n] for n in cut.targets)))
+    try:
+        hash(tuple(description))
+    except TypeError:
+        return None
+    return tuple(description)
+
+
+def _plain(value: Any, place: dict[fx.Node, int]) -> Any:
+    """Arguments of a node with nodes by their place; types beside values, for 1 == 1.0 == True."""
+    if isinstance(value, fx.Node):
+        return "node", place[value]
+    if isinstance(value, list | tuple):
+        return tuple(_plain(item, place) for item in value)
+    if isinstance(value, dict):
+        return tuple((key, _plain(item, place)) for key, item in value.items())
+    if isinstance(value, slice):
+        return "slice", _plain((value.start, value.stop, value.step), place)
+    return type(value), value
+
+
+def _form(state: Tensor, constants: tuple[Any, ...]) -> Hashable:
+    """What a trace depends on in its inputs: forms of tensors, which of them are one, and all other values."""
+    leaves, structure = pytree.tree_flatten((state, constants))
+    first: dict[int, int] = {}
+    forms = [
+        (value.shape, value.stride(), value.dtype, value.device, first.setdefault(id(value), index))
+        if isinstance(value, Tensor)
+        else (type(value), repr(value) if isinstance(value, _PLAIN) else object())
+        for index, value in enumerate(leaves)
+    ]
+    return tuple(forms), repr(structure)
 
 
 def _drop_zeros(graph: fx.Graph) -> None:
