@@ -45,7 +45,7 @@ ACTIVATIONS = {
     "celu": nn.CELU(),
     "selu": nn.SELU(),
     "softsign": nn.Softsign(),
-    "tanh+sub": nn.Tanhshrink(),
+    "tanhshrink": nn.Tanhshrink(),
     "hardshrink": nn.Hardshrink(),
     "softshrink": nn.Softshrink(),
     "threshold": nn.Threshold(0.1, 0.2),

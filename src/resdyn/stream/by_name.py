@@ -149,8 +149,8 @@ def module_span(
 
 def _entering(entries: Sequence[fx.Node], exits: Sequence[fx.Node], before: fx.Node | None) -> fx.Node | None:
     """The state among the values that enter a module, or None where that is undetermined."""
-    if before in entries:
-        return before
+    if len(entries) == 1 or before in entries:
+        return before if before in entries else entries[0]
     after = reach([] if before is None else [before], lambda node: node.users)
     possible = [node for node in entries if before is None or node in after]
     if len(possible) > 1:  # of several the one that may leave it again

@@ -22,7 +22,7 @@ PLAIN = (
 def plain_joins(flow: Flow) -> list[Join]:
     """The layers of a network without skips that keep the shape of their input, two at least.
 
-    Every path passes each of their inputs. What comes before the first product and from the last one on is no block.
+    Every path passes each of their inputs. What comes before the first product and from the last one on is not a block.
     """
     weights = weights_of(flow.graph)
 

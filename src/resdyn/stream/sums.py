@@ -163,7 +163,7 @@ def without_views(node: fx.Node) -> fx.Node:
 
 
 def state_of(flow: Flow, node: fx.Node) -> fx.Node:
-    """The value that a node repeats, in the shape in which the network goes on with it."""
+    """The value that a node repeats, in the shape in which the network reads it."""
     base = without_views(node)
     while len(base.users) == 1:
         (user,) = base.users

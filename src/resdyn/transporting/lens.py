@@ -219,8 +219,8 @@ class Transport:
             stream: The model's stream, where it is at hand.
 
         Returns:
-            error (prediction, depth, size), relative to the effect of the intervention: 0 is perfect, 1 is no better
-            than predicting nothing; and error_standard_error over the samples.
+            The variable error (prediction, depth, size), relative to the effect of the intervention, of which 0 is
+            perfect and 1 no better than predicting nothing, and error_standard_error over the samples.
 
         Raises:
             InputError: For a lens that is not of "sum" or "flat" to a state, and as for `evaluate`.

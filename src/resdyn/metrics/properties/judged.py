@@ -155,8 +155,8 @@ class PropertyVerdict:
         """The verdict as plain data, for JSON.
 
         Returns:
-            name, title, verdict, reason, rules, findings: a list of metric, where, value, standard_error, untrained,
-            chance, verdict, reason.
+            A dict with name, title, verdict, reason, rules and findings, a list of dicts with metric, where, value,
+            standard_error, untrained, chance, verdict, reason.
         """
         return {
             "name": self.of.name,
@@ -169,7 +169,7 @@ class PropertyVerdict:
 
     @property
     def decisive(self) -> Finding:
-        """The finding that the verdict rests on: the first of the same verdict."""
+        """The finding that the verdict rests on, the first of the same verdict."""
         return next((f for f in self.findings if f.verdict == self.verdict), self.findings[0])
 
 
