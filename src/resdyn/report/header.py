@@ -74,6 +74,7 @@ def facts(ds: xr.Dataset) -> list[tuple[str, str]]:
         ("Mean loss", _loss(ds)),
         ("Classes", num_classes(ds)),
         ("Jacobian", jacobian_kinds(ds)),
+        ("In the blocks", _coverage(ds)),
         ("Token", ds.attrs.get("position")),
         ("Blocks are", {"layer": "layers"}.get(ds.attrs.get("granularity", ""))),
         ("Triplets per block", ds.sizes.get("rank")),
@@ -81,6 +82,14 @@ def facts(ds: xr.Dataset) -> list[tuple[str, str]]:
         ("Precision", ds.attrs.get("dtype")),
     ]
     return [(name, str(value)) for name, value in known if value is not None]
+
+
+def _coverage(ds: xr.Dataset) -> str | None:
+    """What share of the model the blocks hold; older stores do not say."""
+    inside = ds.attrs.get("coverage")
+    if not isinstance(inside, dict):
+        return None
+    return f"{percent(inside['parameters'])} of the parameters, {percent(inside['operations'])} of the operations"
 
 
 def jacobian_kinds(ds: xr.Dataset) -> str | None:

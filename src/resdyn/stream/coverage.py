@@ -10,6 +10,7 @@ from math import prod
 
 from torch import Tensor, fx
 
+from resdyn._format import percent
 from resdyn.stream.cut import between, reach
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
@@ -48,7 +49,7 @@ class Coverage:
     modules: dict[str, tuple[str, ...]]
 
     def __str__(self) -> str:
-        return f"{_percent(self.parameters)} of the parameters and {_percent(self.operations)} of the operations"
+        return f"{percent(self.parameters)} of the parameters and {percent(self.operations)} of the operations"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -56,11 +57,11 @@ class Coverage:
         if self.operations >= ENOUGH:
             return ()
         parts = [
-            f"{_percent(share)} {place}" + (f" ({', '.join(self.modules[place])})" if self.modules[place] else "")
+            f"{percent(share)} {place}" + (f" ({', '.join(self.modules[place])})" if self.modules[place] else "")
             for place, share in self.outside.items()
             if share >= 0.005
         ]
-        held = f"the blocks hold {_percent(self.operations)} of the model's operations"
+        held = f"the blocks hold {percent(self.operations)} of the model's operations"
         return (f"{held}; elsewhere are {'; '.join(parts)}",)
 
 
@@ -132,7 +133,3 @@ def operations(node: fx.Node) -> int:
     if "attention" in name and len(shapes) > 1:
         return 4 * prod(shapes[0]) * int(shapes[1][-2])
     return size
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share < 0.995 or share == 1 else f"{share:.1%}"

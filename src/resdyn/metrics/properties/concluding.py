@@ -27,7 +27,7 @@ def verdicts(ds: xr.Dataset, null: xr.Dataset | None = None) -> list[PropertyVer
         null: The same measurement of the same network untrained (see `resdyn.untrained_twin`).
 
     Returns:
-        One verdict per property whose metrics are in the dataset, in the order of the phenomena.
+        One verdict per property whose metrics are in the dataset, in the order of the phenomena, numbered ones first.
 
     Raises:
         InputError: `null` was measured otherwise: other data, probes' settings, kind or token.
@@ -41,7 +41,8 @@ def judged(ds: xr.Dataset, metrics: Sequence[Metric], nulls: Sequence[Metric] | 
     """`verdicts` of metrics tables that are at hand."""
     classes = ds.sizes.get("class")
     found = [find_verdict(p, metrics, nulls, classes) for q in phenomena_in(ds) for p in properties_of(q)]
-    return [verdict for verdict in found if verdict is not None]
+    known = [verdict for verdict in found if verdict is not None]
+    return sorted(known, key=lambda verdict: not verdict.name[-1].isdigit())  # RA1, RA2, ... stay together
 
 
 def properties_of(phenomenon: Phenomenon) -> tuple[Property, ...]:
