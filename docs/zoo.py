@@ -106,7 +106,7 @@ Written by `make zoo` (`python docs/zoo.py`) from commit {commit()} on {datetime
 
 Each family is one tiny instance with random weights in float32, on one thread; no module of it is named anywhere.
 "Blocks" are the residual joins that were found, and "expected" follows where the configuration implies another
-number; "inside" is the share of the operations of one sample that they hold: in models as small as these much of it is in
+number; "inside" is the share of the operations of one sample that they hold: in models as small as these much is in
 stems and heads. "Verified": every block reproduces the model's own value, and its forward and reverse products agree.
 "Captured": the probes `trajectory` and `singular` measured one sample. "Seconds" cover building, finding, verifying
 and capturing, on a machine that others used as well. A state's shape leaves the batch out.

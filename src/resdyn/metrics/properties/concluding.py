@@ -42,7 +42,7 @@ def judged(ds: xr.Dataset, metrics: Sequence[Metric], nulls: Sequence[Metric] | 
     classes = ds.sizes.get("class")
     found = [find_verdict(p, metrics, nulls, classes) for q in phenomena_in(ds) for p in properties_of(q)]
     known = [verdict for verdict in found if verdict is not None]
-    return sorted(known, key=lambda verdict: not verdict.name[-1].isdigit())  # RA1, RA2, ... stay together
+    return sorted(known, key=lambda verdict: not verdict.of.name[-1].isdigit())  # RA1, RA2, ... stay together
 
 
 def properties_of(phenomenon: Phenomenon) -> tuple[Property, ...]:
