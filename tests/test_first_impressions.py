@@ -6,7 +6,6 @@ import torch
 import resdyn
 from resdyn.cli.app import run
 from resdyn.errors import InputError
-from resdyn.interventions.pruning import prune
 from resdyn.report.sections.training import _first_to_last
 
 
@@ -19,11 +18,6 @@ def test_data_and_monitors_are_shown_in_one_line():
 def test_a_plain_matrix_is_refused_with_the_way_to_wrap_it(solve):
     with pytest.raises(InputError, match=r"got a Tensor; expected a LinearOperator; wrap a matrix in .*DenseOperator"):
         solve(torch.eye(2))
-
-
-def test_prune_refuses_a_bare_module():
-    with pytest.raises(InputError, match=r"got a Linear; .*resdyn.load_model"):
-        prune(torch.nn.Linear(2, 2), resdyn.load_data("digits"))
 
 
 def test_a_usage_error_names_the_help_of_its_command(capsys):

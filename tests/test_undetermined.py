@@ -58,7 +58,10 @@ def test_values_whose_error_exceeds_them_are_undetermined_everywhere(tmp_path):
     ds = measured(LinearBlocks([hopeless]), torch.randn(6, 80), tmp_path)
     found = metrics.stiffness(ds)
     assert not ds["eigen_converged"].values.any()
-    assert (ds["largest_real_error"].values > np.abs(ds["largest_real"].values)).all()
+    for end in ("smallest_real", "spectral_radius"):
+        assert (ds[f"{end}_error"].values > np.abs(ds[end].values)).all()
+    true = float(torch.linalg.eigvals(grcar(80)).real.max())
+    assert (np.abs(ds["largest_real"].values - true) <= ds["largest_real_error"].values).all()
     assert np.isnan(found["stiffness_index_flattened"].values).all()
     assert (found["stiffness_index_error"].values > 1).all()
     assert np.isnan(found["percent_negative_flattened"].values).all()

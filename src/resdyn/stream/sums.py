@@ -240,7 +240,7 @@ def _skips(flow: Flow, total: fx.Node, terms: Terms, ways: dict[int, Path]) -> I
     plain = [i for i, path in ways.items() if not path.nodes and same_numel(terms[i][0], total)]
     plain = [i for i in plain if not _centres(flow.graph, ways[i].root, total)]
     yield from sorted(plain, key=lambda i: -flow.place[ways[i].root])
-    linear = [i for i, path in ways.items() if path.nodes and not _all_linear(flow, terms, i, path.root)]
+    linear = [i for i, path in ways.items() if path.nodes and not _is_one_map(flow, terms, i, path)]
     linear = [i for i in linear if not _attends(flow, ways[i])]
     if plain or not linear:
         return
@@ -273,12 +273,21 @@ def _pooled(flow: Flow, total: fx.Node, path: Path) -> Path | None:
     return farther if all(flow.precedes(farther.root, node) for node in held) else None
 
 
-def _all_linear(flow: Flow, terms: Terms, skip: int, root: fx.Node) -> bool:
-    """Whether all other terms are linear in the root too: two linear paths, such as an adapter, are one linear map."""
-    others = [node for i, (node, _) in enumerate(terms) if i != skip and node in flow and flow.precedes(root, node)]
-    path = between(flow.graph, [root], others)
-    inside = {root, *path}
-    return all(is_linear(node, inside) for node in path)
+def _is_one_map(flow: Flow, terms: Terms, skip: int, path: Path) -> bool:
+    """Whether skip and branch are one linear map: both linear in the root, and weights in both or in neither.
+
+    A weight beside its low-rank adapter is one map, and so is a rotation of positions; a convolution beside the state,
+    with some of its elements left out, is a block.
+    """
+    others = [
+        node for i, (node, _) in enumerate(terms) if i != skip and node in flow and flow.precedes(path.root, node)
+    ]
+    nodes = between(flow.graph, [path.root], others)
+    inside = {path.root, *nodes}
+    if not all(is_linear(node, inside) for node in nodes):
+        return False
+    weighs = [any(operation(node) in WEIGHTED for node in some) for some in (path.nodes, nodes)]
+    return weighs[0] or not weighs[1]
 
 
 def _centres(graph: DataGraph, fork: fx.Node, total: fx.Node) -> bool:
