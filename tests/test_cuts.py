@@ -247,6 +247,20 @@ def test_a_dense_block_concatenates_its_state():
     torch.testing.assert_close(states[3], model(x))
 
 
+def test_a_single_concatenation_behind_residual_blocks_is_not_one_of_them():
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.last = nn.Sequential(Step(), Step(), Step()), nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x):
+            h = self.body(x)
+            return torch.cat([h, torch.tanh(self.last(h))], -1)
+
+    stream = resdyn.find_stream(Joined().eval(), torch.randn(1, WIDTH))
+    assert [block.skip_kind for block in stream] == ["identity"] * 3
+
+
 def test_an_adapter_is_no_skip():
     class Adapted(nn.Linear):
         def __init__(self):

@@ -61,9 +61,14 @@ def joins_between(graph: DataGraph, sources: list[fx.Node], target: fx.Node) -> 
 def chain_of(flow: Flow) -> list[Candidate]:
     """The residual blocks of a flow: those with weights; where there are none, those that follow without a gap.
 
+    Concatenations with the state are blocks only where they are all there is, as in a dense network, and not the last
+    step of another: two of them at least.
     An activation such as x - tanh(x) is a sum as well, and no block: between two of them there are weights.
     """
-    if chain := longest_chain(flow, candidates(flow)):
+    found = candidates(flow)
+    if chain := longest_chain(flow, [block for block in found if block.kind != "concat"]):
+        return chain
+    if len(chain := longest_chain(flow, found)) > 1:
         return chain
     chain = longest_chain(flow, candidates(flow, weighted=False))
     closed_up = all(without_views(a.total) is without_views(b.fork) for a, b in pairwise(chain))
