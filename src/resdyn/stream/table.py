@@ -19,7 +19,8 @@ def stream_table(
     inside: Coverage | None = None,
 ) -> Table:
     """A line of summary, one row per block (`describe`), a line before each new stage, and notes."""
-    count = f"{len(blocks)} residual block{'s' if len(blocks) != 1 else ''}"
+    kind = "block" if all(block["skip"] == "none" for block in blocks) else "residual block"
+    count = f"{len(blocks)} {kind}{'s' if len(blocks) != 1 else ''}"
     caption = f"{model}: {count}, {parameters:,} parameters"
     hold = () if inside is None else (f"The block{'s hold' if len(blocks) != 1 else ' holds'} {inside}.",)
     every = (*notes, *(() if inside is None else inside.notes))
