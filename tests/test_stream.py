@@ -701,6 +701,20 @@ def test_blocks_that_route_tokens_have_the_right_jacobian_at_every_sample():
             torch.testing.assert_close(operator.T.to_dense(), reference.T)
 
 
+def test_a_constant_that_one_trace_loses_is_found_by_the_next(monkeypatch):
+    lost = [RuntimeError("We found a fake tensor in the exported program constant's list.")]
+    export = torch.export.export
+
+    def losing(*args, **kwargs):
+        if lost:
+            raise lost.pop()
+        return export(*args, **kwargs)
+
+    monkeypatch.setattr(torch.export, "export", losing)
+    assert len(resdyn.find_stream(Counting().eval(), torch.randn(2, 4))) == 2
+    assert not lost
+
+
 def test_a_model_that_cannot_be_exported_is_refused_with_the_module_that_is_to_blame(capfd):
     model = Routed().eval()
     model.layers[1].skips_idle = True

@@ -31,6 +31,9 @@ from resdyn.stream.preserve import preserve_state
 from resdyn.stream.rewrite import detach_from_patterns, rewrite
 from resdyn.stream.stop_gradients import drop_idle_stops, stop_gradients_kept, write_out_stops
 
+# What torch 2.13 says when a constant made in `forward` is lost to a trace: seen once in forty runs of one export in a
+# worker's first task, never twice for the same model. A second trace has it, and is verified like any other.
+LOST_CONSTANT = "found a fake tensor in the exported program constant"
 LEAF = "leaf Variable that requires grad"
 
 
@@ -99,10 +102,14 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     That such a hook changes no values is verified when the graph is compared with the model, where all hooks run.
     """
     with preserve_state(model):
+        traced_again = False
         while True:
             try:
                 return _functional(model, args, kwargs)
             except Exception as error:
+                if LOST_CONSTANT in str(error) and not traced_again:
+                    traced_again = True
+                    continue
                 hook = failing_hook(model, error)
                 if hook is None:
                     raise ComputationError(export_failure(model, error)) from error
