@@ -31,8 +31,8 @@ from resdyn.stream.preserve import preserve_state
 from resdyn.stream.rewrite import detach_from_patterns, rewrite
 from resdyn.stream.stop_gradients import drop_idle_stops, stop_gradients_kept, write_out_stops
 
-# What torch 2.13 says when a constant made in `forward` is lost to a trace: seen once in forty runs of one export in a
-# worker's first task, never twice for the same model. A second trace has it, and is verified like any other.
+# What torch 2.13 says when a trace has lost a constant made in `forward`: seen once, in the first task of a worker, and
+# not again in a dozen runs of the same test. A second trace has the constant, and is verified like any other.
 LOST_CONSTANT = "found a fake tensor in the exported program constant"
 LEAF = "leaf Variable that requires grad"
 
