@@ -15,6 +15,7 @@ from resdyn.stream.jacobian import block_jacobian
 from zoo import FAMILIES, PAGE_ONLY, fed, missing
 
 KNOWN = [family for family in FAMILIES if not family.refused and family.name not in PAGE_ONLY]
+CAPTURED = list({family.kind: family for family in reversed(KNOWN)}.values())  # one of each kind; the page, all
 REFUSED = [family for family in FAMILIES if family.refused]
 
 
@@ -65,6 +66,7 @@ def test_jacobians_keep_the_contract(found):
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("found", CAPTURED, ids=names, indirect=True)
 def test_captures_hold_states_and_singular_values(found, tmp_path):
     _, stream, x = found
     probes = "trajectory,singular(k=3)"

@@ -100,6 +100,8 @@ class Job:
 
     Attributes:
         named: How a person named the stream's blocks (`ResidualStream.named`), None where it was discovered.
+        hold: As `find_stream` takes it.
+        within: As `find_stream` takes it.
         data: What the features probe reads.
         earlier: None where nothing was measured before.
     """
@@ -117,15 +119,16 @@ class Job:
     num_classes: int
     data: LabelledInputs | None
     earlier: EarlierResults | None = None
+    hold: tuple[str, ...] | None = None
+    within: str | None = None
 
     @cached_property
     def stream(self) -> Stream:
         model = self.source.build().eval()
         example = self.example.to(model_device(model))
         if self.named is None:
-            whole = find_stream(
-                model, *example.args, granularity=self.granularity, shared=tuple(example.shared), **example.kwargs
-            )
+            how: dict[str, Any] = {"granularity": self.granularity, "hold": self.hold, "within": self.within}
+            whole = find_stream(model, *example.args, shared=tuple(example.shared), **how, **example.kwargs)
         else:
             paths, skip = self.named
             shared = tuple(example.shared)

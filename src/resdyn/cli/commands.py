@@ -66,6 +66,7 @@ def inspect(
     data: str | None = None,
     data_root: DataRoot = None,
     granularity: Granularity = "join",
+    within: str | None = None,
     device: Device = "auto",
     dtype: Dtype = None,
     json: Json = False,
@@ -80,6 +81,8 @@ def inspect(
         A dataset to take the example input from, where the model does not declare its input.
     granularity
         Blocks are residual sums (join), or layers: attention and feed-forward as one (layer).
+    within
+        Module whose blocks to show, such as decoder (default: those of the longest chain).
     """
     from dataclasses import asdict
 
@@ -88,7 +91,7 @@ def inspect(
     from resdyn.data import load_data
 
     loaded = load(model, weights, device, dtype)
-    stream = stream_of(loaded, blocks, None if data is None else load_data(data, root=data_root), granularity)
+    stream = stream_of(loaded, blocks, None if data is None else load_data(data, root=data_root), granularity, within)
     if json:
         print_json(
             {

@@ -65,9 +65,16 @@ def _captured(loaded: LoadedModel, data: ImageData | TokenData, asked: Measureme
         feature_samples=asked.feature_samples,
         workers=asked.workers,
         scheduler=asked.scheduler,
-        stream=stream_of(loaded, asked.blocks, data) if asked.blocks else None,
+        stream=_chosen(loaded, data, asked),
         command=command_line(),
     )
+
+
+def _chosen(loaded: LoadedModel, data: ImageData | TokenData, asked: Measurement) -> ResidualStream | None:
+    """The stream of the blocks that were named, or of the module that was; None: discovered by the capture."""
+    if not asked.blocks and asked.within is None:
+        return None
+    return stream_of(loaded, asked.blocks, data, asked.granularity, asked.within)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ def stream_of(
     blocks: tuple[str, ...],
     data: ImageData | TokenData | None,
     granularity: Granularity = "join",
+    within: str | None = None,
 ) -> ResidualStream:
     """The stream at the model's example input, or at the first sample of the data."""
     example = loaded.example_input
@@ -108,9 +116,11 @@ def stream_of(
             "(model, example_input)"
         )
     example = like_weights(example, loaded.model)
+    if blocks and within:
+        raise InputError("got --blocks and --within; give one of them: --blocks names every block itself")
     if blocks:
         return stream_from_blocks(loaded.model, blocks, example)
-    return find_stream(loaded.model, example, granularity=granularity)
+    return find_stream(loaded.model, example, granularity=granularity, within=within)
 
 
 def finish(measured: Measured, paths: dict[str, Path], as_json: bool, **extra: object) -> None:

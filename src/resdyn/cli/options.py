@@ -75,6 +75,8 @@ class Measurement:
     "Measure one token of states of shape (tokens, width), -1 the last (default: the whole state)."
     granularity: Granularity = "join"
     "Blocks are residual sums (join), or layers: attention and feed-forward as one (layer)."
+    within: str | None = None
+    "Module whose blocks to measure, such as decoder (default: those of the longest chain)."
     seed: Whole = 0
     "Seed of the choice of samples and of the solvers."
     feature_samples: Whole | None = None

@@ -38,7 +38,8 @@ UNSEALED_NOTE = (
 )
 COMPRESSORS = (ZstdCodec(level=0), Crc32cCodec())
 MAX_CHUNK_BYTES = 128 * 2**20
-LATER_SETTINGS = {"position": None, "granularity": "join"}  # what stores from before these settings were made with
+# What stores from before these settings were made with.
+LATER_SETTINGS = {"position": None, "granularity": "join", "hold": None, "within": None}
 FORMER_SETTINGS = {"coupling": ("nonsquare",)}  # of probes, which only ever had one value
 
 

@@ -24,7 +24,7 @@ class Arguments:
     """
 
     args: tuple[Tensor, ...]
-    kwargs: dict[str, Tensor]
+    kwargs: dict[str, Any]  # of tensors; beside `find_stream`'s own keyword arguments they have no common type
     shared: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod

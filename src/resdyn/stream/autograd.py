@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from resdyn._torch import is_functorch_wrapped_tensor, pytree
 
-Expected = Callable[[int, int, Tensor, Tensor], Tensor]
+Expected = Callable[[int, int, Sequence[Tensor], Tensor], list[Tensor]]
 LEAVING = ("numpy", "__array__")  # these take values out of torch, and need a tensor without a gradient
 SAMPLED = 8  # entries compared before all are
 
@@ -50,9 +51,17 @@ class Source:
 
 @dataclass
 class Point:
-    """One state to be recognised: its flat values, the tensors that hold them, and the step to it."""
+    """One value to be recognised, flat; the tensors that hold it, and the step to it.
+
+    ``starts``: the points that its derivative is taken with respect to, all of them values of one state; None: the last
+    state before it that was seen. ``packed``: it is one of several values of a state. ``read``: another value of the
+    same state is computed from it, so that the way to that one leads through it.
+    """
 
     values: Tensor
+    starts: tuple[int, ...] | None = None
+    packed: bool = False
+    read: bool = False
     sources: list[Source] = field(default_factory=list)
     step: Step | None = None
 
@@ -66,15 +75,16 @@ class Point:
 
 
 class Comparison(TorchFunctionMode):
-    """Compares every step of a pass with `expected(k, j, h, u)`, the product of d state j / d state k at h, transposed,
-    with u; the result is in the ``step`` of each of the ``points``, and ``trouble`` says why autograd gave none.
+    """Compares every step of a pass with `expected(j, k, h, u)`, the product of u with d point k / d h, transposed, for
+    each of the values h of the state that point j belongs to; the result is in the ``step`` of each of the ``points``,
+    and ``trouble`` says why autograd gave none.
 
     A state whose step agrees is detached from what came before it, so that at most one block is kept in memory.
     """
 
-    def __init__(self, values: Sequence[Tensor], expected: Expected, same: float, agrees: float) -> None:
+    def __init__(self, points: Sequence[Point], expected: Expected, same: float, agrees: float) -> None:
         super().__init__()
-        self.points = [Point(value.reshape(-1)) for value in values]
+        self.points = list(points)
         self.expected, self.same, self.agrees = expected, same, agrees
         self.trouble = ""
         self._sizes = {len(point.values) for point in self.points}
@@ -107,6 +117,10 @@ class Comparison(TorchFunctionMode):
         if not held:
             return tensor
         done = sum(self._compare(k, tensor) for k in held) > 0
+        if any(self.points[k].packed for k in held):
+            fresh = not any(self.points[k].sources for k in held)
+            begins = any(self.points[k].starts == () for k in held)
+            done = fresh and (done or begins) and not any(self.points[k].read for k in held)
         tracked = tensor
         if replaceable and (not tensor.requires_grad or (done and not tensor._is_view())):
             with torch.inference_mode(False), torch.enable_grad():
@@ -117,25 +131,36 @@ class Comparison(TorchFunctionMode):
                 self.points[k].sources.append(source)
         return tracked
 
+    def _starts(self, k: int) -> tuple[int, ...]:
+        """The points to differentiate point k with respect to; none where one of them was not seen."""
+        starts = self.points[k].starts
+        if starts is not None:
+            return starts if all(self.points[j].sources for j in starts) else ()
+        return next(((j,) for j in reversed(range(k)) if self.points[j].sources), ())
+
     def _compare(self, k: int, tensor: Tensor) -> bool:
         """Whether the step to point k ends in this tensor with the expected derivative."""
-        start = next((j for j in reversed(range(k)) if self.points[j].sources), None)
+        starts = self._starts(k)
         before = self.points[k].step
-        if start is None or (before is not None and before.error <= self.agrees):
+        if not starts or (before is not None and before.error <= self.agrees):
             return False
         generator = torch.Generator().manual_seed(k)
         u = torch.randn(tensor.numel(), generator=generator, dtype=torch.float64).to(tensor)
-        sources = self.points[start].sources
-        expected = self.expected(start, k, sources[0].value, u).reshape(-1)
+        sources = [self.points[start].sources for start in starts]
+        expected = self.expected(starts[-1], k, [every[0].value for every in sources], u)
         try:
-            gradients = _gradients(tensor, sources, u)
+            gradients = []
+            for j, every in enumerate(sources):  # with respect to one value of the state, the others held fixed
+                others = [source for i, beside in enumerate(sources) if i != j for source in beside]
+                with _blocked(others):
+                    gradients.append(_gradients(tensor, every, u))
         except (RuntimeError, NotImplementedError) as error:
             self.trouble = first_line(error)
             return False
-        step = Step(start, min(_gap(gradient, expected, u) for gradient in gradients))
+        step = Step(starts[0] if self.points[k].starts is None else k - 1, _gap(gradients, expected, u))
         if step.error > self.agrees:
             step.stopped = not tensor.requires_grad
-            step.functions = custom_functions(tensor, [source.edge.node for source in sources])
+            step.functions = custom_functions(tensor, [source.edge.node for every in sources for source in every])
         if before is None or step.error < before.error:
             self.points[k].step = step
         return step.error <= self.agrees
@@ -154,10 +179,36 @@ def _gradients(tensor: Tensor, sources: list[Source], u: Tensor) -> list[Tensor]
     return [zero if value is None else value.reshape(-1) for value, zero in zip(gradients, zeros, strict=True)]
 
 
-def _gap(gradient: Tensor, expected: Tensor, u: Tensor) -> float:
-    """The deviation relative to the larger of the two, and to no less than the rounding of u."""
-    scale = max(float(gradient.norm()), float(expected.norm()), torch.finfo(u.dtype).eps * float(u.norm()))
-    gap = float((gradient.to(expected.dtype) - expected).norm())
+@contextmanager
+def _blocked(sources: Sequence[Source]) -> Iterator[None]:
+    """No gradient passes through these tensors to what they were computed from."""
+
+    def stop(gradients: tuple[Tensor | None, ...], index: int) -> tuple[Tensor | None, ...]:
+        return tuple(g if i != index or g is None else torch.zeros_like(g) for i, g in enumerate(gradients))
+
+    handles = [
+        edge.node.register_prehook(partial(stop, index=edge.output_nr)) for edge in (source.edge for source in sources)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _gap(gradients: Sequence[Sequence[Tensor]], expected: Sequence[Tensor], u: Tensor) -> float:
+    """The deviation relative to the larger of the two, and to no less than the rounding of u.
+
+    Of the tensors that hold one value that is taken whose gradient deviates least.
+    """
+    flat = [value.reshape(-1) for value in expected]
+    best = [
+        min(every, key=lambda gradient: float((gradient.to(value.dtype) - value).norm()))
+        for every, value in zip(gradients, flat, strict=True)
+    ]
+    size = max(torch.cat(list(parts)).norm() for parts in (best, flat))
+    scale = max(float(size), torch.finfo(u.dtype).eps * float(u.norm()))
+    gap = float((torch.cat(best).to(flat[0].dtype) - torch.cat(flat)).norm())
     return gap / scale if gap == gap else float("inf")
 
 

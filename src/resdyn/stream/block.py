@@ -17,7 +17,7 @@ from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.held import held_among, value_name
 from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import BoundFunction, Direction, LinearMap, linear_map, structure_of
-from resdyn.stream.ops import gate_name, moves_nothing, node_modules
+from resdyn.stream.ops import PACKING, gate_name, moves_nothing, node_modules
 from resdyn.stream.passing import Passing
 
 Kind = Literal["gated", "branch", "block"]
@@ -103,9 +103,37 @@ class ResidualBlock:
     @property
     def needs_inputs(self) -> tuple[str, ...]:
         """Names of model inputs, such as a mask, that the block reads besides its state."""
-        reads = set(self._whole.leaves)
+        cuts = [cut for cut in (self._whole, self._skip, self._branch, self._gate) if cut is not None]
+        reads = {leaf for cut in cuts for leaf in cut.leaves}
         seen = [n for n in self._graph.inputs if n in _ancestors(reads)]
         return tuple(node.name for node in seen)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Names of the values that its state consists of, where these are several; otherwise ()."""
+        packed = self.join.packed
+        return packed.before.keys if packed is not None and len(packed.before.shapes) > 1 else ()
+
+    def split(self, h: Tensor) -> dict[str, Tensor]:
+        """The values that states hold, by name; a state that is one value by the name "state".
+
+        Args:
+            h: One state, shape `shape_in`, or a batch (N, *shape_in).
+
+        Returns:
+            One tensor per value, with the same leading dimension.
+
+        Raises:
+            InputError: For a state of another shape or dtype.
+        """
+        single = self._check(h, self.shape_in, self.join.fork)
+        if not self.values or self.join.packed is None:
+            return {"state": h}
+        layout = self.join.packed.before
+        batch = h.reshape(-1, *self.graph_shape_in[1:])
+        parts = batch.split(layout.lengths, layout.dim or 1)
+        shaped = (part.reshape(-1, *shape[1:]) for part, shape in zip(parts, layout.shapes, strict=True))
+        return {key: part[0] if single else part for key, part in zip(layout.keys, shaped, strict=True)}
 
     @property
     def branch_nodes(self) -> tuple[fx.Node, ...]:
@@ -318,7 +346,8 @@ class ResidualBlock:
         """What the block is, as numbers, text and lists.
 
         Returns:
-            index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage, transition, parameters, held.
+            index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage, transition, parameters, held,
+            values.
         """
         return {
             "index": self.index,
@@ -333,6 +362,7 @@ class ResidualBlock:
             "transition": self.has_transition,
             "parameters": self.num_parameters,
             "held": list(self.held),
+            "values": list(self.values),
         }
 
     def __repr__(self) -> str:
@@ -354,7 +384,7 @@ def numel(shape: tuple[int, ...]) -> int:
 
 def module_path(nodes: Sequence[fx.Node]) -> str:
     """The deepest module that holds all nodes, as a dotted path."""
-    nodes = [node for node in nodes if not moves_nothing(node)] or list(nodes)
+    nodes = [node for node in nodes if not moves_nothing(node) and PACKING not in node.meta] or list(nodes)
     stacks = [node_modules(node) for node in nodes]
     shared = [module for module in stacks[0] if all(module in stack for stack in stacks)] if stacks else []
     called = shared[-1] if shared else ""

@@ -14,7 +14,7 @@ from resdyn._format import percent
 from resdyn.stream.cut import between, reach
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
-from resdyn.stream.ops import node_modules, operation
+from resdyn.stream.ops import PACKING, node_modules, operation
 
 # Where an operation lies, seen from the chain of blocks.
 INSIDE, BEFORE, BETWEEN, AFTER, BESIDE = "in the blocks", "before them", "between them", "after them", "beside them"
@@ -119,6 +119,8 @@ def _module(graph: DataGraph, node: fx.Node) -> str:
 
 def operations(node: fx.Node) -> int:
     """Floating-point operations of one node, from the shapes that export recorded."""
+    if PACKING in node.meta:
+        return 0
     value = node.meta.get("val")
     results = [v for v in (value if isinstance(value, tuple | list) else [value]) if isinstance(v, Tensor)]
     size = sum(prod(int(s) if isinstance(s, int) else 1 for s in v.shape) for v in results)

@@ -12,24 +12,32 @@ from itertools import pairwise
 from torch import fx
 
 from resdyn.stream.chain import longest_chain
+from resdyn.stream.closing import closed
 from resdyn.stream.cut import reach
 from resdyn.stream.flow import Flow, stream_sources
 from resdyn.stream.gates import Join, Sum, attach_gates
 from resdyn.stream.graph import DataGraph, tensor_of
+from resdyn.stream.held import check_held
+from resdyn.stream.lanes import steps_on_lanes
+from resdyn.stream.packing import joins_on_lanes
 from resdyn.stream.plain import plain_joins
-from resdyn.stream.rewrite import aten
 from resdyn.stream.sums import Candidate, candidates, without_views
 from resdyn.stream.views import in_one_shape
 
 
-def find_joins(graph: DataGraph) -> tuple[list[Join], fx.Node | None]:
+def find_joins(
+    graph: DataGraph, hold: Sequence[str] | None = None, within: str | None = None
+) -> tuple[list[Join], fx.Node | None]:
     """The blocks of a graph in order, and the output that they lead to; layers, where no block is residual.
 
     Of all pairs (input, output) of the model the one with the most blocks is taken: a mask is not an input of the
     stream. Where several outputs have the same number, it is the one computed from the others (logits rather than
     hidden states), else the first. A single number, such as a loss, is an output of the batch and not of a sample.
+    Where the state is several values (`lanes`), the graph is rewritten to hold them in one tensor; `hold` names values
+    that are no part of it. `within`: the path of the module that all blocks are in.
     """
-    flows = [Flow(graph, stream_sources(source), target) for source in graph.inputs for target in _targets(graph)]
+    targets = _targets(graph)
+    flows = [Flow(graph, stream_sources(source), target, within) for source in graph.inputs for target in targets]
     best: tuple[list[Candidate], Flow | None] = ([], None)
     for flow in flows:
         chain = chain_of(flow)
@@ -38,7 +46,9 @@ def find_joins(graph: DataGraph) -> tuple[list[Join], fx.Node | None]:
             best = (chain, flow)
     chain, found = best
     if found is not None:
-        return joins_of(found, chain), found.target
+        steps = steps_on_lanes(found, chain, hold)
+        return joins_on_lanes(graph, steps, found.target) if steps else (joins_of(found, chain), found.target)
+    check_held(hold, [])
     return max(((plain_joins(flow), flow.target) for flow in flows), key=lambda pair: len(pair[0]), default=([], None))
 
 
@@ -90,64 +100,3 @@ def backbone(flow: Flow, sums: list[Sum]) -> list[fx.Node]:
     for before, after in pairwise(sums):
         nodes += [*flow.series(before.total, after.fork), after.fork, after.total]
     return list(dict.fromkeys([*nodes, *flow.series(last.total, flow.target), flow.target]))
-
-
-def closed(graph: DataGraph, block: Candidate) -> Sum:
-    """A candidate with its skip and its branch as nodes, each in the shape and precision of the sum."""
-    if not block.terms:
-        with graph.module.graph.inserting_after(block.total):
-            skip = matched_to_sum(graph, block.fork, block.total)
-            branch = graph.module.graph.call_function(aten.sub.Tensor, (block.total, skip))
-        branch.meta.update(block.total.meta)
-        return Sum(block.fork, skip, branch, block.total, block.kind)
-    if block.kind == "concat":
-        skip, branch = (_part_of_cat(graph, block, own) for own in (True, False))
-        return Sum(block.fork, skip, branch, block.total, block.kind)
-    taken, rest = block.terms[block.skip], [t for i, t in enumerate(block.terms) if i != block.skip]
-    skip = matched_to_sum(graph, branch_node(graph, [taken], block.total), block.total)
-    branch = matched_to_sum(graph, branch_node(graph, rest, block.total), block.total)
-    return Sum(block.fork, skip, branch, block.total, block.kind)
-
-
-def _part_of_cat(graph: DataGraph, block: Candidate, skipped: bool) -> fx.Node:
-    """A concatenation with zeros in place of all parts but the skip, or of the skip."""
-    dim = block.total.args[1] if len(block.total.args) > 1 else 0
-    with graph.module.graph.inserting_before(block.total):
-        parts = [
-            part if (i == block.skip) == skipped else _insert(graph, aten.mul.Tensor, (part, 0.0), part)
-            for i, (part, _) in enumerate(block.terms)
-        ]
-        return _insert(graph, aten.cat.default, (parts, dim), block.total)
-
-
-def matched_to_sum(graph: DataGraph, node: fx.Node, total: fx.Node) -> fx.Node:
-    """A term in the shape and precision of its sum, which may have broadcast or promoted it."""
-    value, total_value = tensor_of(node), tensor_of(total)
-    assert value is not None
-    assert total_value is not None
-    with graph.module.graph.inserting_before(total):
-        if value.dtype != total_value.dtype:
-            node = graph.module.graph.call_function(aten._to_copy.default, (node,), {"dtype": total_value.dtype})
-            node.meta.update(total.meta)
-        if value.shape != total_value.shape:
-            node = _insert(graph, aten.expand.default, (node, list(total_value.shape)), total)
-    return node
-
-
-def branch_node(graph: DataGraph, terms: list[tuple[fx.Node, float]], total: fx.Node) -> fx.Node:
-    """A node whose value is the sum of `terms`; inserted beside ``total`` unless there is only one term."""
-    if len(terms) == 1 and terms[0][1] == 1:
-        return terms[0][0]
-    with graph.module.graph.inserting_before(total):
-        result: fx.Node | None = None
-        for node, scale in terms:
-            scaled = node if scale == 1 else _insert(graph, aten.mul.Tensor, (node, scale), node)
-            result = scaled if result is None else _insert(graph, aten.add.Tensor, (result, scaled), total)
-    assert result is not None
-    return result
-
-
-def _insert(graph: DataGraph, target: object, args: tuple[object, ...], like: fx.Node) -> fx.Node:
-    node = graph.module.graph.call_function(target, args)  # type: ignore[arg-type]
-    node.meta.update(like.meta)
-    return node

@@ -10,7 +10,7 @@ from torch import nn
 
 from resdyn import _checks as checks
 from resdyn._numerics import plain_arithmetic
-from resdyn.errors import InputError
+from resdyn.errors import InputError, did_you_mean
 from resdyn.progress import stage
 from resdyn.stream.discovery import find_joins
 from resdyn.stream.exclusive import serially
@@ -31,13 +31,17 @@ def find_stream(
     *example_args: Any,
     granularity: Granularity = "join",
     shared: Sequence[str] = (),
+    hold: Sequence[str] | None = None,
+    within: str | None = None,
     **example_kwargs: Any,
 ) -> ResidualStream:
     """Find the residual stream ``h_{i+1} = gate(skip(h_i) + F_i(h_i))`` of any PyTorch model, by dataflow.
 
-    The model is exported at the first sample of the example input. In the graph of its values, the dominators of the
-    output are the states; where two consecutive ones are joined by a sum of a skip and a branch, there is a block.
-    Every block is then verified at the example: value, repeatability, adjoint identity.
+    The model is exported at the first sample of the example input. In the graph of its values, a sum closes a block where
+    one of its terms leads back linearly to a value that another term is computed from with weights: the state. The
+    stream is the longest chain of blocks. Values that are updated in turn, as in reversible networks and those with
+    momentum, are one state, side by side in one tensor (`block.values`, `block.split`). Every block is then verified at
+    the example: value, repeatability, adjoint identity, and products with its Jacobian against autograd of the model.
 
     Args:
         model: in eval mode, with finite weights.
@@ -48,6 +52,11 @@ def find_stream(
             repeated module that contains them.
         shared: names of inputs without a dimension of samples, the same for all of them, such as a mask of tokens by
             tokens (default: none).
+        hold: names of values that blocks read besides their state and that every Jacobian holds fixed, as `block.held`
+            gives them; all others become part of the state. None (default): only values that are updated in turn with
+            the state, as in reversible networks and those with momentum, are part of it. []: nothing is held, and the
+            Jacobians of the blocks multiply to that of the model.
+        within: path of the module whose blocks are wanted, such as "decoder" (default: those of the longest chain).
         **example_kwargs: keyword arguments of that call.
 
     Returns:
@@ -73,11 +82,13 @@ def find_stream(
     check_granularity(granularity)
     example_args, example_kwargs = by_names(model, example_args, example_kwargs)
     signature = Signature.of(example_args, example_kwargs, checks.words("shared", shared))
+    hold = None if hold is None else checks.words("hold", hold)
+    check_within(model, within)
     check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
     with stage("exporting the model"):
         graph = export_graph(model, args, kwargs)
-        joins, target = find_joins(graph)
+        joins, target = find_joins(graph, hold, within)
     if not graph.outputs:
         raise InputError(f"{type(model).__name__} {NO_TENSORS}")
     if not joins or target is None:
@@ -85,10 +96,24 @@ def find_stream(
             operation(n) == "add" and (v := tensor_of(n)) is not None and v.is_complex()
             for n in graph.module.graph.nodes
         )
-        raise InputError(f"{type(model).__name__} {COMPLEX if complex_sums else NO_STREAM}")
+        where = "" if within is None else f" (its module {within!r})"
+        raise InputError(f"{type(model).__name__}{where} {COMPLEX if complex_sums else NO_STREAM}")
     notes = (PLAIN,) if all(join.skip_kind == "none" for join in joins) else ()
     if granularity == "layer" and not notes:
         joins = merge_layers(graph, joins)
-    stream = ResidualStream(graph, joins, target, signature, granularity=granularity, notes=notes)
-    stream._find_again = partial(find_stream, model, *args, granularity=granularity, shared=shared, **kwargs)
+    stream = ResidualStream(
+        graph, joins, target, signature, granularity=granularity, notes=notes, hold=hold, within=within
+    )
+    options: dict[str, Any] = {"granularity": granularity, "shared": shared, "hold": hold, "within": within}
+    stream._find_again = partial(find_stream, model, *args, **options, **kwargs)
     return verified(stream, example_args, example_kwargs)
+
+
+def check_within(model: nn.Module, within: str | None) -> None:
+    """Raise `InputError` for a module that the model does not have."""
+    if within is None:
+        return
+    paths = [path for path, _ in model.named_modules() if path]
+    if within not in paths:
+        known = did_you_mean(str(within), paths)
+        raise InputError(f"got within={within!r}, expected the path of a module of {type(model).__name__}.{known}")

@@ -9,7 +9,7 @@ from torch import fx
 
 from resdyn.stream.cut import between, reach
 from resdyn.stream.graph import DataGraph, is_floating, tensor_of
-from resdyn.stream.ops import is_flow, operands_of, operation
+from resdyn.stream.ops import is_flow, node_modules, operands_of, operation
 
 ROOT = "input"
 
@@ -26,14 +26,23 @@ def stream_sources(source: fx.Node) -> list[fx.Node]:
     return list(dict.fromkeys(embedded or first))
 
 
+def _is_within(node: fx.Node, module: str) -> bool:
+    paths = [path.split("@")[0] for path in node_modules(node)]
+    return any(path == module or path.startswith(f"{module}.") for path in paths)
+
+
 class Flow:
     """The nodes between some sources and a target, in the order of the graph, each with its ancestors among them.
 
     The ancestors of a node, itself included, are the bits of one whole number, so that `precedes` costs nothing.
+    `within` is the path of the module whose blocks are looked for; None: the whole model's.
     """
 
-    def __init__(self, graph: DataGraph, sources: Iterable[fx.Node], target: fx.Node) -> None:
+    def __init__(
+        self, graph: DataGraph, sources: Iterable[fx.Node], target: fx.Node, within: str | None = None
+    ) -> None:
         sources = list(sources)
+        self.within = within
         upstream = reach([target], lambda node: node.all_input_nodes, stop=set(sources) if len(sources) == 1 else set())
         moving = reach(
             [node for node in sources if node in upstream],
@@ -61,6 +70,17 @@ class Flow:
     def precedes(self, a: fx.Node, b: fx.Node) -> bool:
         """Whether b is computed from a, or is a."""
         return bool(self._ancestors[self.place[b]] >> self.place[a] & 1)
+
+    def is_wanted(self, block: Iterable[fx.Node]) -> bool:
+        """Whether a block computes with weights of the module whose blocks are looked for, and of no other."""
+        if self.within is None:
+            return True
+        weighing = [node for node in block if any(n in self.graph.parameters for n in node.all_input_nodes)]
+        return bool(weighing) and all(_is_within(node, self.within) for node in weighing)
+
+    def ancestors(self, node: fx.Node) -> int:
+        """The ancestors of a node and itself, as the bits of a number; 0 for a node that is not part of the flow."""
+        return self._ancestors[self.place[node]] if node in self.place else 0
 
     def operands(self, node: fx.Node) -> list[fx.Node]:
         """The operands that are part of the flow, each as often as it occurs."""

@@ -9,6 +9,7 @@ from torch import fx
 
 from resdyn.stream.cut import between
 from resdyn.stream.graph import DataGraph, tensor_of
+from resdyn.stream.layout import Packed
 from resdyn.stream.ops import is_pointwise, moves_nothing, node_modules, operation
 
 Operations = tuple[str, ...]
@@ -21,7 +22,8 @@ class Join:
     ``fork`` carries the state h_i, ``skip`` the skipped value, ``branch`` the value of F_i(h_i), ``total`` their sum
     and ``out`` the value after the gate. ``following`` is the next fork when a transition comes between. ``path`` names
     the module that the block is, where its branch does not identify it. ``parts`` are the blocks of a layer that is
-    treated as one block, where its branch is not the sum of theirs.
+    treated as one block, where its branch is not the sum of theirs. ``packed`` says of which values the states
+    consist, where these are several.
     """
 
     fork: fx.Node
@@ -33,6 +35,7 @@ class Join:
     following: fx.Node | None = None
     path: str | None = None
     parts: tuple[Join, ...] = ()
+    packed: Packed | None = None
 
 
 @dataclass(frozen=True)

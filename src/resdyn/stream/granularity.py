@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from torch import fx, nn
 
 from resdyn.errors import InputError
-from resdyn.stream.discovery import branch_node, matched_to_sum
+from resdyn.stream.closing import branch_node, matched_to_sum
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.ops import node_modules

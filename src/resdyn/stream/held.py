@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from torch import fx
 
+from resdyn.errors import InputError
 from resdyn.stream.cut import reach
+from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, is_floating
+from resdyn.stream.layout import Layout
 from resdyn.stream.ops import node_modules, operation
 
 
@@ -23,9 +26,17 @@ def held_among(graph: DataGraph, leaves: Iterable[fx.Node]) -> tuple[fx.Node, ..
 
 
 def value_name(node: fx.Node) -> str:
-    """What computes a value: the path of its module, or the operation in a model without modules."""
-    modules = [path for path in node_modules(node) if path]
-    return modules[-1] if modules else operation(node)
+    """What computes a value: the path of its module; of a function of one value outside modules, what computes that.
+
+    Where there is no module either, the operation.
+    """
+    source = node
+    while True:
+        modules = [path for path in node_modules(source) if path]
+        operands = [operand for operand in source.all_input_nodes if is_floating(operand)]
+        if modules or len(operands) != 1 or source.op != "call_function":
+            return modules[-1] if modules else operation(node)
+        (source,) = operands
 
 
 def held_notes(held: Sequence[tuple[fx.Node, ...]]) -> tuple[str, ...]:
@@ -42,6 +53,35 @@ def held_notes(held: Sequence[tuple[fx.Node, ...]]) -> tuple[str, ...]:
         "blocks also read values computed before their state, which every Jacobian of a block holds fixed: "
         + ", ".join(shown),
     )
+
+
+def values_notes(joins: Sequence[Join]) -> tuple[str, ...]:
+    """A note on the values that states consist of, where these are several."""
+    layouts: dict[Layout, list[int]] = {}
+    for index, join in enumerate(joins):
+        if join.packed is not None and len(join.packed.before.shapes) > 1:
+            layouts.setdefault(join.packed.before, []).append(index)
+    if not layouts:
+        return ()
+    described = [
+        ", ".join(f"{key} ({' x '.join(map(str, shape[1:])) or 1})" for key, shape in zip(layout.keys, layout.shapes))
+        + f" (block{'s' if len(blocks) > 1 else ''} {spans(blocks)})"
+        for layout, blocks in layouts.items()
+    ]
+    shown = described if len(described) <= 3 else [*described[:2], f"{len(described) - 2} more"]
+    return (f"the state is several values, side by side in one tensor: {'; '.join(shown)}",)
+
+
+def check_held(hold: Sequence[str] | None, held: Iterable[Sequence[str]]) -> None:
+    """Raise `InputError` for a name to hold of which no block reads a value."""
+    known = list(dict.fromkeys(name for names in held for name in names))
+    for name in hold or ():
+        if name not in known:
+            values = ", ".join(map(repr, known)) if known else "none"
+            raise InputError(
+                f"got hold={name!r}, but no block reads a value of that name besides its state; of what is held, "
+                f"the names are: {values}"
+            )
 
 
 def spans(numbers: Sequence[int]) -> str:

@@ -116,6 +116,7 @@ GATE_NAMES = {
 }
 
 OFF = (0, False)
+PACKING = "resdyn_packing"  # marks nodes that put the values of a state side by side, or read one of them
 
 
 def operation(node: fx.Node) -> str:
@@ -200,7 +201,7 @@ def is_flow(node: fx.Node) -> bool:
 
 def gate_name(nodes: list[fx.Node]) -> str:
     """`relu`, `layernorm`, ... for one operation; a composite takes its module's name or the operations' names."""
-    active = [node for node in nodes if not moves_nothing(node)]
+    active = [node for node in nodes if not moves_nothing(node) and PACKING not in node.meta]
     if not active:
         return "none"
     names = [GATE_NAMES.get(operation(node), operation(node)) for node in active]

@@ -32,7 +32,11 @@ def plain_joins(flow: Flow) -> list[Join]:
 
     backbone = list(dict.fromkeys([*flow.sources[:1], *flow.series(None, flow.target)])) if flow.nodes else []
     starts = [a for a, b in pairwise(backbone) if weighs(a, b)]
-    layers = [(a, b) for a, b in pairwise(starts) if size_of(a) == size_of(b)]
+    layers = [
+        (a, b)
+        for a, b in pairwise(starts)
+        if size_of(a) == size_of(b) and flow.is_wanted(between(flow.graph, [a], [b]))
+    ]
     if len(layers) < 2:
         return []
     ends = [*(fork for fork, _ in layers[1:]), None]

@@ -19,7 +19,7 @@ from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.gates import Join
 from resdyn.stream.granularity import Granularity
 from resdyn.stream.graph import DataGraph, graph_fingerprint
-from resdyn.stream.held import held_notes
+from resdyn.stream.held import held_notes, values_notes
 from resdyn.stream.inputs import Signature, check_eval, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.lookup import block_index, pick
@@ -46,6 +46,8 @@ class ResidualStream:
         blocks: The blocks in order.
         named: The paths and the kind of skip that were given to `stream_from_blocks`, else None.
         granularity: "join" or "layer" (see `find_stream`).
+        hold: Names of the values that were to be held, None where nobody said so.
+        within: The module whose blocks were looked for, None for the whole model.
         notes: What a reader must know, such as blocks inside the branch of another.
         readout: Whether the output is logits or probabilities (see `Readout`).
         coverage: What share of the model's parameters and operations lies inside the blocks.
@@ -71,6 +73,8 @@ class ResidualStream:
         named: tuple[tuple[str, ...], str] | None = None,
         granularity: Granularity = "join",
         notes: tuple[str, ...] = (),
+        hold: tuple[str, ...] | None = None,
+        within: str | None = None,
     ) -> None:
         """Internal: call `find_stream` or `stream_from_blocks`, which also verify the blocks.
 
@@ -82,7 +86,11 @@ class ResidualStream:
             named: Paths of the blocks and kind of skip, where the user named them.
             granularity: "join" or "layer".
             notes: What a reader must know.
+            hold: Names of the values to hold, as they were given.
+            within: The module of the blocks, as it was given.
         """
+        self.hold = hold
+        self.within = within
         self.model: nn.Module = graph.model
         self.signature = signature
         self.named = named
@@ -95,7 +103,7 @@ class ResidualStream:
             for i, join in enumerate(joins)
         ]
         self.coverage: Coverage = coverage(graph, joins, target)
-        self.notes = (*notes, *held_notes([block.held_nodes for block in self.blocks]))
+        self.notes = (*notes, *values_notes(joins), *held_notes([block.held_nodes for block in self.blocks]))
         self.readout: Readout = find_readout(graph, target)
         logits = target if self.readout.logits is None else self.readout.logits
         self._classifier = final_linear(graph, logits)
@@ -153,7 +161,7 @@ class ResidualStream:
 
         Returns:
             One dict per block with index, path, branch_modules, shape_in, shape_out, skip, gate, square, stage,
-            transition, parameters, held.
+            transition, parameters, held, values.
         """
         return [block.describe() for block in self.blocks]
 

@@ -57,8 +57,14 @@ class Path:
     factors: tuple[fx.Node, ...] = ()
 
 
-def candidates(flow: Flow, weighted: bool = True) -> list[Candidate]:
-    """All sums that may close a residual block, in the order of the graph; ``weighted``: those with weights inside."""
+def candidates(flow: Flow, weighted: bool = True, nested: bool = True) -> list[Candidate]:
+    """All sums that may close a residual block, in the order of the graph.
+
+    Args:
+        flow: The nodes between input and output.
+        weighted: Those with weights inside; else those without.
+        nested: A sum within a sum is part of it; else each is looked at alone.
+    """
     weights = weights_of(flow.graph)
     found: dict[fx.Node, Candidate] = {}
     for node in flow:
@@ -68,9 +74,9 @@ def candidates(flow: Flow, weighted: bool = True) -> list[Candidate]:
         inner: set[fx.Node] = set()
         options = _options(flow, node, found, inner)
         chosen = next((option for option in options if _computes(flow, option, weights) == weighted), None)
-        if chosen is not None:
+        if chosen is not None and flow.is_wanted(between(flow.graph, [chosen.fork], [node])):
             found[node] = chosen
-            for part in inner:
+            for part in inner if nested else ():
                 found.pop(part, None)
     return list(found.values())
 
@@ -104,6 +110,11 @@ def _computes(flow: Flow, candidate: Candidate, weights: set[fx.Node]) -> bool:
     users = [user for user in candidate.total.users if user in flow]
     followed = all(operation(user) in NORM and any(n in weights for n in user.all_input_nodes) for user in users)
     return bool(users) and followed and not all(is_elementwise(node) for node in inside)
+
+
+def sum_terms(flow: Flow, total: fx.Node) -> Terms:
+    """The terms of a sum with their coefficients, those of sums within it that have no other use included."""
+    return tuple(_terms(flow, total, {}, set()))
 
 
 def _terms(
