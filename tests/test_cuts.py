@@ -342,3 +342,29 @@ class Step(nn.Module):
 
     def forward(self, h):
         return h + torch.tanh(self.f(h))
+
+
+class Recurrent(nn.Module):
+    """A cell that runs along a sequence; its steps are the depth."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.start, self.cell, self.head = nn.Linear(4, WIDTH), nn.GRUCell(4, WIDTH), nn.Linear(WIDTH, 2)
+
+    def forward(self, x):
+        h = self.start(x[:, 0])
+        for i in range(x.shape[1]):
+            h = self.cell(x[:, i], h)
+        return self.head(h)
+
+
+def test_a_gru_cell_is_a_block_with_a_gated_skip():
+    """Its Jacobian is that of the cell at the inputs of its step, which are held."""
+    model, x = Recurrent().double().eval(), torch.randn(2, DEPTH, 4, dtype=torch.float64)
+    stream = resdyn.find_stream(model, x)
+    assert [block.skip_kind for block in stream] == ["gated"] * DEPTH
+    states = stream.states(x[:1])
+    for i in range(DEPTH):
+        expected = torch.func.jacrev(lambda h, i=i: model.cell(x[0, i], h))(states[i][0])
+        torch.testing.assert_close(stream.jacobian(i, states, "block").to_dense(), expected.detach())

@@ -37,9 +37,9 @@ def find_stream(
 ) -> ResidualStream:
     """Find the residual stream ``h_{i+1} = gate(skip(h_i) + F_i(h_i))`` of any PyTorch model, by dataflow.
 
-    The model is exported at the first sample of the example input. In the graph of its values, a sum closes a block where
-    one of its terms leads back linearly to a value that another term is computed from with weights: the state. The
-    stream is the longest chain of blocks. Values that are updated in turn, as in reversible networks and those with
+    The model is exported at the first sample of the example input. In the graph of its values, a sum closes a block
+    where one of its terms leads back linearly to a value that another term is computed from with weights: the state.
+    The stream is the longest chain of blocks. Values that are updated in turn, as in reversible networks and those with
     momentum, are one state, side by side in one tensor (`block.values`, `block.split`). Every block is then verified at
     the example: value, repeatability, adjoint identity, and products with its Jacobian against autograd of the model.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from resdyn._torch import plain_flex_attention
+from resdyn.stream.cells import write_out_cells
 
 aten = torch.ops.aten
 
@@ -127,6 +128,7 @@ def rewrite(graph: fx.Graph, fixed: Collection[fx.Node]) -> None:
     for node in list(graph.nodes):
         if node.target in FUSED_SUMS and node.args[0] not in fixed:
             _write_out_sum(graph, node)
+    write_out_cells(graph)
     drop_idle_writes(graph)
     nest_concatenations(graph)
     for node in list(graph.nodes):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from resdyn.stream.cells import INNER
 from resdyn.stream.cut import between, reach
 from resdyn.stream.flow import Flow
 from resdyn.stream.graph import DataGraph, same_numel, size_of, tensor_of
@@ -69,7 +70,7 @@ def candidates(flow: Flow, weighted: bool = True, nested: bool = True) -> list[C
     found: dict[fx.Node, Candidate] = {}
     for node in flow:
         value = tensor_of(node)
-        if value is None or value.is_complex():
+        if value is None or value.is_complex() or INNER in node.meta:
             continue
         inner: set[fx.Node] = set()
         options = _options(flow, node, found, inner)
