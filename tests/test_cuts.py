@@ -322,6 +322,44 @@ def test_the_same_function_in_other_words_is_the_same_stream(name):
         torch.testing.assert_close(a, b)
 
 
+class Turned(nn.Module):
+    """Blocks on channels by place, as convolutions have them, and on places by channel, in turn."""
+
+    def __init__(self, turns):
+        super().__init__()
+        torch.manual_seed(0)
+        self.turns = turns
+        self.f = nn.ModuleList(nn.Sequential(nn.Linear(3, 3), nn.Tanh()) for _ in turns)
+        self.g = nn.ModuleList(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()) for _ in turns)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        for f, g, turn in zip(self.f, self.g, self.turns, strict=True):
+            x = x + g(x)
+            if turn:  # the same as below, but that the state itself is turned
+                tokens = x.flatten(2).transpose(1, 2)
+                tokens = torch.relu(tokens + f(tokens))
+                x = tokens.transpose(1, 2).reshape(x.shape)
+            else:
+                x = torch.relu(x + f(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        return self.head(x.mean((2, 3)))
+
+
+def test_a_permutation_of_the_state_is_no_border():
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    still, turned = (Turned(turns).double().eval() for turns in ([False] * 3, [True] * 3))
+    streams = [resdyn.find_stream(model, x) for model in (still, turned)]
+    expected, found = ([(b.skip_kind, b.gate_kind, b.shape_in, b.stage) for b in stream] for stream in streams)
+    assert found == expected
+    assert set(streams[1].stage_of_depth) == {0}
+    states = [stream.states(x[:1]) for stream in streams]
+    for i in range(6):
+        torch.testing.assert_close(states[1][i], states[0][i])
+        for kind in ("gated", "block"):
+            a, b = (s.jacobian(i, at, kind).to_dense() for s, at in zip(streams, states, strict=True))
+            torch.testing.assert_close(a, b)
+
+
 def test_coverage_counts_what_lies_where():
     model = nn.Sequential(nn.Linear(4, WIDTH), *(Step() for _ in range(3)), nn.Linear(WIDTH, 400)).eval()
     stream = resdyn.find_stream(model, torch.randn(1, 4))

@@ -10,7 +10,7 @@ from torch import fx
 from resdyn.stream.cut import between
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.layout import Packed
-from resdyn.stream.ops import is_pointwise, moves_nothing, node_modules, operation
+from resdyn.stream.ops import PERMUTING, is_pointwise, moves_nothing, node_modules, operation
 
 Operations = tuple[str, ...]
 
@@ -51,7 +51,8 @@ class Sum:
 
 def attach_gates(graph: DataGraph, sums: list[Sum], chain: list[fx.Node]) -> list[Join]:
     """Give every block the gate after its sum, and leave the rest to transitions."""
-    ends = [s.fork for s in sums[1:]] + [chain[-1]]
+    forks = [s.fork for s in sums[1:]] + [chain[-1]]
+    ends = [_before_turning(block.total, fork) for block, fork in zip(sums, forks, strict=True)]
     unsure = [s.skip_kind == "projection" for s in sums[1:]] + [True]
     complete = [is_gate(graph, block.total, end) for block, end in zip(sums, ends, strict=True)]
     observed = [
@@ -60,14 +61,23 @@ def attach_gates(graph: DataGraph, sums: list[Sum], chain: list[fx.Node]) -> lis
         if gated and not open_ended
     ]
     joins = []
-    for index, (block, end) in enumerate(zip(sums, ends, strict=True)):
+    for index, (block, end, fork) in enumerate(zip(sums, ends, forks, strict=True)):
         out = end
         if unsure[index] or not complete[index]:
             expected = expected_gate(graph, block, sums[0].fork, observed, chain)
             out = gate_end(graph, block.total, end, chain, expected)
-        following = None if index == len(sums) - 1 or out is end else end
+        following = None if index == len(sums) - 1 or out is fork else fork
         joins.append(Join(block.fork, block.skip, block.branch, block.total, out, block.skip_kind, following))
     return joins
+
+
+def _before_turning(total: fx.Node, end: fx.Node) -> fx.Node:
+    """What is only viewed or permuted on its way to the next fork: that is neither gate nor transition."""
+    node, turned = end, False
+    while node is not total and (moves_nothing(node) or operation(node) in PERMUTING):
+        turned = turned or operation(node) in PERMUTING
+        node = node.all_input_nodes[0]
+    return node if turned else end
 
 
 def expected_gate(
