@@ -355,3 +355,30 @@ class TestInMemory:
     def test_a_scheduler_needs_a_folder(self):
         with pytest.raises((InputError, StoreError)):
             measure((X, Y), scheduler="tcp://127.0.0.1:1")
+
+
+class OneMissing(Dataset):
+    """A data set one of whose files cannot be read."""
+
+    targets = Y.tolist()
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, row):
+        if row == 7:
+            raise OSError("no such file")
+        return X[row], int(Y[row])
+
+
+def test_a_sample_that_cannot_be_read_is_named():
+    with pytest.raises(InputError, match=r"sample 7 of the data set cannot be read \(OSError: no such file\)"):
+        resdyn.capture(make_net(), OneMissing(), "trajectory", store=None, samples=[3, 7], show_progress=False)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"), [(X.to_sparse(), "layout torch.sparse_coo"), (X.to("meta"), "meta device")]
+)
+def test_tensors_without_plain_values_are_refused(inputs, words):
+    with pytest.raises(InputError, match=words):
+        measure(inputs, probes="trajectory")

@@ -208,6 +208,21 @@ class TestWhatAProbeSaysIsChecked:
         with pytest.raises(ComputationError, match="x"):
             measured(probe_of(), {"x": value}, {"x": ((), (), dtype)})
 
+    @pytest.mark.parametrize("through", [lambda p: p.detach(), lambda p: p.data])
+    def test_one_that_changes_the_model_is_refused(self, net, data, tmp_path, through):
+        mine, kept = probe_of(), copy.deepcopy(net.state_dict())
+
+        def measure(self, sample, num_classes):
+            through(next(sample.stream.model.parameters())).mul_(2)
+            return {"x": 1.0}
+
+        type(mine).measure = measure
+        try:
+            with pytest.raises(ComputationError, match="probe 'mine' changed weights"):
+                captured(net, data, [mine, "trajectory"], tmp_path / "s")
+        finally:
+            net.load_state_dict(kept)
+
     def test_what_it_raises_says_whose_it_is(self, net, data, tmp_path):
         mine = probe_of()
         type(mine).measure = lambda self, sample, num_classes: 1 / 0

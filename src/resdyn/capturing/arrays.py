@@ -98,5 +98,8 @@ def check_arrays(arrays: Mapping[str, Any], shared: frozenset[str], dtype: torch
 
 
 def _check_kind(what: str, values: Any) -> None:
+    if isinstance(values, Tensor) and (values.layout is not torch.strided or values.is_meta or values.is_nested):
+        kind = "on the meta device, without values" if values.is_meta else f"of layout {values.layout}"
+        raise InputError(f"got {what} {kind}, expected a plain tensor of numbers: pass x.to_dense() or padded samples")
     if isinstance(values, np.ndarray) and values.dtype.kind not in NUMBERS:
         raise InputError(f"got {what} of dtype {values.dtype}, expected numbers; convert them to an array of numbers")

@@ -126,7 +126,7 @@ def _equal(one: Any, two: Any) -> bool:
 
 
 def _batch(items: Any, rows: Tensor, collate: Callable[[list[Any]], Any]) -> Any:
-    picked = [items[int(row)] for row in rows]
+    picked = [_item(items, int(row)) for row in rows]
     try:
         return collate(picked)
     except (TypeError, RuntimeError, ValueError) as error:
@@ -134,6 +134,17 @@ def _batch(items: Any, rows: Tensor, collate: Callable[[list[Any]], Any]) -> Any
         raise InputError(
             f"samples {rows.tolist()[:4]} of the data set do not make a batch of tensors ({reason}); expected items "
             "(inputs, label), inputs, or a dict of tensors, of one shape: add a transform such as ToTensor"
+        ) from error
+
+
+def _item(items: Any, row: int) -> Any:
+    try:
+        return items[row]
+    except Exception as error:  # whatever the data set raises, the sample is named
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise InputError(
+            f"sample {row} of the data set cannot be read ({type(error).__name__}{': ' if reason else ''}{reason}); "
+            "repair it, or name other samples"
         ) from error
 
 

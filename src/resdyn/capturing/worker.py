@@ -22,6 +22,7 @@ from resdyn.errors import ComputationError
 from resdyn.models import LoadedModel, load_model
 from resdyn.models.placement import place
 from resdyn.models.spec import parse_spec
+from resdyn.phenomena.registry import is_built_in
 from resdyn.probes import Probe, Sample, Singular, traits
 from resdyn.probes.check import layout_of, measured
 from resdyn.probes.sample import Layout
@@ -204,7 +205,7 @@ def _measure_sample(job: Job, task: SampleTask, n: int) -> dict[str, np.ndarray]
     arrays: dict[str, np.ndarray] = {}
     for probe in job.probes:
         if traits(probe).per_sample:
-            with _named(probe, f"at sample {sample.index}"):
+            with _named(probe, f"at sample {sample.index}"), _watched(probe, job.stream.model):
                 found = probe.measure(sample, job.num_classes)
             arrays |= measured(probe, found, job.layouts[probe.name], sample.index)
     return arrays
@@ -218,10 +219,31 @@ def _measure_data(job: Job, task: DataTask, tick: Tick) -> dict[str, np.ndarray]
         own = traits(probe)
         if not own.per_sample:
             batches = partial(job.batches, own.batch_size)
-            with _named(probe, "in a pass over the data"):
+            with _named(probe, "in a pass over the data"), _watched(probe, job.stream.model):
                 found = probe.measure(job.stream, batches, job.num_classes, tick)
             arrays |= measured(probe, found, job.layouts[probe.name])
     return arrays
+
+
+@contextlib.contextmanager
+def _watched(probe: Probe, model: torch.nn.Module) -> Iterator[None]:
+    """Raise `ComputationError` where somebody's own probe leaves the model with other weights than it found."""
+    if is_built_in(probe.name):
+        yield
+        return
+    before = _sums(model)
+    yield
+    if changed := [name for name, value in _sums(model).items() if before.get(name) != value]:
+        raise ComputationError(
+            f"probe {probe.name!r} changed weights of the model ({', '.join(changed[:3])}), so what is measured after "
+            "it would be another model's; let it work on a copy, as copy.deepcopy(sample.stream.model)"
+        )
+
+
+def _sums(model: torch.nn.Module) -> dict[str, str]:
+    """A number per tensor of the model, as text so that NaN equals itself: cheap, and blind to permutations alone."""
+    real = {name: torch.view_as_real(t) if t.is_complex() else t for name, t in model.state_dict().items()}
+    return {name: repr(t.detach().sum(dtype=torch.float64).item()) for name, t in real.items()}
 
 
 @contextlib.contextmanager
