@@ -48,6 +48,18 @@ from resdyn.report.figures.trajectories import (
     random_trajectories,
     random_trajectories_paper,
 )
+from resdyn.report.figures.transport import (
+    transport_overlap,
+    transport_overlap_paper,
+    transport_parts,
+    transport_parts_paper,
+    transport_ranks,
+    transport_ranks_paper,
+    transport_size,
+    transport_size_paper,
+    transport_spectrum,
+    transport_spectrum_paper,
+)
 
 __all__ = [
     "block_cushion",
@@ -92,4 +104,14 @@ __all__ = [
     "training_alignment_paper",
     "training_collapse",
     "training_collapse_paper",
+    "transport_overlap",
+    "transport_overlap_paper",
+    "transport_parts",
+    "transport_parts_paper",
+    "transport_ranks",
+    "transport_ranks_paper",
+    "transport_size",
+    "transport_size_paper",
+    "transport_spectrum",
+    "transport_spectrum_paper",
 ]
