@@ -141,8 +141,10 @@ def test_the_network_itself_is_no_null():
 
 
 def test_every_metric_says_what_it_is_by_chance_or_why_there_is_no_such_value():
-    lens = resdyn.transport(resdyn.nets.ResidualMLP(**LENS).eval(), torch.randn(4, 3), store=None, show_progress=False)
-    found = [*summarize(synthetic_dataset(n_samples=5, n_blocks=12)), *summarize(lens.dataset)]
+    net, data = resdyn.nets.ResidualMLP(**LENS).eval(), torch.randn(4, 3)
+    lens = resdyn.transport(net, data, show_progress=False).dataset
+    growth = resdyn.capture(net, data, "lyapunov", store=None, samples=2, show_progress=False)
+    found = [row for ds in (synthetic_dataset(n_samples=5, n_blocks=12), lens, growth) for row in summarize(ds)]
     assert {metric.name for metric in found} == set(descriptions())
     for metric in found:
         assert metric.chance is not None, metric.name

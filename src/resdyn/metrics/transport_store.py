@@ -33,6 +33,7 @@ SPECTRA = {
     "residual_singular_value": "singular values of J - alpha I",
     "noise_singular_value": "singular values of one draw of the error of the mean",
 }
+EXPONENT = "log of a singular value of J over the steps to the target"
 _structures: OrderedDict[bytes, xr.Dataset] = OrderedDict()
 
 
@@ -44,13 +45,17 @@ def transport_structures(ds: xr.Dataset) -> xr.Dataset:
             `transport_standard_error` and `transport_noise` where errors are known.
 
     Returns:
-        (depth) norm, norm_error, alpha, alpha_error, identity_share, effective_rank, stable_rank, log_determinant,
-        noise_share and resolved; (depth, rank) singular_value, residual_singular_value and noise_singular_value,
-        descending; (depth, direction) cosine, those of the principal angles between the leading right singular vectors
-        of J - alpha I at a depth and at the next one that is stored, and (depth) overlap, their mean square, and
-        directions, how many are compared: at most eight, an eighth of the columns, and those that stand out of the
-        noise at both depths (then NaN where there are none); (depth) overlap_by_chance, that of as many random
-        directions, k / d. Everything is NaN where it is not defined.
+        - (depth) norm, norm_error, alpha, alpha_error, identity_share, effective_rank, stable_rank, log_determinant,
+          noise_share and resolved;
+        - (depth, rank) singular_value, residual_singular_value and noise_singular_value, descending;
+        - (depth) steps to the target, and (depth, rank) exponent, log of the singular value per step, which for
+          reduction "flat" compares with what the probe `lyapunov` finds at single samples;
+        - (depth, direction) cosine, those of the principal angles between the leading right singular vectors of
+          J - alpha I at a depth and at the next one that is stored; (depth) overlap, their mean square; directions,
+          how many are compared: at most eight, an eighth of the columns, and those that stand out of the noise at both
+          depths (then NaN where there are none); overlap_by_chance, that of as many random directions, k / d.
+
+        Everything is NaN where it is not defined.
 
     Raises:
         InputError: For a dataset without transports, or with values that are not finite.
@@ -75,7 +80,19 @@ def transport_structures(ds: xr.Dataset) -> xr.Dataset:
         while len(_structures) > KEPT:
             _structures.popitem(last=False)
     _structures.move_to_end(key)
-    return _structures[key].assign_coords(depth=ds["depth"].values, columns=("depth", ds["columns"].values))
+    found = _structures[key].assign_coords(depth=ds["depth"].values, columns=("depth", ds["columns"].values))
+    steps = steps_to_target(ds)
+    with np.errstate(divide="ignore"):
+        exponents = np.log(found["singular_value"].values) / np.where(steps > 0, steps, np.nan)[:, None]
+    dims = ("depth", "rank")
+    return found.assign(steps=("depth", steps), exponent=(dims, exponents, {"long_name": EXPONENT}))
+
+
+def steps_to_target(ds: xr.Dataset) -> NDArray[np.int64]:
+    """(depth,) L - l; logits are one step beyond the last state."""
+    to, depths = ds.attrs.get("to"), ds["depth"].values.astype(np.int64)
+    end = to if isinstance(to, int) else int(ds.attrs.get("num_depths", depths[-1] + 1))
+    return np.asarray(end - depths, dtype=np.int64)
 
 
 def _key(arrays: dict[str, NDArray[Any]], columns: NDArray[Any]) -> bytes:

@@ -27,6 +27,13 @@ BUILT_IN = (
     _phenomenon("cushion", "Cushion", "span_product_norm"),
     _phenomenon("features", "Features", "class_count"),
     Phenomenon(
+        "lyapunov",
+        probe="resdyn.probes.lyapunov:Lyapunov",
+        variables=("lyapunov_exponent",),
+        metrics="resdyn.metrics.summary.lyapunov:SUMMARY",
+        sections="resdyn.report.sections.lyapunov:SECTIONS",
+    ),
+    Phenomenon(
         "transport",
         variables=("transport",),
         metrics="resdyn.metrics.summary.transport:SUMMARY",

@@ -82,20 +82,14 @@ def growth_of(ds: xr.Dataset) -> GrowthFit | None:
 
     The identity from the target to itself is a point as well.
     """
-    found, end = transport_structures(ds), _end(ds)
-    steps = [end - int(depth) for depth in found["depth"].values]
+    found = transport_structures(ds)
+    steps = found["steps"].values.tolist()
     norms = found["norm"].values.tolist()
     if 0 not in steps and isinstance(ds.attrs.get("to"), int):
         steps, norms = [*steps, 0], [*norms, ds.sizes["row"] ** 0.5]
     if sum(np.isfinite(norms) & (np.asarray(norms) > 0)) < MIN_POINTS or len(set(ds["columns"].values.tolist())) > 1:
         return None
     return transport_growth(steps, norms)
-
-
-def _end(ds: xr.Dataset) -> int:
-    """The depth of the target; logits lie one step beyond the last state."""
-    to, last = ds.attrs.get("to"), int(ds["depth"].values[-1])
-    return to if isinstance(to, int) else int(ds.attrs.get("num_depths", last + 1))
 
 
 def _identity(at: xr.Dataset) -> tuple[float, float]:
