@@ -58,7 +58,7 @@ def write_readout(
     positions = chosen.sizes.get("position", 1)
     if inputs is not None and len(inputs) != positions:
         raise InputError(f"got {len(inputs)} inputs, expected {positions}, one per position")
-    content = {
+    content: dict[str, Any] = {
         "depths": [int(depth) for depth in chosen["depth"].values][::-1],
         "inputs": [str(text) for text in inputs] if inputs is not None else [str(p) for p in range(positions)],
         "lenses": {name: _cells(chosen, name)[::-1] for name in LENSES},
