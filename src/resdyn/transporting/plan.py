@@ -57,7 +57,7 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """What a store is made for; a run resumes only a store in which all of this is the same."""
-        valid = self.prepared.valid
+        found, valid = self.prepared, self.prepared.valid
         return {
             "measurement": "transport",
             "weights_hash": weights_hash(self.stream.model),
@@ -83,7 +83,7 @@ class Plan:
             "seed": self.seed,
             "chunk_size": self.chunk_size,
             "until": self.until,
-        }
+        } | ({} if found.products is None else {"products": str(found.products).removeprefix("torch.")})
 
     @property
     def _precision(self) -> str:

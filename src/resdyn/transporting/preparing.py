@@ -38,6 +38,7 @@ class Prepared:
     reduction: Reduction
     valid: Tensor | None
     positions: dict[str, Any]
+    products: torch.dtype | None = None
 
 
 def prepare(
@@ -58,6 +59,7 @@ def prepare(
     shared: tuple[str, ...] = (),
     average_targets: bool = False,
     channels: Channels | None = None,
+    products: torch.dtype | None = None,
 ) -> Prepared:
     """Everything that `transport` decides of its arguments; derivatives of many rows, `traced_rows`, are traced."""
     module = check_model(model.model if isinstance(model, LoadedModel) else model)
@@ -66,14 +68,14 @@ def prepare(
     asked, target = _depths_and_target(stream, depths, to)
     rows = chosen_rows(inputs, samples, seed)
     trace = len(rows) * TailMap(stream, asked, target).target_shape[-1] >= traced_rows
-    tail = TailMap(stream, asked, target, trace)
+    tail = TailMap(stream, asked, target, trace, products)
     shapes = tail.target_shape, tuple(tail.source_shapes)
     name, side = checked_reduction(reduction, *shapes, channels)
     valid, positions = _positions(inputs, rows, name, tail, skip_first, skip_last, mask)
     pullback = _first(stream, inputs, rows, tail)
     causal = name in ("sum", "self") and _is_causal(pullback, tail, None if valid is None else valid[0])
     reduced = Reduction(name, *shapes, average_targets, causal, side)
-    return Prepared(stream, inputs, rows, tail, trace, target, reduced, valid, positions)
+    return Prepared(stream, inputs, rows, tail, trace, target, reduced, valid, positions, products)
 
 
 def _stream(

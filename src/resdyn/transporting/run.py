@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from resdyn import _checks as checks
@@ -28,8 +29,10 @@ from resdyn.transporting.lens import Transport
 from resdyn.transporting.plan import Plan
 from resdyn.transporting.preparing import prepare
 from resdyn.transporting.reductions import DEFINITIONS, NAMES, Channels, Name
+from resdyn.transporting.rounding import products_error
 
 CHUNKS = 8  # tasks of a run, where nothing else is asked for: what it keeps on disk until it ends
+NARROW = {"bfloat16": torch.bfloat16}
 TRACED_ROWS = 128  # backward passes from which on tracing them pays
 
 
@@ -48,6 +51,7 @@ def transport(
     mask: Tensor | None = None,
     average_targets: bool = False,
     channels: Channels | None = None,
+    products: Literal["bfloat16"] | None = None,
     until: float | None = None,
     seed: int = 0,
     granularity: Granularity | None = None,
@@ -91,6 +95,10 @@ def transport(
         average_targets: Divide the effect of each position by the number of positions that it reaches ("sum").
         channels: For "pool", whether images are (channels, height, width), "first", or (height, width, channels),
             "last" (default: read from the sides of equal length).
+        products: "bfloat16" rounds the factors of matrix products of a model in single precision, where the machine
+            multiplies these faster; sums stay in single precision. The difference that it makes to the mean of the
+            first two samples is measured and recorded as `products_error`, and refused above 2 % (default: the model's
+            own precision).
         until: Stop when the relative Frobenius error of the mean is at most this at every depth, looked at after
             every task (default: measure all samples).
         seed: Of the draw of samples, and of the random signs.
@@ -133,6 +141,7 @@ def transport(
     """
     seed, until = checks.seed(seed), None if until is None else _until(until)
     shared, average = checks.words("shared", shared), checks.flag("average_targets", average_targets)
+    narrow = None if products is None else NARROW[checks.one_of("products", products, tuple(NARROW))]
     workers, show_progress = check_workers(workers, scheduler), checks.flag("show_progress", show_progress)
     place = None if store is None else checks.new_folder("store", store)
     if place is None and (scheduler is not None):
@@ -157,10 +166,13 @@ def transport(
             shared=shared,
             average_targets=average,
             channels=channels,
+            products=narrow,
         )
+        error = None if narrow is None else products_error(found)
         chunk = checks.optional_whole("chunk_size", chunk_size, 1) or -(-len(found.samples) // CHUNKS)
         plan = Plan(model, found, seed, chunk, until)
-    fit = Fit(plan, workers, scheduler, show_progress, _provenance(plan, command))
+    recorded = _provenance(plan, command) | ({} if error is None else {"products_error": error})
+    fit = Fit(plan, workers, scheduler, show_progress, recorded)
     if place is None:
         with tempfile.TemporaryDirectory(prefix="resdyn-") as folder:
             return Transport(fit.into(Path(folder) / "lens.zarr").load())
