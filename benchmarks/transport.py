@@ -1,6 +1,6 @@
 """Fitting a transport beside TransformerLens, and its cost against samples, in one run on one thread.
 
-    python benchmarks/transport.py [--width 256] [--layers 6] [--tokens 128] [--samples 4]
+    python benchmarks/transport.py [--width 256] [--layers 6] [--tokens 128] [--samples 4] [--curves]
 
 A GPT-2 of random weights and random tokens. Seconds are of the processor (`time.process_time`), which other programs
 on the machine disturb least. Cost per sample is the slope between half of the samples and all of them, so that what is
@@ -8,7 +8,10 @@ done once (export, trace, store) is apart, as `once`. The rate counts 2 x parame
 sample for the layers that are transported through, as if attention were free; beside it that of a plain matrix product.
 Both fits are compared entry by entry. Without TransformerLens its columns are left out.
 
-Writes benchmarks/results/transport.json, with provenance.
+With `--curves` only our fit, at half and at the full tokens, layers and width, beside products in bfloat16 and the
+compressed transport of rank an eighth of the width; each as a ratio of the cost per sample: 2 is linear, 4 quadratic.
+
+Writes benchmarks/results/transport.json, or transport_curves.json, with provenance.
 """
 
 from __future__ import annotations
@@ -36,8 +39,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("width", 256), ("layers", 6), ("tokens", 128), ("samples", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--curves", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    sizes = {name: size for name, size in vars(options).items() if name != "curves"}
+    if options.curves:
+        curves(**sizes)
+        return
     model, ids = build(options.width, options.layers, options.tokens, options.samples)
     stream = resdyn.find_stream(model, ids, granularity="layer")
 
@@ -58,7 +66,7 @@ def main() -> None:
         found |= {"relative_difference": difference, "ratio_per_sample": ratio}
     operations = 2 * 12 * options.width**2 * (options.layers - 1) * options.tokens * options.width
     result: dict[str, Any] = {
-        "sizes": vars(options),
+        "sizes": sizes,
         "product_gflops": product_rate(options.width, options.tokens),
         "formula_gflops": operations / found["resdyn"]["per_sample"] / 1e9,
         **{name: shown(value) for name, value in found.items()},
@@ -67,6 +75,45 @@ def main() -> None:
     HERE.mkdir(exist_ok=True)
     write_whole(HERE / "transport.json", json.dumps(result, indent=1) + "\n")
     print(json.dumps({key: value for key, value in result.items() if key != "provenance"}, indent=1))
+
+
+def curves(width: int, layers: int, tokens: int, samples: int) -> None:
+    """Cost per sample against each size alone, and of the two cheaper kinds of fit."""
+    whole = {"width": width, "layers": layers, "tokens": tokens}
+    base = cost(samples, **whole)["per_sample"]
+    halved = {name: base / cost(samples, **(whole | {name: size // 2}))["per_sample"] for name, size in whole.items()}
+    kinds = {
+        "bfloat16": cost(samples, products="bfloat16", **whole)["per_sample"] / base,
+        "compressed": cost(samples, rank=width // 8, **whole)["per_sample"] / base,
+    }
+    result = {
+        "sizes": whole | {"samples": samples},
+        "seconds_per_sample": base,
+        "over_that_at_half": halved,
+        "over_the_whole_fit": kinds,
+        "provenance": provenance(0) | {"command": "python benchmarks/transport.py --curves"},
+    }
+    HERE.mkdir(exist_ok=True)
+    write_whole(HERE / "transport_curves.json", json.dumps(result, indent=1) + "\n")
+    print(json.dumps({key: value for key, value in result.items() if key != "provenance"}, indent=1))
+
+
+def cost(
+    samples: int, width: int, layers: int, tokens: int, products: str | None = None, rank: int | None = None
+) -> dict[str, Any]:
+    """Processor seconds of a fit through all layers but the first."""
+    model, ids = build(width, layers, tokens, samples)
+    stream = resdyn.find_stream(model, ids, granularity="layer")
+    asked: dict[str, Any] = {"depths": range(1, layers), "skip_first": SKIP, "stream": stream}
+
+    def fit(count: int) -> dict[int, Tensor]:
+        if rank is not None:
+            resdyn.compressed_transport(model, ids[:count], rank, **asked)
+        else:
+            resdyn.transport(model, ids[:count], chunk_size=count, products=products, show_progress=False, **asked)
+        return {}
+
+    return measured(fit, samples)
 
 
 def build(width: int, layers: int, tokens: int, samples: int) -> tuple[nn.Module, Tensor]:

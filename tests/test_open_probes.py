@@ -293,7 +293,7 @@ class TestOrder:
         assert in_order(probes) == in_order(dict(reversed(probes.items()))) == expected
 
     def test_of_the_probes_of_resdyn_is_the_one_that_stores_were_written_in(self):
-        expected = ["trajectory", "singular", "coupling", "spectrum", "robustness", "cushion", "features"]
+        expected = ["trajectory", "singular", "coupling", "spectrum", "robustness", "cushion", "features", "lyapunov"]
         assert list(registered_probes()) == expected
 
     def test_a_circle_is_refused(self):

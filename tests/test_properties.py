@@ -21,6 +21,7 @@ from synthetic import synthetic_dataset
 
 PROBES = "trajectory,singular(k=5),coupling(k=4),features"
 NUMBERS = [-1.0, 0.0, 0.02, 0.3, 0.5, 0.9, 1.0, 3.0, 40.0]
+LENS = {"in_features": 3, "width": 8, "depth": 4, "classes": 2}
 OF_TOKENS = "trajectory,singular(k=3),coupling(k=3)"
 
 
@@ -140,7 +141,10 @@ def test_the_network_itself_is_no_null():
 
 
 def test_every_metric_says_what_it_is_by_chance_or_why_there_is_no_such_value():
-    found = summarize(synthetic_dataset(n_samples=5, n_blocks=12))
+    net, data = resdyn.nets.ResidualMLP(**LENS).eval(), torch.randn(4, 3)
+    lens = resdyn.transport(net, data, show_progress=False).dataset
+    growth = resdyn.capture(net, data, "lyapunov", store=None, samples=2, show_progress=False)
+    found = [row for ds in (synthetic_dataset(n_samples=5, n_blocks=12), lens, growth) for row in summarize(ds)]
     assert {metric.name for metric in found} == set(descriptions())
     for metric in found:
         assert metric.chance is not None, metric.name

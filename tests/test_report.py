@@ -89,7 +89,8 @@ def test_a_picture_whose_probe_is_absent_is_none(name, probe):
 
 def test_the_registry_lists_all_pictures():
     drawn = {n for n in figures.__all__ if not n.endswith("_paper")}
-    assert drawn == set(NEEDS) | {"training_alignment", "training_collapse"}
+    of_lenses = {n for n in drawn if n.startswith(("transport_", "lyapunov_"))}  # test_transport_report, test_lyapunov
+    assert drawn == set(NEEDS) | {"training_alignment", "training_collapse"} | of_lenses
     assert {n.removesuffix("_paper") for n in figures.__all__} == drawn
 
 

@@ -59,3 +59,15 @@ def test_what_does_not_fit_is_refused(settings, words, tmp_path):
         write_readout(readout(), tmp_path / "page.html", **settings)
     with pytest.raises(InputError, match="no readout"):
         write_readout(xr.Dataset(), tmp_path / "page.html")
+
+
+def test_a_classifier_has_paths_of_its_classes_and_no_lens_that_says_nothing(tmp_path):
+    ds = readout(depths=4, positions=1, rank=3)
+    ds["logit_lens_top"][:] = -1
+    page = write_readout(ds.isel(position=0), tmp_path / "page.html", words=["a", "b", "c", "d", "e", "</script>"])
+    text, content = page.read_text(), embedded(page)
+    assert content["places"] == 1
+    assert "Logit lens" not in text
+    assert 'id="paths"' in text
+    assert '</script>"' not in text
+    assert content["lenses"]["lens"][0][0][0][0] == int(ds["lens_top"][0, -1, 0, 0])

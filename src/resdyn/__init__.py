@@ -26,9 +26,17 @@ if TYPE_CHECKING:
     from resdyn.report import write_comparison, write_report
     from resdyn.store import open_store
     from resdyn.stream import ResidualBlock, ResidualStream, States, TokenStream, find_stream, stream_from_blocks
-    from resdyn.transporting import Transport, load_transport, merge_transports, transport
+    from resdyn.transporting import (
+        CompressedTransport,
+        Transport,
+        compressed_transport,
+        load_transport,
+        merge_transports,
+        transport,
+    )
 
 __all__ = [
+    "CompressedTransport",
     "EigenResult",
     "Monitor",
     "NoiseResponse",
@@ -43,6 +51,7 @@ __all__ = [
     "accessor",
     "boundary_points",
     "capture",
+    "compressed_transport",
     "eigenvalues",
     "find_stream",
     "integrations",
@@ -87,7 +96,14 @@ _NAMES = {
         "find_stream",
         "stream_from_blocks",
     ),
-    "resdyn.transporting": ("Transport", "load_transport", "merge_transports", "transport"),
+    "resdyn.transporting": (
+        "CompressedTransport",
+        "Transport",
+        "compressed_transport",
+        "load_transport",
+        "merge_transports",
+        "transport",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = (

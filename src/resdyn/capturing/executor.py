@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from resdyn import _checks as checks
 from resdyn.errors import ComputationError, InputError, require
-from resdyn.progress import progress_bars
+from resdyn.progress import progress_bars, show_progress, tell
 from resdyn.stream.exclusive import one_at_a_time
 
 Tick = Callable[[int], None]
@@ -52,6 +52,13 @@ def check_workers(workers: int, scheduler: str | None) -> int:
     elif workers:
         require("distributed", "cluster")
     return workers
+
+
+def tell_resuming(done: Any, show: bool) -> None:
+    """How many parts an earlier run left finished, where there are some."""
+    if 0 < sum(done) < len(done):  # bool (tasks,)
+        with show_progress(show):
+            tell(f"resuming: {int(sum(done))} of {len(done)} parts are done")
 
 
 def run_tasks(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from resdyn import _checks as checks
 from resdyn import store as stores
 from resdyn._numerics import plain_arithmetic
-from resdyn.capturing.executor import check_workers, run_tasks
+from resdyn.capturing.executor import check_workers, run_tasks, tell_resuming
 from resdyn.capturing.extension import Earlier, begin_extension, is_extension
 from resdyn.capturing.plan import Plan
 from resdyn.capturing.selection import (
@@ -39,7 +39,6 @@ from resdyn.probes import Probe, fit_probes, resolve_probes, traits
 from resdyn.probes.check import check_labelled
 from resdyn.probes.trajectory import logits_of
 from resdyn.progress import show_progress as progress_shown
-from resdyn.progress import tell
 from resdyn.provenance import machine, versions
 from resdyn.store import place
 from resdyn.store.lock import locked
@@ -220,9 +219,7 @@ class _Run:
     def _tasks(self, store: Path, earlier: Earlier | None = None) -> None:
         done = stores.done_tasks(store)
         regions = stores.stored_regions(store, self.plan.layout)
-        if 0 < sum(done) < len(done):
-            with progress_shown(self.show_progress):
-                tell(f"resuming: {int(sum(done))} of {len(done)} parts are done")
+        tell_resuming(done, self.show_progress)
         todo = [task for task in self.plan.tasks(regions) if not done[task.payload.number]]
         run_tasks(
             run_task,

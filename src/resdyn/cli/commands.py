@@ -137,7 +137,7 @@ def report(
     Parameters
     ----------
     store
-        A store made by capture.
+        A store made by capture or transport, or a lens file.
     out
         The page (default: report.html beside the store).
     figures
@@ -147,11 +147,10 @@ def report(
     null
         Store of the same network untrained (default: STORE-untrained, if capture --null made it).
     """
-    from resdyn.cli.measure import Measured, finish, open_null
+    from resdyn.cli.measure import Measured, finish, open_null, open_results
     from resdyn.report import write_report
-    from resdyn.store import open_store
 
-    measured = Measured(open_store(store), open_null(store, null))
+    measured = Measured(open_results(store), open_null(store, null))
     page = write_report(
         measured.dataset, out or store.with_suffix(".html"), figures_dir=figures, title=title, null=measured.null
     )

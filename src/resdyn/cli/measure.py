@@ -96,6 +96,17 @@ def open_null(store: Path, named: Path | None = None) -> xr.Dataset | None:
     return stores.open_store(place) if named is not None or stores.exists(place) else None
 
 
+def open_results(store: Path) -> xr.Dataset:
+    """A capture, or a finished transport: of a store, or of a lens file."""
+    if not store.is_file():
+        dataset = stores.open_store(store)
+        if dataset.attrs.get("measurement") != "transport":
+            return dataset
+    from resdyn.transporting import load_transport
+
+    return load_transport(store).dataset
+
+
 def stream_of(
     loaded: LoadedModel,
     blocks: tuple[str, ...],

@@ -59,8 +59,8 @@ class Measurement:
     "digits, mnist, fashion_mnist, cifar10, cifar100, imagenette, a folder of images by class, or a text file (.txt)."
     weights: Weights = None
     probes: str | None = None
-    """Any of trajectory, singular, coupling, spectrum, robustness, cushion, features; with settings: singular(k=30).
-    Default: trajectory, singular, coupling, spectrum and, for classes and the whole state, features."""
+    """Any of trajectory, singular, coupling, spectrum, robustness, cushion, features, lyapunov; with settings:
+    singular(k=30). Default: trajectory, singular, coupling, spectrum and, for classes and the whole state, features."""
     samples: Whole = 16
     "Images or windows of text to measure one by one, images spread over the classes."
     tokens: Whole = 64

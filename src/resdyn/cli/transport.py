@@ -28,6 +28,7 @@ def transport(
     tokens: Whole = 128,
     skip_first: Whole | None = None,
     skip_last: Whole | None = None,
+    products: Literal["bfloat16"] | None = None,
     until: float | None = None,
     split: str = "test",
     granularity: Granularity = "layer",
@@ -67,6 +68,8 @@ def transport(
         Tokens at the start that do not count (default: 16 for text).
     skip_last
         Tokens at the end that do not count (default: 1 for text).
+    products
+        Round the factors of matrix products, where the machine multiplies these faster; the error is measured.
     until
         Stop when the relative error of the mean is at most this at every depth.
     split
@@ -102,6 +105,7 @@ def transport(
         samples=min(samples, len(read)),
         skip_first=skip_first,
         skip_last=skip_last,
+        products=products,
         until=until,
         seed=seed,
         granularity="join" if blocks else granularity,

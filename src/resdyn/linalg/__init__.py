@@ -1,6 +1,7 @@
 """Numerical linear algebra on operators known only by their products; independent of models."""
 
 from resdyn.linalg._eigen_result import EigenResult
+from resdyn.linalg.chain import ChainSpectrum, chain_singular_values
 from resdyn.linalg.count import NegativeCount, count_negative
 from resdyn.linalg.distribution import SpectralDistribution, spectral_distribution
 from resdyn.linalg.eig import eigenvalues
@@ -23,6 +24,7 @@ from resdyn.linalg.subspace import align, orthonormalise, principal_angles
 
 __all__ = [
     "AdjointOperator",
+    "ChainSpectrum",
     "ComposedOperator",
     "DenseOperator",
     "EigenResult",
@@ -40,6 +42,7 @@ __all__ = [
     "SpectralDistribution",
     "SumOperator",
     "align",
+    "chain_singular_values",
     "commutator",
     "count_negative",
     "departure_from_normality",

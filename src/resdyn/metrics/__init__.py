@@ -29,6 +29,7 @@ from resdyn.metrics.correlation import Correlation, benjamini_hochberg, holm, pe
 from resdyn.metrics.cushion import cushions, interlayer_cushion, layer_cushion
 from resdyn.metrics.eigenvalues import determined, percent_negative, stiffness, stiffness_index
 from resdyn.metrics.flows import dominance_ratio, dominant_fraction, expected_dominant_fraction, phi, phi_logistic
+from resdyn.metrics.growth import GrowthFit, transport_growth
 from resdyn.metrics.jacobian_size import eigenvalue_count, jacobian_elements
 from resdyn.metrics.laws import LawComparison, compare_laws
 from resdyn.metrics.line import collinearity, equispacing, line_geometry, line_shape_score, step_length, tortuosity
@@ -72,6 +73,7 @@ from resdyn.metrics.summary import (
     over_samples,
     summarize,
 )
+from resdyn.metrics.transport_store import transport_structures
 from resdyn.metrics.transports import TransportStructure, transport_angles, transport_structure
 from resdyn.metrics.verdict import Estimate, Judgement, Rule, Verdict, judge
 
@@ -80,6 +82,7 @@ __all__ = [
     "Correlation",
     "Criterion",
     "Estimate",
+    "GrowthFit",
     "InverseScalingFit",
     "Judgement",
     "LawComparison",
@@ -153,7 +156,9 @@ __all__ = [
     "summarize",
     "tortuosity",
     "transport_angles",
+    "transport_growth",
     "transport_structure",
+    "transport_structures",
     "vector_alignment",
     "verdicts",
     "within_between_ratio",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from resdyn.errors import InputError
 
 Matrix = NDArray[np.floating[Any]]
+VANISHES = 1e-3  # of the expected size of the error: a draw of noise that says nothing
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class TransportStructure:
         stable_rank: ``sum s^2 / s_0^2`` for these.
         log_determinant: ``log |det J|``, natural; -inf for a singular matrix, NaN where J is not square.
         noise_share: Expected squared norm of the error of the mean over that of J - alpha I; NaN without errors.
-        resolved: Singular values of J - alpha I above the largest of one draw of noise with the covariance of the
-            mean's error (random signs over samples); NaN without errors.
+        resolved: Singular values of J - alpha I above the largest of the noise; NaN without errors.
+        noise_singular_values: Of one draw of noise with the covariance of the mean's error (random signs over samples),
+            scaled to the expected size of that error, descending; empty without errors, and where the draw vanished.
     """
 
     norm: float
@@ -41,6 +43,7 @@ class TransportStructure:
     log_determinant: float
     noise_share: float
     resolved: float
+    noise_singular_values: NDArray[np.floating[Any]]
 
 
 def transport_structure(
@@ -67,7 +70,7 @@ def transport_structure(
         >>> found.alpha, round(found.identity_share, 12), found.residual_singular_values.tolist()
         (2.0, 0.8, [1.0, 1.0])
 
-    Cost: three singular value decompositions.
+    Cost: up to three singular value decompositions and a determinant.
 
     Source: Roy and Vetterli (2007), effective rank, here of squared singular values; Rudelson and Vershynin (2007),
         stable rank.
@@ -76,18 +79,10 @@ def transport_structure(
     rows, columns = J.shape
     square, norm = rows == columns, float(np.linalg.norm(J))
     alpha = float(np.trace(J) / rows) if square else float("nan")
-    rest = J - alpha * np.eye(rows) if square else J
-    values = np.linalg.svd(rest, compute_uv=False)
+    values = np.linalg.svd(without_identity(J), compute_uv=False)
     total = float((values**2).sum())
     share = values[values > 0] ** 2 / total if total > 0 else np.zeros(0)
-    known = standard_error is not None and noise is not None and np.isfinite(np.asarray(standard_error)).all()
-    noise_share = resolved = float("nan")
-    if known:
-        error, draw = (
-            _matrix(name, value, J.shape) for name, value in (("standard_error", standard_error), ("noise", noise))
-        )
-        noise_share = float((error**2).sum() / total) if total > 0 else float("nan")
-        resolved = float((values > np.linalg.norm(draw, 2)).sum())
+    noise_share, noise_values = _noise(J.shape, total, standard_error, noise)
     return TransportStructure(
         norm=norm,
         singular_values=np.linalg.svd(J, compute_uv=False),
@@ -98,8 +93,34 @@ def transport_structure(
         stable_rank=float(total / values[0] ** 2) if total > 0 else float("nan"),
         log_determinant=float(np.linalg.slogdet(J)[1]) if square else float("nan"),
         noise_share=noise_share,
-        resolved=resolved,
+        resolved=float((values > noise_values[0]).sum()) if noise_values.size else float("nan"),
+        noise_singular_values=noise_values,
     )
+
+
+def without_identity(J: Matrix) -> NDArray[np.float64]:
+    """``J - tr(J)/d I``; J itself where it is not square."""
+    matrix: NDArray[np.float64] = np.array(J, dtype=np.float64)
+    if matrix.shape[0] == matrix.shape[1]:
+        matrix[np.diag_indices(len(matrix))] -= np.trace(matrix) / len(matrix)
+    return matrix
+
+
+def _noise(
+    shape: tuple[int, ...], total: float, standard_error: Matrix | None, noise: Matrix | None
+) -> tuple[float, NDArray[np.floating[Any]]]:
+    """Share of a squared norm that is the mean's error, and the singular values of a draw of that error.
+
+    Where all signs of a draw happen to agree, as they do for two samples every other time, it vanishes.
+    """
+    if standard_error is None or noise is None or not np.isfinite(np.asarray(standard_error)).all():
+        return float("nan"), np.zeros(0)
+    error, draw = (_matrix(n, value, shape) for n, value in (("standard_error", standard_error), ("noise", noise)))
+    size, drawn = float(np.linalg.norm(error)), float(np.linalg.norm(draw))
+    share = size**2 / total if total > 0 else float("nan")
+    if drawn < VANISHES * size:
+        return share, np.zeros(0)
+    return share, np.linalg.svd(draw, compute_uv=False) * (size / drawn if drawn else 1.0)
 
 
 def transport_angles(first: Matrix, second: Matrix, rank: int) -> NDArray[np.float64]:
@@ -127,9 +148,13 @@ def transport_angles(first: Matrix, second: Matrix, rank: int) -> NDArray[np.flo
         raise InputError(f"got matrices of {one.shape[1]} and {other.shape[1]} columns, expected the same number")
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= min(*one.shape, *other.shape):
         raise InputError(f"got rank={rank!r}, expected between 1 and {min(*one.shape, *other.shape)}")
-    bases = [np.linalg.svd(matrix)[2][:rank] for matrix in (one, other)]
-    cosines = np.linalg.svd(bases[0] @ bases[1].T, compute_uv=False)
-    return np.asarray(np.arccos(np.clip(cosines, 0, 1)), dtype=np.float64)
+    cosines = cosines_between(*(np.linalg.svd(matrix)[2][:rank] for matrix in (one, other)))
+    return np.asarray(np.arccos(cosines), dtype=np.float64)
+
+
+def cosines_between(first: Matrix, second: Matrix) -> NDArray[np.float64]:
+    """Cosines of the principal angles between the spans of orthonormal rows, descending."""
+    return np.asarray(np.clip(np.linalg.svd(first @ second.T, compute_uv=False), 0, 1), dtype=np.float64)
 
 
 def _matrix(name: str, values: Any, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:

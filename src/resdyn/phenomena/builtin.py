@@ -26,5 +26,18 @@ BUILT_IN = (
     _phenomenon("robustness", "Robustness", "noise_amplitude", "gradient_amplitude", report=False, properties=False),
     _phenomenon("cushion", "Cushion", "span_product_norm"),
     _phenomenon("features", "Features", "class_count"),
+    Phenomenon(
+        "lyapunov",
+        probe="resdyn.probes.lyapunov:Lyapunov",
+        variables=("lyapunov_exponent",),
+        metrics="resdyn.metrics.summary.lyapunov:SUMMARY",
+        sections="resdyn.report.sections.lyapunov:SECTIONS",
+    ),
+    Phenomenon(
+        "transport",
+        variables=("transport",),
+        metrics="resdyn.metrics.summary.transport:SUMMARY",
+        sections="resdyn.report.sections.transport:SECTIONS",
+    ),
     Phenomenon("training", attribute="training", sections="resdyn.report.sections.training:SECTIONS"),
 )

@@ -12,6 +12,7 @@ from typing import Any
 from resdyn.probes.coupling import Coupling
 from resdyn.probes.cushion import Cushion
 from resdyn.probes.features import Features
+from resdyn.probes.lyapunov import Lyapunov
 from resdyn.probes.parse import fit_probes, parse_probes, resolve_probes
 from resdyn.probes.protocol import Batches, Probe, Traits, traits
 from resdyn.probes.registry import register_probe, registered_probes
@@ -27,6 +28,7 @@ __all__ = [
     "Cushion",
     "Features",
     "Layout",
+    "Lyapunov",
     "Probe",
     "Robustness",
     "Sample",

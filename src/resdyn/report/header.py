@@ -12,6 +12,7 @@ import xarray as xr
 
 from resdyn._format import counted, percent, short, with_error
 from resdyn.metrics.share import share_interval
+from resdyn.report.sections.build import outline
 from resdyn.report.sections.section import Section
 from resdyn.report.sentences import Rows, by_chance, quantity, readable
 from resdyn.report.view import has, labels, mean_and_error, num_classes
@@ -51,6 +52,10 @@ def _tile(row: dict[str, Any], title: str, anchor: str) -> Tile:
 
 def lead(ds: xr.Dataset) -> str:
     """One sentence on what this page measures."""
+    if not ds.attrs.get("probes"):
+        own = [section.lead for _, section, present in outline(ds) if present and section.lead is not None]
+        if own:
+            return own[0](ds)
     blocks = ds.sizes.get("block") or max(ds.sizes.get("depth", 1) - 1, 0)
     split = f"the {ds.attrs['split']} split of " if ds.attrs.get("split") else ""
     data, model = ds.attrs.get("data", "the data"), ds.attrs.get("model", "the model")
@@ -69,7 +74,7 @@ def facts(ds: xr.Dataset) -> list[tuple[str, str]]:
     known = [
         ("Model", ds.attrs.get("model")),
         ("Data", _data(ds)),
-        ("Samples", short(ds.sizes["sample"]) if "sample" in ds.sizes else None),
+        ("Samples", _count(ds)),
         ("Accuracy on these samples", _accuracy(ds)),
         ("Mean loss", _loss(ds)),
         ("Classes", num_classes(ds)),
@@ -121,6 +126,12 @@ def _samples(ds: xr.Dataset) -> str:
     if count is None:
         return "Images of"
     return "One sample of" if count == 1 else f"{count} samples of"
+
+
+def _count(ds: xr.Dataset) -> str | None:
+    """How many samples the dataset holds, or is a mean of."""
+    count = ds.sizes.get("sample", ds.attrs.get("num_samples"))
+    return None if count is None else short(count)
 
 
 def _accuracy(ds: xr.Dataset) -> str | None:

@@ -14,9 +14,11 @@ from resdyn import _checks as checks
 from resdyn._version import __version__
 from resdyn.errors import InputError
 from resdyn.report.page import script_json, write_page
+from resdyn.report.theme import PALETTE
 
 LENSES = {"lens": "Jacobian lens", "logit_lens": "Logit lens"}
 KEPT = 10
+PATHS = [PALETTE[k] for k in (0, 6, 4, 1, 3)]
 
 
 def write_readout(
@@ -32,7 +34,8 @@ def write_readout(
 
     Each cell shows the first prediction; its colour says whether that is what the model predicts in the end, and how
     far down the list that is. Hover for scores, switch between lens and logit lens, click a position to follow it.
-    For a classifier there is one column, and the predictions are classes.
+    Below the table are the paths of the model's first predictions: their scores from depth to depth, at the position
+    that was clicked. For a classifier there is one column, and the paths are those of its classes.
 
     Args:
         ds: What `Transport.readout` returned.
@@ -55,18 +58,26 @@ def write_readout(
     positions = chosen.sizes.get("position", 1)
     if inputs is not None and len(inputs) != positions:
         raise InputError(f"got {len(inputs)} inputs, expected {positions}, one per position")
-    content = {
+    content: dict[str, Any] = {
         "depths": [int(depth) for depth in chosen["depth"].values][::-1],
         "inputs": [str(text) for text in inputs] if inputs is not None else [str(p) for p in range(positions)],
         "lenses": {name: _cells(chosen, name)[::-1] for name in LENSES},
         "model": _cells(chosen, "model")[0],
+        "places": positions,
     }
     content["words"] = _names(content, words)
+    shown = {name: label for name, label in LENSES.items() if any(map(any, content["lenses"][name]))}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("resdyn.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template("readout.html.jinja").render(
-        title=checks.text("title", title), lenses=LENSES, content=script_json(content), version=__version__
+        title=checks.text("title", title),
+        lenses=shown,
+        labels=script_json(shown),
+        content=script_json(content),
+        colours=script_json(PATHS),
+        places=positions,
+        version=__version__,
     )
     return write_page(path, page)
 

@@ -40,10 +40,10 @@ def step_jacobian(stream: ResidualStream, i: int | str, states: States) -> Jacob
         raise InputError(
             f"there is no step {i}: the stream has steps 0 to {len(stream)}, the last from h_L to the output"
         )
-    return _between(stream, i, i + 1, states)
+    return between(stream, i, i + 1, states)
 
 
-def _between(stream: ResidualStream, i: int, j: int, states: States) -> JacobianOperator:
+def between(stream: ResidualStream, i: int, j: int, states: States) -> JacobianOperator:
     """d h_j / d h_i at one sample, along every path between them; j = L + 1: of the output."""
     nodes = _points(stream)
     cut = Cut(stream._graph, [nodes[i]], [nodes[j]])
@@ -101,7 +101,7 @@ def sensitivity(stream: ResidualStream, states: States) -> list[Tensor]:
     stream._renew_at(states)
     last = len(stream)
     if has_bypass(stream):
-        return [_dense(_between(stream, s, last + 1, states)) for s in range(last + 1)]
+        return [_dense(between(stream, s, last + 1, states)) for s in range(last + 1)]
     products = [_dense(step_jacobian(stream, last, states))]
     for i in reversed(range(len(stream))):
         products.append(step_jacobian(stream, i, states).rmatmat(products[-1].T.contiguous()).T)

@@ -17,6 +17,7 @@ from resdyn.stream.cut import Cut, Evaluation, is_fixed
 from resdyn.stream.graph import silence_logs, tensor_of
 from resdyn.stream.inputs import usable
 from resdyn.stream.linearize import linear_parts
+from resdyn.stream.rounded import RoundedProducts
 from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
 
@@ -30,10 +31,18 @@ class TailMap:
     What a cotangent at the target is at every depth, its product with d target / d h_l, comes from one backward pass
     through the graph for all depths; the graph itself is evaluated once per sample, however many cotangents follow.
     With `trace` the pass is traced once into its linear operations, with those that only scale merged into one, which
-    costs as much as some dozens of passes.
+    costs as much as some dozens of passes. With `products` the factors of its matrix products are rounded to that
+    dtype; sums, and all that is no matrix product, stay as they are, and so does a pass that cannot be traced.
     """
 
-    def __init__(self, stream: ResidualStream, depths: Sequence[int], target: Target = -1, trace: bool = True) -> None:
+    def __init__(
+        self,
+        stream: ResidualStream,
+        depths: Sequence[int],
+        target: Target = -1,
+        trace: bool = True,
+        products: torch.dtype | None = None,
+    ) -> None:
         nodes = state_nodes(stream)
         last = len(nodes) - 1
         end = last if isinstance(target, str) else target % len(nodes)
@@ -47,7 +56,8 @@ class TailMap:
         later = [node for node in self._sources if node is not nodes[self._first]]
         self._cut = Cut(stream._graph, [nodes[self._first]], list(dict.fromkeys([*later, self.target])))
         self._trace: LinearPass | None = None
-        self._traceable = trace and self._cut.fixed
+        self._traceable = (trace or products is not None) and self._cut.fixed
+        self._products = products
 
     @property
     def source_shapes(self) -> list[tuple[int, ...]]:
@@ -95,8 +105,8 @@ class TailMap:
             return None
         try:
             if self._trace is None:
-                self._trace = LinearPass(self._values, start, cotangent, leaves)
-            linear = self._trace.at(start, leaves)
+                self._trace = LinearPass(self._values, start, cotangent, leaves, self._products)
+            linear, served = self._trace.at(start, leaves)
             found = linear(cotangent[None])
         except torch.OutOfMemoryError:
             raise
@@ -105,7 +115,7 @@ class TailMap:
             self._traceable = False
             return None
         limit = AGREES if self._cut.precision != torch.float64 else AGREES**3
-        return linear if all(map(partial(_close, limit), found, plain.one(cotangent))) else None
+        return served if all(map(partial(_close, limit), found, plain.one(cotangent))) else None
 
 
 Product = Callable[[Tensor], list[Tensor]]
@@ -148,6 +158,7 @@ class LinearPass:
         start: Tensor,
         cotangent: Tensor,
         leaves: tuple[Any, ...],
+        products: torch.dtype | None = None,
     ) -> None:
         flat, structure = pytree.tree_flatten(leaves)
 
@@ -157,17 +168,26 @@ class LinearPass:
         with silence_logs(), plain_arithmetic(), torch.enable_grad():
             traced = make_fx(pulled)(start, cotangent, *flat)
         self._primal, self._linear = linear_parts(traced)
+        self._rounded = None if products is None else RoundedProducts(self._linear, products)
 
-    def at(self, start: Tensor, leaves: tuple[Any, ...]) -> Product:
+    def at(self, start: Tensor, leaves: tuple[Any, ...]) -> tuple[Product, Product]:
+        """The pass at a sample, and the one that serves: the same, or with rounded products."""
         with torch.no_grad(), plain_arithmetic():
             constants = self._primal(start, *pytree.tree_leaves(leaves))
-        linear = torch.func.vmap(lambda u: self._linear(u, *constants))
+            exact = _product(self._linear, constants)
+            if self._rounded is None:
+                return exact, exact
+            return exact, _product(self._rounded.module, self._rounded.constants(constants))
 
-        def product(cotangents: Tensor) -> list[Tensor]:
-            with torch.no_grad(), plain_arithmetic():
-                return list(linear(cotangents))
 
-        return product
+def _product(linear: Callable[..., Any], constants: Sequence[Any]) -> Product:
+    batched = torch.func.vmap(lambda u: linear(u, *constants))
+
+    def product(cotangents: Tensor) -> list[Tensor]:
+        with torch.no_grad(), plain_arithmetic():
+            return list(batched(cotangents))
+
+    return product
 
 
 class Pullback:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from resdyn import store as stores
-from resdyn.capturing.executor import run_tasks
+from resdyn.capturing.executor import run_tasks, tell_resuming
 from resdyn.store import Layout, place
 from resdyn.store.lock import locked
 from resdyn.transporting.moments import Moments
@@ -50,6 +50,7 @@ class Fit:
         done = stores.done_tasks(store)
         regions = stores.stored_regions(store, self.plan.layout)
         tasks = self.plan.tasks(regions)
+        tell_resuming(done, self.show_progress)
         size = len(tasks) if self.plan.until is None else max(1, self.workers)
         merged: Moments | None = None
         for start in range(0, len(tasks), size):

@@ -83,6 +83,7 @@ def _written(path: Path, layout: Any, attrs: dict[str, Any], arrays: dict[str, A
 
 def _check_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
     different = [name for name in SAME if one[name] != other[name]]
+    different += [name for name in ("products",) if one.get(name) != other.get(name)]
     different += [name for name in SKIPS if one["positions"].get(name) != other["positions"].get(name)]
     if different:
         name = different[0]

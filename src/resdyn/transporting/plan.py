@@ -20,7 +20,7 @@ from resdyn.store import Layout, Region, Variable
 from resdyn.stream import ResidualStream
 from resdyn.stream.arguments import Arguments
 from resdyn.stream.placement import model_dtype
-from resdyn.stream.tail_map import TailMap, Target
+from resdyn.transporting.preparing import Prepared
 from resdyn.transporting.reductions import Reduction
 from resdyn.transporting.worker import PARTS, TransportJob, TransportTask, accumulator
 
@@ -35,24 +35,29 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run needs; `samples` are rows of `data`, `valid` their positions (None: states have none)."""
+    """Everything that a run needs: what was prepared, and how it is split into tasks."""
 
     model: nn.Module | LoadedModel
-    stream: ResidualStream
-    data: LabelledInputs
-    samples: Tensor
-    valid: Tensor | None
-    tail: TailMap
-    target: Target
-    trace: bool
-    reduction: Reduction
-    positions: dict[str, Any]
+    prepared: Prepared
     seed: int
     chunk_size: int
     until: float | None
 
+    @property
+    def stream(self) -> ResidualStream:
+        return self.prepared.stream
+
+    @property
+    def data(self) -> LabelledInputs:
+        return self.prepared.inputs
+
+    @property
+    def reduction(self) -> Reduction:
+        return self.prepared.reduction
+
     def settings(self) -> dict[str, Any]:
         """What a store is made for; a run resumes only a store in which all of this is the same."""
+        found, valid = self.prepared, self.prepared.valid
         return {
             "measurement": "transport",
             "weights_hash": weights_hash(self.stream.model),
@@ -60,25 +65,25 @@ class Plan:
             "stream": self.stream.describe(),
             "data": self.data.name,
             "split": self.data.split,
-            "data_hash": fingerprint(self.data, self.samples),
-            "samples": self.data.index[self.samples].tolist(),
-            "depths": list(self.tail.depths),
-            "to": self.target,
+            "data_hash": fingerprint(self.data, self.prepared.samples),
+            "samples": self.data.index[self.prepared.samples].tolist(),
+            "depths": list(self.prepared.tail.depths),
+            "to": self.prepared.target,
             "reduction": self.reduction.name,
             "average_targets": self.reduction.average_targets,
             "causal": self.reduction.causal,
             "channels": self.reduction.channels if self.reduction.name == "pool" else None,
             "target_shape": list(self.reduction.target),
             "columns": self.reduction.columns,
-            "positions": self.positions,
-            "positions_hash": None if self.valid is None else hashlib.sha256(tensor_bytes(self.valid)).hexdigest(),
+            "positions": self.prepared.positions,
+            "positions_hash": None if valid is None else hashlib.sha256(tensor_bytes(valid)).hexdigest(),
             "granularity": self.stream.granularity,
             "dtype": float_dtype(self.stream),
             "batch_norm": "eval",
             "seed": self.seed,
             "chunk_size": self.chunk_size,
             "until": self.until,
-        }
+        } | ({} if found.products is None else {"products": str(found.products).removeprefix("torch.")})
 
     @property
     def _precision(self) -> str:
@@ -86,11 +91,11 @@ class Plan:
 
     @property
     def _shape(self) -> tuple[int, int, int]:
-        return len(self.tail.depths), self.reduction.rows, max(self.reduction.columns)
+        return len(self.prepared.tail.depths), self.reduction.rows, max(self.reduction.columns)
 
     @property
     def _chunks(self) -> list[Tensor]:
-        return list(self.samples.split(self.chunk_size))
+        return list(self.prepared.samples.split(self.chunk_size))
 
     @property
     def layout(self) -> Layout:
@@ -101,19 +106,19 @@ class Plan:
                 variables[f"{part}_{number}"] = Variable(DIMS, self._shape, self._precision)
             variables[f"count_{number}"] = Variable(("count",), (2,), "int64")
         regions = tuple(Region(_names(number)) for number in range(len(self._chunks)))
-        return Layout(variables, coords_of(self.tail.depths, self.reduction.columns), regions)
+        return Layout(variables, coords_of(self.prepared.tail.depths, self.reduction.columns), regions)
 
     @property
     def result_layout(self) -> Layout:
         """What a finished store holds."""
-        return result_layout(self.tail.depths, self.reduction.columns, self._shape, self._precision)
+        return result_layout(self.prepared.tail.depths, self.reduction.columns, self._shape, self._precision)
 
     def tasks(self, regions: Sequence[Region]) -> list[Task]:
         """One per chunk of the samples, in their order."""
         starts = np.cumsum([0, *map(len, self._chunks)]).tolist()
         found = []
         for number, (rows, region) in enumerate(zip(self._chunks, regions, strict=True)):
-            valid = None if self.valid is None else self.valid[starts[number] : starts[number + 1]]
+            valid = None if self.prepared.valid is None else self.prepared.valid[starts[number] : starts[number + 1]]
             indices = tuple(self.data.index[rows].tolist())
             payload = TransportTask(number, region, self.data.read(rows), valid, indices)
             found.append(Task(payload, "samples", ticks=len(rows)))
@@ -123,8 +128,8 @@ class Plan:
         """What the tasks share. The stream that was found here serves in this process."""
         job = Job(
             store=store,
-            source=ModelSource.of(self.model),
-            example=self.data.read(self.samples[:1]),
+            source=ModelSource.of(self.model if isinstance(self.model, LoadedModel) else self.stream.model),
+            example=self.data.read(self.prepared.samples[:1]),
             named=self.stream.named,
             granularity=self.stream.granularity,
             position=None,
@@ -136,13 +141,15 @@ class Plan:
             data=None,
         )
         job.stream = self.stream
-        shared = TransportJob(job, self.tail.depths, self.target, self.reduction, self.seed, self.trace)
-        shared.tail = self.tail
+        shared = TransportJob(
+            job, self.prepared.tail.depths, self.prepared.target, self.reduction, self.seed, self.prepared.trace
+        )
+        shared.tail = self.prepared.tail
         return shared
 
     def digests(self) -> list[str]:
         """A short hash of every sample's inputs, by which samples of a fit are recognised."""
-        return [digest for rows in self.samples.split(256) for digest in sample_digests(self.data.read(rows))]
+        return [digest for rows in self.prepared.samples.split(256) for digest in sample_digests(self.data.read(rows))]
 
 
 def coords_of(depths: Sequence[int], columns: Sequence[int]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:

@@ -14,7 +14,6 @@ from resdyn import _checks as checks
 from resdyn._numerics import plain_arithmetic
 from resdyn._statistics import standard_error
 from resdyn.capturing.run import stream_for, whole_inputs
-from resdyn.capturing.selection import choose
 from resdyn.errors import InputError
 from resdyn.models import weights_hash
 from resdyn.stream import ResidualStream, States
@@ -26,6 +25,7 @@ from resdyn.stream.verify import taken_as_current
 from resdyn.transporting.lens import Transport
 from resdyn.transporting.plan import sample_digests
 from resdyn.transporting.positions import token_mask, valid_positions
+from resdyn.transporting.preparing import chosen_rows
 
 LENSES = ("lens", "logit lens")
 FIGURES = {
@@ -155,12 +155,7 @@ def held_out(
     """The stream, and (index, inputs, states) of samples that the lens was not fitted on; two or more."""
     module = check_model(model if isinstance(model, nn.Module) else model.model)
     inputs = whole_inputs(model, module, data, ())
-    if samples is None:
-        rows = torch.arange(len(inputs))
-    elif isinstance(samples, int):
-        rows = choose(inputs, checks.whole("samples", samples, 1), checks.seed(seed))
-    else:
-        rows = inputs.rows_of(checks.wholes("samples", samples))
+    rows = chosen_rows(inputs, samples, checks.seed(seed))
     if len(rows) < 2:
         raise InputError(f"got {len(rows)} sample, expected two or more: errors are over samples")
     fitted = set(lens.dataset.attrs.get("sample_digests", ()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,42 +67,63 @@ class Reduction:
 
     def matrices(self, pullback: Pullback, valid: Tensor | None, like: Tensor, block: int) -> list[Tensor]:
         """One matrix (rows, columns) per depth, at one sample; `valid` are its positions, bool (T,)."""
+        units = torch.eye(self.rows, dtype=like.dtype, device=like.device)
         if self.name == "self":
             assert valid is not None
             places = valid.nonzero().flatten().tolist()
-            parts = [self._one(pullback, self._at(place, valid), like, block) for place in places]
+            parts = [self.products(pullback, units, self._at(place, valid), block) for place in places]
             return [torch.stack(column).mean(0) for column in zip(*parts, strict=True)]
-        return self._one(pullback, valid, like, block)
+        return self.products(pullback, units, valid, block)
 
-    def _one(self, pullback: Pullback, valid: Tensor | None, like: Tensor, block: int) -> list[Tensor]:
+    def products(self, pullback: Pullback, vectors: Tensor, valid: Tensor | None, block: int) -> list[Tensor]:
+        """J^T u of each of some vectors, (B, rows) -> (B, columns) per depth, at one sample."""
         found: list[list[Tensor]] = [[] for _ in self.sources]
-        for cotangents in self._cotangents(valid, like, block):
-            for depth, value in enumerate(pullback(cotangents)):
+        for some in vectors.split(block):
+            for depth, value in enumerate(pullback(self._spread(some, valid))):
                 found[depth].append(self._read(value, valid))
         return [torch.cat(parts) for parts in found]
+
+    def injected(self, vectors: Tensor, depth: int, valid: Tensor | None) -> Tensor:
+        """Vectors (B, columns) as changes of a state (B, *source), so that `collected` of their images is J v."""
+        shape = self.sources[depth]
+        if self.name == "flat" or len(shape) == 1:
+            return vectors.reshape(-1, *shape)
+        if self.name == "pool":
+            axis = self._axis(shape)
+            sizes = [-1 if dim == axis else 1 for dim in range(len(shape))]
+            return vectors.reshape(len(vectors), *sizes).expand(-1, *shape).contiguous()
+        assert valid is not None
+        moved = vectors.new_zeros(len(vectors), *shape)
+        picked = moved[:, valid]
+        moved[:, valid] = self._weights(picked)[None, :, None] * vectors[:, None, :]
+        return moved
+
+    def collected(self, values: Tensor, valid: Tensor | None) -> Tensor:
+        """Changes of the target (B, *target) as rows (B, rows)."""
+        if self.name == "flat" or len(self.target) == 1:
+            return values.flatten(1)
+        if self.name == "pool":
+            axis = self._axis(self.target) + 1
+            return values.mean([dim for dim in range(1, values.dim()) if dim != axis])
+        assert valid is not None
+        return values[:, valid].sum(1)
 
     def _at(self, place: int, valid: Tensor) -> Tensor:
         one = torch.zeros_like(valid)
         one[place] = True
         return one
 
-    def _cotangents(self, valid: Tensor | None, like: Tensor, block: int) -> Iterator[Tensor]:
-        for rows in torch.arange(self.rows, device=like.device).split(block):
-            units = torch.zeros(len(rows), self.rows, dtype=like.dtype, device=like.device)
-            units[torch.arange(len(rows), device=like.device), rows] = 1
-            yield self._spread(units, valid)
-
-    def _spread(self, units: Tensor, valid: Tensor | None) -> Tensor:
-        """Unit vectors (B, rows) as cotangents (B, *target)."""
+    def _spread(self, vectors: Tensor, valid: Tensor | None) -> Tensor:
+        """Vectors (B, rows) as cotangents (B, *target)."""
         if len(self.target) == 1 or self.name == "flat":
-            return units.reshape(-1, *self.target)
+            return vectors.reshape(-1, *self.target)
         if self.name == "pool":
             axis = self._axis(self.target)
             places = torch.Size(self.target).numel() // self.target[axis]
             shape = [-1 if dim == axis else 1 for dim in range(len(self.target))]
-            return (units / places).reshape(len(units), *shape).expand(-1, *self.target).contiguous()
+            return (vectors / places).reshape(len(vectors), *shape).expand(-1, *self.target).contiguous()
         assert valid is not None
-        return valid.to(units)[None, :, None] * units[:, None, :]
+        return valid.to(vectors)[None, :, None] * vectors[:, None, :]
 
     def _read(self, value: Tensor, valid: Tensor | None) -> Tensor:
         """Products (B, *source) as rows (B, columns)."""

@@ -47,10 +47,11 @@ class TransportJob:
     reduction: Reduction
     seed: int
     trace: bool
+    products: torch.dtype | None = None
 
     @cached_property
     def tail(self) -> TailMap:
-        return TailMap(self.job.stream.whole, self.depths, self.target, self.trace)
+        return TailMap(self.job.stream.whole, self.depths, self.target, self.trace, self.products)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in dict(self.__dict__).items() if name != "tail"}

@@ -23,6 +23,7 @@ from resdyn.report.figures.cushion import (
     output_cushion_paper,
 )
 from resdyn.report.figures.energy import diagonal_energy, diagonal_energy_paper
+from resdyn.report.figures.lyapunov import lyapunov_exponents, lyapunov_exponents_paper
 from resdyn.report.figures.scaling import inverse_scaling, inverse_scaling_paper
 from resdyn.report.figures.singular import singular_values, singular_values_paper
 from resdyn.report.figures.steps import collinearity, collinearity_paper, step_lengths, step_lengths_paper
@@ -48,6 +49,18 @@ from resdyn.report.figures.trajectories import (
     random_trajectories,
     random_trajectories_paper,
 )
+from resdyn.report.figures.transport import (
+    transport_overlap,
+    transport_overlap_paper,
+    transport_parts,
+    transport_parts_paper,
+    transport_ranks,
+    transport_ranks_paper,
+    transport_size,
+    transport_size_paper,
+    transport_spectrum,
+    transport_spectrum_paper,
+)
 
 __all__ = [
     "block_cushion",
@@ -72,6 +85,8 @@ __all__ = [
     "inverse_scaling_paper",
     "layer_cushion",
     "layer_cushion_paper",
+    "lyapunov_exponents",
+    "lyapunov_exponents_paper",
     "negative_share",
     "negative_share_paper",
     "nonnormality",
@@ -92,4 +107,14 @@ __all__ = [
     "training_alignment_paper",
     "training_collapse",
     "training_collapse_paper",
+    "transport_overlap",
+    "transport_overlap_paper",
+    "transport_parts",
+    "transport_parts_paper",
+    "transport_ranks",
+    "transport_ranks_paper",
+    "transport_size",
+    "transport_size_paper",
+    "transport_spectrum",
+    "transport_spectrum_paper",
 ]

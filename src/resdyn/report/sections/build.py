@@ -55,14 +55,16 @@ def sections_of(phenomenon: Phenomenon) -> tuple[Section, ...]:
 
 
 def outline(ds: xr.Dataset) -> list[tuple[Phenomenon, Section, bool]]:
-    """(phenomenon, section, whether the dataset holds it) in reading order.
+    """(phenomenon, section, whether the dataset holds it) in reading order; of what a capture should hold, all.
 
     Raises:
         InputError: Two sections of one anchor, or one that is not an identifier.
     """
-    present = {phenomenon.name for phenomenon in phenomena_in(ds)}
+    held = phenomena_in(ds)
+    present = {phenomenon.name for phenomenon in held}
+    captured = not held or any(phenomenon.probe is not None for phenomenon in held)
     rows = [(p, section, p.name in present) for p in phenomena() for section in sections_of(p)]
-    rows = [row for row in rows if row[2] or row[1].expected]
+    rows = [row for row in rows if row[2] or (captured and row[1].expected)]
     _check_names("section", [(p.name, section.anchor) for p, section, _ in rows])
     return rows
 

@@ -68,7 +68,8 @@ class Section:
         notes: What the figures of a dataset leave out.
         warnings: What the top of the page must say.
         tiles: (metric, words) pairs: headline numbers at the top of the page.
-        expected: Whether the report says so where the phenomenon was not measured.
+        expected: Whether the report of a capture says so where the phenomenon was not measured.
+        lead: The sentence at the top of the page of a dataset that no probe measured; None: that of captures.
     """
 
     anchor: str
@@ -79,6 +80,7 @@ class Section:
     warnings: Callable[[xr.Dataset], list[str]] = _none
     tiles: Wording = ()
     expected: bool = False
+    lead: Callable[[xr.Dataset], str] | None = None
 
     def figures_of(self, ds: xr.Dataset) -> Sequence[ReportFigure]:
         """The figures that a dataset could have.
