@@ -3,6 +3,7 @@
 import base64
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +143,29 @@ def test_a_claim_agrees_only_beside_its_null(tmp_path):
     assert beside.null == Number(0.2)
     assert first_claim([ours, result(tmp_path, null=True, **{key: 1.01})]).verdict == "undecided"
     assert first_claim([ours, result(tmp_path, "paper", null=True, **{key: 0.2})]).verdict == "undecided"
+
+
+def test_a_null_without_a_value_is_no_null(tmp_path):
+    key = "type1__cifar10__slope"
+    empty = result(tmp_path, null=True, **{key: None})
+    found = first_claim([result(tmp_path, **{key: 0.99}), empty])
+    assert (found.verdict, found.null) == ("undecided", None)
+    assert "has not been measured" in found.why
+
+
+def test_a_test_without_power_does_not_refute():
+    content = {"claim": "c", "where": "w", "paper": "some", "number": "x", "rule": {"at_least": 1}}
+    assert Claim.of(content).judge(Number(0.0), "small")[0] == "disagrees"
+    verdict, why = Claim.of(content | {"lacks_power": "too few images"}).judge(Number(0.0), "small")
+    assert (verdict, "too few images" in why) == ("undecided", True)
+
+
+def test_a_null_of_another_kind_is_named_in_the_reason():
+    compared = compare(get_paper("identity_connections"), results_of(get_paper("identity_connections"), Path("none")))
+    (row,) = [row for row in compared if row.experiment.name == "equivalence"]
+    assert row.experiment.null_name == "the twin that decays to zero"
+    claim = Claim("it is so", "figure 1", "small", "x", rule_of({"at_most": 0.1}, "small"))
+    assert claim.judge(Number(0.01), "small", Number(0.02), row.experiment.null_name)[1].count("the twin that decays")
 
 
 def test_no_rule_passes_its_null():

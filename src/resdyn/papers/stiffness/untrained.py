@@ -16,11 +16,10 @@ from torch import Tensor
 
 from resdyn import metrics
 from resdyn.data import load_data
-from resdyn.linalg import slice_eigenvalues
 from resdyn.nets import NETS
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab, Scale
-from resdyn.papers.stiffness.measure import QUANTITIES
+from resdyn.papers.stiffness.measure import QUANTITIES, slices
 from resdyn.papers.stiffness.printed import printed
 from resdyn.papers.trained import device
 from resdyn.stream import ResidualStream, States, find_stream
@@ -65,21 +64,10 @@ def measure(lab: Lab, network: str, seed: int) -> NDArray[np.float64]:
         model = NETS[network](classes=10, **(small if network == "cnn" else {})).eval().to(device())
     inputs = data.in_memory().inputs(range(IMAGES[lab.scale])).to(device())
     stream = find_stream(model, inputs[:1])
-    rows = [[_slices(stream, number, states) for number in range(len(stream))] for states in _states(stream, inputs)]
+    rows = [[slices(stream, number, states) for number in range(len(stream))] for states in _states(stream, inputs)]
     return np.array(rows).mean(0).T
 
 
 def _states(stream: ResidualStream, inputs: Tensor) -> Iterator[States]:
     for n in range(len(inputs)):
         yield stream.states(inputs[n : n + 1])
-
-
-def _slices(stream: ResidualStream, number: int, states: States) -> tuple[float, float]:
-    """Stiffness index and per cent of negative real parts of the slices of one block at one image."""
-    block = stream[number]
-    out, into = ((s[0], s[1], s[2]) for s in (block.shape_out, block.shape_in))  # of one image: (C, H, W)
-    found = slice_eigenvalues(stream.jacobian(number, states, kind="block"), out, into)
-    real, errors = np.asarray(found.values.real), np.asarray(found.errors)
-    known = np.append(real, 0.0) if found.num_values > real.size else real
-    index = float(metrics.stiffness_index(known.max(), known.min()))
-    return index, 100 * float((real < -errors).sum()) / found.num_values
