@@ -51,7 +51,7 @@ def stiffness(lab: Lab, network: Trained, images: int) -> xr.Dataset:
 def slices_alone(lab: Lab, network: Trained, test: ImageData, images: int) -> xr.Dataset:
     """The dataset above by the reading of slices, NaN for everything else."""
     ds = lab.measured(network, "trajectory", images, data=test)
-    inputs = test.inputs(ds["sample"].values).to(next(network.model.parameters()))
+    inputs = test.inputs(ds["sample"].values.tolist()).to(next(network.model.parameters()))
     stream = network.stream
     rows = np.array([[slices(stream, k, stream.states(x)) for k in range(len(stream))] for x in inputs.split(1)])
     found = {f"{name}_slices": rows[..., k] for k, name in enumerate(QUANTITIES)}
