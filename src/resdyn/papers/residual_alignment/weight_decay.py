@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from resdyn.papers import pictures
 from resdyn.papers.case import Case
@@ -13,11 +12,11 @@ from resdyn.papers.lab import Lab
 from resdyn.papers.residual_alignment.late import diagonal_energy
 from resdyn.papers.residual_alignment.networks import SEEDS, case, measured, small_data
 
-DECAYS = (5e-4, 5e-3, 5e-2)  # the last is that of every other experiment
+DECAYS = (5e-4, 5e-2)  # the last is that of every other experiment
 
 
 def run(lab: Lab) -> None:
-    """Type 4a at three decays: diagonal energy and test accuracy over seeds, and the strongest less the weakest."""
+    """Type 4a at two decays: diagonal energy and test accuracy over seeds, and the stronger less the weaker."""
     energies, accuracies = [], []
     for decay in DECAYS:
         found = [_of_case(lab, decayed(lab, decay, seed)) for seed in SEEDS[lab.scale]]
@@ -29,8 +28,6 @@ def run(lab: Lab) -> None:
     note = f"weight decay {DECAYS[-1]:g} less {DECAYS[0]:g}"
     lab.record("energy.difference", energies[-1] - energies[0], "seeds", f"diagonal energy, {note}")
     lab.record("accuracy.difference", accuracies[-1] - accuracies[0], "seeds", f"test accuracy in per cent, {note}")
-    growth = [spearmanr(DECAYS, column).statistic for column in np.array(energies).T]
-    lab.record("energy.rank_correlation", growth, "seeds", "Spearman's, of diagonal energy against weight decay")
     mean, spread = np.mean(energies, 1), np.std(energies, 1, ddof=1)
     row = pictures.series("diagonal energy", np.log10(DECAYS), mean, spread)
     title = "Alignment against weight decay, type 4a"
