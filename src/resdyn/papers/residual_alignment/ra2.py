@@ -30,8 +30,6 @@ def measure(lab: Lab, label: str, case: Case) -> None:
         lab.record(f"{label}.{kind}", diagonal_energy(ds, kind), "training images", note)
         late = diagonal_energy(ds, kind, late=True)
         lab.record(f"{label}.{kind}_late", late, "training images", f"last half of the blocks, {note}")
-        rest = diagonal_energy(ds.isel(rank=slice(1, None), rank_j=slice(1, None)), kind)
-        lab.record(f"{label}.{kind}_rest", rest, "training images", f"without the first pair of vectors, {note}")
         if classes < ds.sizes["rank"]:
             top = diagonal_energy(ds, kind, rank=classes)
             note = f"K = C = {classes}, {1 / classes:.2g} by chance"
@@ -40,14 +38,21 @@ def measure(lab: Lab, label: str, case: Case) -> None:
     draw_couplings(lab, f"{label}.uv_first", ds, first=True)
     lined_up = metrics.between_blocks(metrics.aligned_vectors(ds).sum("rank", skipna=False))
     lab.record(f"{label}.aligned", lined_up, "training images", "vectors that line up, mean over pairs i != j")
-    _record_cosines(lab, label, ds, min(classes - 1, ds.sizes["rank"]))
+    record_vectors(lab, label, ds)
 
 
-def _record_cosines(lab: Lab, label: str, ds: xr.Dataset, rank: int) -> None:
-    """Of two blocks of the last half, and of u and v of one block: mean |cosine| of k-th vectors, k = 1 .. rank.
+def record_vectors(lab: Lab, label: str, ds: xr.Dataset) -> None:
+    """What the diagonal energy may hide: the energy without the first pair of vectors, and the vectors themselves.
 
-    And the mean squared cosine of the principal angles of their spans, which a change of basis does not lower.
+    Of two blocks of the last half, and of u and v of one block: mean |cosine| of k-th vectors, k = 1 .. C - 1, and the
+    mean squared cosine of the principal angles of their spans, which a change of basis does not lower.
     """
+    rank = min(len(ds.attrs["class_names"]) - 1, ds.sizes["rank"])
+    for kind in ("uv", "vu"):
+        rest = diagonal_energy(ds.isel(rank=slice(1, None), rank_j=slice(1, None)), kind)
+        lab.record(
+            f"{label}.{kind}_rest", rest, "training images", "without the first pair of vectors, all pairs i != j"
+        )
     found = metrics.alignment(ds, rank).isel(block=late_blocks(ds), block_j=late_blocks(ds))
     note = f"mean |cosine| of the top {rank}, last half of the blocks"
     angles = f"mean squared cosine of the principal angles of the top {rank}, last half of the blocks"
