@@ -108,7 +108,7 @@ def _trained(lab: Lab, kind: str, layers: int) -> tuple[Trained, list[float]]:
         if not lab.null:
             decay_to_identity(plain, WEIGHT_DECAY)
 
-    trains = dataclasses.replace(lab, null=False)
+    trains = dataclasses.replace(lab, null=False) if lab.null else lab  # the null is trained too
     network = trains.trained(_case(lab.scale, kind, layers), [Losses()], twin if kind == "transferred" else None)
     return network, network.found[0]
 
