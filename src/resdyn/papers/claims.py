@@ -58,7 +58,7 @@ class Claim:
         experiment: Name of the experiment that measures the number, if not the one above the claim.
         judged_at: The smallest scale whose number is evidence, "small" or "paper" (the latter for a cell of a table);
             at smaller ones the number is shown and not judged.
-        null: What the number is by chance, beside that of the untrained network, such as 0 with the name "no
+        null: What the number is by chance, beside that of the experiment's null, such as 0 with the name "no
             correlation". None: nothing else is known.
         no_null: Why there is no null, such as that the claim is about untrained networks; "": there is one.
         lacks_power: Why a number that misses the rule decides nothing, such as that a correlation which is not

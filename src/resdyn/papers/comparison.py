@@ -85,7 +85,7 @@ def as_json(compared: Sequence[ComparedExperiment]) -> dict[str, Any]:
 
     Returns:
         `experiments`, a list of `name`, `title` and `claims`; each claim has `claim`, `where`, `paper`, `ours` (None
-        where nothing was measured), `error` (its standard error or None), `null` (the untrained network's number or
+        where nothing was measured), `error` (its standard error or None), `null` (the number of its null or
         None), `scale`, `seeds` (trainings, or None), `verdict` and `why`.
     """
     return {
