@@ -126,3 +126,10 @@ def test_augmentation_shifts_and_mirrors_and_keeps_what_it_shows():
     assert Recipe(epochs=10, lr=1.0, schedule="step").learning_rate(5) == 1.0
     steps = [Recipe(epochs=200, lr=1.0, schedule="step").learning_rate(e) for e in (119, 120, 159, 160)]
     assert steps == pytest.approx([1.0, 0.1, 0.1, 0.01])
+
+
+def test_the_null_of_twins_is_one_that_parts(folder):
+    null = run_experiment(PAPER, "equivalence", "tiny", folder, quiet=True, null=True)
+    gaps = [number.value for key, number in null.numbers.items() if key.startswith("parameters")]
+    assert null.path.name == "equivalence.tiny.null.json"
+    assert min(gaps) > 1e-6

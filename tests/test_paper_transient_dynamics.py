@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from resdyn.nets import LogisticResNet
+from resdyn.nets import LogisticResNet, layer_map
 from resdyn.papers import get_paper, pictures, run_experiment
-from resdyn.papers.transient_dynamics import clusters, noise, transients
+from resdyn.papers.transient_dynamics import clusters, fixed_points, lesions, noise, transients
 from resdyn.papers.transient_dynamics.regulariser import NoisePenalty
 
 PAPER = get_paper("transient_dynamics")
@@ -85,3 +85,26 @@ def test_the_penalty_is_strength_times_the_rate_of_equation_5_and_trains_the_wei
     assert float(net.blocks[0].branch[0].weight.grad.abs().sum()) > 0
     zero = LogisticResNet(in_features=4, width=6, depth=3, start="zero")
     assert float(NoisePenalty(1.0)(zero, u).detach()) == 0  # without weights residuals do not answer to noise
+
+
+def test_a_lesion_is_seen_where_the_layer_decides_and_nowhere_else():
+    """Layers of zero weights add 1/2 whatever they read; layer 2 is given what the classes are told by."""
+    net = LogisticResNet(in_features=2, width=2, depth=3, classes=2, start="zero").double().requires_grad_(False)
+    layer = layer_map(net.blocks[1])
+    layer.weight.copy_(torch.tensor([[20.0, 0.0], [0.0, 20.0]]))
+    layer.bias.copy_(torch.full((2,), -11.0))
+    net.classifier.weight.copy_(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
+    net.classifier.bias.copy_(torch.tensor([0.05, 0.0]))
+    x = torch.tensor([[0.0, 0.02]] * 4, dtype=torch.float64)  # class 1 by layer 2 alone: the bias says 0
+    labels = net.classifier(net.blocks(x)).argmax(1)
+    zero = lesions.lost_predictions(net, x, labels, seed=0)[0]
+    assert labels.tolist() == [1] * 4
+    assert zero.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_one_neuron_has_two_fixed_points_and_one_attractor():
+    """y' = w y^2 (1 - y): 0 and 1, of which 1 is stable where w > 0; for w < 0 the linearisation says nothing of 0."""
+    found = [fixed_points._of_weights(1, seed) for seed in range(6)]
+    assert all(points == 2 for points, _, _ in found)
+    assert {stable for _, stable, _ in found} == {0, 1}
+    assert all(np.isnan(ended) if stable == 0 else ended == 1 for _, stable, ended in found)

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from scipy.stats import pearsonr
 
+from resdyn import metrics
 from resdyn.errors import InputError
 from resdyn.papers import compare, get_paper, run_experiment
 from resdyn.papers.case import Pretrained
@@ -240,3 +241,13 @@ def test_a_pretrained_network_says_where_its_weights_are_looked_for(monkeypatch)
     with pytest.raises(InputError, match="RESDYN_MODELS is not set"):
         entry.build(entry.images_of("test"))
     assert entry.name == "cifar_resnet20.digits.resnet20"
+
+
+def test_the_slices_of_the_null_are_those_of_the_probe(lab):
+    network = lab.untrained(TINY)
+    test = lab.test_images(network)
+    ds = lab.measured(network, "trajectory,spectrum(slices=true)", 1, state="untrained", data=test)
+    probe, alone = metrics.stiffness(ds), measure.slices_alone(lab, network, test, 1)
+    for name in (f"{quantity}_slices" for quantity in measure.QUANTITIES):
+        assert alone[name].values == pytest.approx(probe[name].transpose("sample", "block").values, rel=1e-4)
+    assert (alone["prediction"].values == ds["prediction"].values).all()

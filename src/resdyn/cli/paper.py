@@ -44,7 +44,7 @@ def paper(
     out
         Folder for networks, measurements and results (default: out/papers/NAME).
     null
-        Run the experiment with every network untrained: what its claims are judged against.
+        Run the experiment's null, which claims are judged against: every network untrained, or the control it names.
     """
     from resdyn.papers import as_json, compare, get_paper, results_of, run_experiment, write_page
 

@@ -58,9 +58,11 @@ class Claim:
         experiment: Name of the experiment that measures the number, if not the one above the claim.
         judged_at: The smallest scale whose number is evidence, "small" or "paper" (the latter for a cell of a table);
             at smaller ones the number is shown and not judged.
-        null: What the number is by chance, beside that of the untrained network, such as 0 with the name "no
+        null: What the number is by chance, beside that of the experiment's null, such as 0 with the name "no
             correlation". None: nothing else is known.
         no_null: Why there is no null, such as that the claim is about untrained networks; "": there is one.
+        lacks_power: Why a number that misses the rule decides nothing, such as that a correlation which is not
+            significant may still be there; "": it decides.
 
     Example:
         >>> claim = Claim("states lie on a line", "figure 8", "a line", "line", Rule("at_least", 0.8))
@@ -80,6 +82,7 @@ class Claim:
     judged_at: str = "small"
     null: Estimate | None = None
     no_null: str = ""
+    lacks_power: str = ""
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Claim:
@@ -87,7 +90,7 @@ class Claim:
 
         Args:
             content: `claim`, `where`, `paper`, `number`, `rule`, and perhaps `cell`, `experiment`, `judged_at`,
-                `null` (`{"value": 0, "name": "no correlation"}`) and `no_null`.
+                `null` (`{"value": 0, "name": "no correlation"}`) `no_null` and `lacks_power`.
 
         Raises:
             InputError: When an entry is absent, when `judged_at` is not a scale that is evidence, and when a rule needs
@@ -108,6 +111,7 @@ class Claim:
                 content.get("judged_at", "small"),
                 None if null is None else Estimate(float(null["value"]), name=null["name"]),
                 content.get("no_null", ""),
+                content.get("lacks_power", ""),
             )
         except KeyError as error:
             raise InputError(f"the claim {content} has no {error}") from error
@@ -115,13 +119,16 @@ class Claim:
             raise InputError(f"the claim '{claim.claim}' is judged at {claim.judged_at}, expected small or paper")
         return claim
 
-    def judge(self, number: Number | None, scale: str | None, null: Number | None = None) -> tuple[Verdict, str]:
+    def judge(
+        self, number: Number | None, scale: str | None, null: Number | None = None, null_name: str = UNTRAINED
+    ) -> tuple[Verdict, str]:
         """The verdict on our number at a scale, and why.
 
         Args:
             number: Ours; None: no run has measured it.
             scale: At which it was measured. Scale `tiny` only shows that an experiment runs.
-            null: The same number of the untrained network. None: not known.
+            null: The same number of the experiment's null. None: not known.
+            null_name: What that is.
 
         Returns:
             "agrees", "disagrees", "undecided" or "not run", and the reason in words.
@@ -132,9 +139,12 @@ class Claim:
             return "not run", "scale tiny checks that the experiment runs, and is not evidence"
         if scale == "small" and self.judged_at == "paper":
             return "not run", "a number of a smaller run, shown for comparison and judged at scale paper alone"
-        nulls = [estimate_of(null, UNTRAINED)] if null is not None and null.value is not None else []
+        nulls = [estimate_of(null, null_name)] if null is not None and null.value is not None else []
         found = judge(estimate_of(number), self.rule, [*nulls, *([self.null] if self.null else [])])
-        return OF_PAPER[found.verdict], f"{found.reason}; {number.note}" if number.note else found.reason
+        verdict, why = OF_PAPER[found.verdict], found.reason
+        if verdict == "disagrees" and self.lacks_power:
+            verdict, why = "undecided", f"{why}; {self.lacks_power}"
+        return verdict, f"{why}; {number.note}" if number.note else why
 
 
 def estimate_of(number: Number, name: str = "") -> Estimate:

@@ -24,7 +24,7 @@ class ComparedClaim:
         scale: That scale. None: none.
         verdict: By the claim's rule: "agrees", "disagrees", "undecided" or "not run".
         why: The reason for the verdict, in words.
-        null: The same number of the untrained network at the same scale. None: not measured, or there is none.
+        null: The same number of the experiment's null at the same scale. None: not measured, or there is none.
         seeds: How many trainings the number is of. None: of no trained network.
     """
 
@@ -85,7 +85,7 @@ def as_json(compared: Sequence[ComparedExperiment]) -> dict[str, Any]:
 
     Returns:
         `experiments`, a list of `name`, `title` and `claims`; each claim has `claim`, `where`, `paper`, `ours` (None
-        where nothing was measured), `error` (its standard error or None), `null` (the untrained network's number or
+        where nothing was measured), `error` (its standard error or None), `null` (the number of its null or
         None), `scale`, `seeds` (trainings, or None), `verdict` and `why`.
     """
     return {
@@ -157,20 +157,22 @@ def _experiment(experiment: Experiment, results: Sequence[Result]) -> ComparedEx
     for claim in experiment.claims:
         name = claim.experiment or experiment.name
         nulls = {} if claim.no_null or experiment.no_null else {r.scale: r for r in of(name, null=True)}
-        claims.append(_claim(claim, of(name), nulls, claim.no_null or experiment.no_null))
+        claims.append(_claim(experiment, claim, of(name), nulls))
     return ComparedExperiment(experiment, tuple(claims), tuple(of(experiment.name)))
 
 
-def _claim(claim: Claim, results: Sequence[Result], nulls: dict[str, Result], no_null: str) -> ComparedClaim:
+def _claim(experiment: Experiment, claim: Claim, results: Sequence[Result], nulls: dict[str, Result]) -> ComparedClaim:
+    no_null, null_name = claim.no_null or experiment.no_null, experiment.null_name
     for result in results:
         number = result.numbers.get(claim.number)
         if number is None or number.value is None:
             continue
         of_null = nulls.get(result.scale)
         null = None if of_null is None else of_null.numbers.get(claim.number)
-        verdict, why = claim.judge(number, result.scale, null)
+        null = None if null is None or null.value is None else null
+        verdict, why = claim.judge(number, result.scale, null, null_name)
         if verdict == "agrees" and null is None and not no_null and claim.null is None:
-            verdict, why = "undecided", f"{why}; the untrained network has not been measured (--null)"
+            verdict, why = "undecided", f"{why}; {null_name} has not been measured (--null)"
         found = ComparedClaim(claim, number, result.scale, verdict, why, null, _seeds(number, result))
         return replace(found, why=f"{why}; {found.few_seeds}") if found.few_seeds else found
     return ComparedClaim(claim, None, None, *claim.judge(None, None))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resdyn.errors import InputError, did_you_mean
-from resdyn.papers.claims import Claim
+from resdyn.papers.claims import UNTRAINED, Claim
 from resdyn.papers.lab import Lab
 
 NAMES = ("residual_alignment", "stiffness", "transient_dynamics", "identity_connections")
@@ -25,7 +25,8 @@ class Experiment:
         title: One line on what it shows.
         claims: What its numbers bear on, in the order of expected.json.
         run: Measures, and writes down what it finds in the `Lab` that it is given.
-        no_null: Why its claims have no null; "": they are judged against the same run on untrained networks.
+        no_null: Why its claims have no null; "": they have one.
+        null_name: What `--null` runs instead and the claims are judged against, as the reason of a verdict calls it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Experiment:
     claims: tuple[Claim, ...]
     run: Callable[[Lab], None]
     no_null: str = ""
+    null_name: str = UNTRAINED
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Paper:
                 tuple(Claim.of(c) for c in entry["claims"]),
                 scripts[entry["name"]],
                 entry.get("no_null", ""),
+                entry.get("null_name", UNTRAINED),
             )
             for entry in expected["experiments"]
         }

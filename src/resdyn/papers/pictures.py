@@ -1,15 +1,16 @@
 """Pictures of a result, drawn from what the result file holds.
 
 A picture is a dictionary with `kind`, `title`, `where` (figure of the paper) and the data of its kind: `lines`
-(series x, y, error, name; xlabel, ylabel, log, logx), `paths` (points sample x depth x 2, labels), `grid` (one byte a
-cell, as text: blocks, rank, cells in base64), `row` (matrices side by side, in bytes likewise: names, rank, cells),
-`heat` (a matrix, likewise, between low and high) or `scatter` (points sample x 2, labels).
+(series x, y, error, name; xlabel, ylabel, log, logx), `paths` (points sample x depth x 2, labels), `grid` (one byte
+per cell, compressed, in base64: blocks, rank, packed), `row` (matrices side by side, one byte per cell: names, rank,
+cells), `heat` (a matrix, likewise, between low and high) or `scatter` (points sample x 2, labels).
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,14 +66,15 @@ def grid(title: str, where: str, matrices: ArrayLike, blocks: ArrayLike) -> dict
     """|matrices| (i, j, K, K), each row i of matrices relative to its largest entry, at one byte an entry."""
     size = np.abs(np.asarray(matrices, dtype=np.float64))
     largest = np.nanmax(size, axis=(1, 2, 3), keepdims=True)
-    cells = _bytes(size / np.where(largest > 0, largest, 1.0), (0, 2, 1, 3))
+    cells = np.rint(255 * np.nan_to_num(size / np.where(largest > 0, largest, 1.0))).astype(np.uint8)
+    packed = zlib.compress(cells.transpose(0, 2, 1, 3).tobytes(), 9)  # most entries off the diagonal are 0
     return {
         "kind": "grid",
         "title": title,
         "where": where,
         "blocks": np.asarray(blocks).tolist(),
         "rank": size.shape[-1],
-        "cells": cells,
+        "packed": base64.b64encode(packed).decode(),
     }
 
 
@@ -244,7 +246,10 @@ def _bytes(values: NDArray[np.float64], order: tuple[int, ...]) -> str:
 
 
 def _cells(picture: dict[str, Any], height: int) -> NDArray[np.uint8]:
-    return np.frombuffer(base64.b64decode(picture["cells"]), dtype=np.uint8).reshape(height, -1)
+    """What `grid` or `row` packed; grids of earlier results are not compressed."""
+    plain = zlib.decompress(base64.b64decode(picture["packed"])) if "packed" in picture else None
+    data = base64.b64decode(picture["cells"]) if plain is None else plain
+    return np.frombuffer(data, dtype=np.uint8).reshape(height, -1)
 
 
 def _heat(picture: dict[str, Any]) -> Figure:

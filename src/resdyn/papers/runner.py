@@ -38,8 +38,8 @@ def run_experiment(
             `out/papers/<paper>`.
         root: Folder of the datasets. None: that which the environment variable RESDYN_DATA names.
         quiet: Show no progress of captures.
-        null: Leave every network untrained: what the numbers are where training did nothing. The result is
-            `<experiment>.<scale>.null.json`, and claims are judged against it.
+        null: Leave every network untrained, or run what else the experiment's `null_name` says: what the numbers are
+            where the claims cannot hold. The result is `<experiment>.<scale>.null.json`, which claims are judged by.
 
     Returns:
         The result, complete.

@@ -1,4 +1,7 @@
-"""Section 4.1, table 2 and figure 6: twins that start equal and decay to equal points stay equal, but for rounding."""
+"""Section 4.1, table 2 and figure 6: twins that start equal and decay to equal points stay equal, but for rounding.
+
+The null is the plain twin with the usual decay, to zero and not to the identity: it starts equal and must part.
+"""
 
 from __future__ import annotations
 
@@ -102,9 +105,11 @@ def _trained(lab: Lab, kind: str, layers: int) -> tuple[Trained, list[float]]:
         """Give the plain network T(r) of the untrained residual one, in float64, and its decay."""
         residual = lab.untrained(_case(lab.scale, "residual", layers)).model
         plain.load_state_dict(to_plain_state(residual.state_dict(), shifted(plain)))
-        decay_to_identity(plain, WEIGHT_DECAY)
+        if not lab.null:
+            decay_to_identity(plain, WEIGHT_DECAY)
 
-    network = lab.trained(_case(lab.scale, kind, layers), [Losses()], twin if kind == "transferred" else None)
+    trains = dataclasses.replace(lab, null=False) if lab.null else lab  # the null is trained too
+    network = trains.trained(_case(lab.scale, kind, layers), [Losses()], twin if kind == "transferred" else None)
     return network, network.found[0]
 
 

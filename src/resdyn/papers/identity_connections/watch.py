@@ -53,7 +53,8 @@ class Watch:
         }
         if done & (done - 1) and done != end.epochs:
             return state
-        return self._with_flows(state | {"flow_epoch": [*state["flow_epoch"], done]}, end.model, done <= EARLY)
+        early = done <= EARLY or not state["moments"]  # of a network that is not trained: the only ones there are
+        return self._with_flows(state | {"flow_epoch": [*state["flow_epoch"], done]}, end.model, early)
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         return state

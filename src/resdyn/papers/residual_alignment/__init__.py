@@ -9,6 +9,8 @@ from resdyn.papers.residual_alignment import (
     classes,
     collapse,
     initialisation,
+    layerwise,
+    precision,
     ra1,
     ra2,
     ra3,
@@ -17,6 +19,7 @@ from resdyn.papers.residual_alignment import (
     stochastic_depth,
     theorems,
     variants,
+    weight_decay,
 )
 
 SCRIPTS = {
@@ -32,7 +35,13 @@ SCRIPTS = {
     "stochastic_depth": stochastic_depth.run,
     "stochastic_depth_type3": stochastic_depth.run_type3,
     "skip": skip.run,
+    "skip_cifar10": skip.run_cifar10,
+    "skip_convolutional": skip.run_convolutional,
+    "weight_decay": weight_decay.run,
     "collapse": collapse.run,
+    "layerwise": layerwise.run,
+    "precision": precision.comparison("type4a"),
+    "precision_convolutional": precision.comparison("type5a"),
     "theory": theorems.run,
     "accuracy": variants.of_main_cases(accuracy.measure),
 }

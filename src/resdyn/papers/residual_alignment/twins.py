@@ -11,7 +11,7 @@ from resdyn.papers.case import Case
 from resdyn.papers.lab import Lab
 from resdyn.papers.residual_alignment.late import diagonal_energy
 from resdyn.papers.residual_alignment.networks import measured
-from resdyn.papers.residual_alignment.ra2 import draw_couplings
+from resdyn.papers.residual_alignment.ra2 import draw_couplings, record_vectors
 
 PARTS = {"": "all blocks", "_late": "last half of the blocks"}
 
@@ -39,6 +39,7 @@ def _energies(lab: Lab, key: str, cases: list[Case]) -> NDArray[np.float64]:
         lab.record(f"{key}.s{case.recipe.seed}.accuracy", 100 * accuracy)
         if case is cases[0]:
             draw_couplings(lab, key, ds)
+            record_vectors(lab, key, ds)
     found = np.array(energies).swapaxes(0, 1)
     for (suffix, blocks), part in zip(PARTS.items(), found, strict=True):
         lab.record(f"{key}.energy{suffix}", np.nanmean(part, axis=1), "seeds", f"{blocks}, {_note(ds)}")

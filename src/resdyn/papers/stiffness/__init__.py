@@ -12,6 +12,7 @@ SCRIPTS = {
     "beyond": beyond.run,
     "geometry": geometry.run,
     "untrained": untrained.run,
+    "untrained_last": untrained.run_last,
     "counts": counts.run,
     "euler": euler.run,
     "odenet": odenet.run,

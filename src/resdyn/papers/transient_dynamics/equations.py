@@ -1,4 +1,8 @@
-"""Equations 3 to 8 beside the networks that they describe: relative error of every prediction against the amplitude."""
+"""Equations 3 to 8 beside the networks that they describe: relative error of every prediction against the amplitude.
+
+Equation 4 is equation 3 at y + xi, so that it is judged like it, and its second line is an identity. Equation 6 leaves
+out the bias; with it, it is the perceptron's map and exact.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from resdyn.papers.transient_dynamics import theory
 from resdyn.papers.transient_dynamics.networks import SAMPLES, case, logistic, states_of
 
 AMPLITUDES = np.geomspace(1e-4, 1.0, 9)
+NOISY = 0.1  # amplitude at which equations 4 and 6 are judged
 SMALL = slice(0, 5)  # amplitudes up to 1e-2, where an order of convergence is read off
 TITLES = {
     "resnet.flow": "ResNet, equation 5",
@@ -40,6 +45,9 @@ def run(lab: Lab) -> None:
             found = [predict(model, x, a * unit) for a in AMPLITUDES]
             if kind == "mlp":
                 _record_growth(lab, model, x, unit)
+                _record_equation6(lab, model, x + NOISY * unit)
+            else:
+                _record_equation4(lab, model, x, NOISY * unit)
         errors |= {key: np.array([row[key] for row in found]) for key in found[0]}
     for key, values in errors.items():
         note = f"{TITLES[key]}: |predicted - measured| / |measured| of xi(t+1) - xi(t), one layer ahead"
@@ -68,6 +76,30 @@ def _record_flow(lab: Lab, model: LogisticResNet, x: Tensor) -> None:
     size = measured.norm()
     lab.record("flow.error", float((flow - measured).norm() / size), note="equation 3 with step 1: relative error")
     lab.record("map.error", float((exact - measured).norm() / size), note="y(t+1) = f(f^-1(y) + W y): relative error")
+
+
+def _record_equation4(lab: Lab, model: LogisticResNet, x: Tensor, eta: Tensor) -> None:
+    """Its second line against its first, and the first against the change of the noisy residuals."""
+    W = layer_map(model.blocks[0]).weight
+    clean, noisy = (torch.stack([y for _, y in model.walk(start)]) for start in (x, x + eta))
+    y, xi = clean[:-1], noisy[:-1] - clean[:-1]
+    flow = theory.residual_flow(noisy[:-1], W)
+    expanded = theory.residual_flow(y, W) + theory.noise_flow(y, xi, W)
+    note = "largest difference of its two lines, over the largest value"
+    lab.record("equation4.lines", float((expanded - flow).abs().max() / flow.abs().max()), note=note)
+    measured = noisy[1:] - noisy[:-1]
+    error = float((flow - measured).norm() / measured.norm())
+    lab.record("equation4.error", error, note=f"relative error with step 1, noise {NOISY:g} on x(0)")
+
+
+def _record_equation6(lab: Lab, model: LogisticResNet, x: Tensor) -> None:
+    """-(y + xi) + f(W (y + xi)), as printed and with the bias, against the change of the noisy residuals."""
+    layer = layer_map(model.blocks[0])
+    y = torch.stack([x, *(y for _, y in model.walk(x))])
+    measured = y[1:] - y[:-1]
+    for name, z in (("printed", y[:-1] @ layer.weight.T), ("with_bias", layer(y[:-1]))):
+        error = float((torch.sigmoid(z) - y[:-1] - measured).norm() / measured.norm())
+        lab.record(f"equation6.{name}", error, note=f"relative error with step 1, noise {NOISY:g} on x(0)")
 
 
 def _record_growth(lab: Lab, model: LogisticResNet, x: Tensor, unit: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from resdyn.nets import LogisticResNet
 from resdyn.papers import pictures
 from resdyn.papers.lab import Lab
-from resdyn.papers.transient_dynamics.networks import NOISE_IMAGES, case, logistic, states_of
+from resdyn.papers.transient_dynamics.networks import NOISE_IMAGES, SEEDS, by_seed, case, logistic, states_of
 
 AMPLITUDES = np.geomspace(1e-3, 3.0, 15)
 DRAWS = 10
@@ -57,6 +57,23 @@ def run(lab: Lab) -> None:
         "ratio_above_0.1", difference, "draws", "noise-to-signal, MLP less ResNet, mean over amplitudes above 0.1"
     )
     _draw(lab, curves)
+    _record_cosines(lab, curves)
+
+
+def _record_cosines(lab: Lab, first: dict[str, NoiseCurves]) -> None:
+    """Figure 4B: cosine of the last states with and without noise, perceptron less ResNet, seed by seed."""
+    gaps = [first["mlp"].cosine - first["shared"].cosine]
+    for seed in SEEDS[lab.scale][1:]:
+        found = {}
+        for kind in ("mlp", "shared"):
+            network = lab.trained(case(lab.scale, kind, seed))
+            x, labels = states_of(lab, network, NOISE_IMAGES[lab.scale])
+            found[kind] = noise_curves(logistic(network), x, torch.as_tensor(labels)).cosine
+        gaps.append(found["mlp"] - found["shared"])
+    for name, chosen in (("below", AMPLITUDES < 0.1), ("above", (AMPLITUDES >= 0.1) & (AMPLITUDES <= 1))):
+        over, values = by_seed("draws", [gap[:, chosen].mean(1) for gap in gaps])
+        note = f"cosine similarity, MLP less ResNet, mean over amplitudes {name} 0.1"
+        lab.record(f"cosine_{name}_0.1", values, over, note)
 
 
 def noise_curves(model: LogisticResNet, x: Tensor, labels: Tensor, *, positive: bool = False) -> NoiseCurves:

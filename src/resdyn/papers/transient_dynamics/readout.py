@@ -29,6 +29,11 @@ def run(lab: Lab) -> None:
         per_image = sums[-1].argmax(1) == labels
         lab.record(f"{kind}.classes", largest.sum(), note=f"{len(classes)} classes; {len(labels)} test images")
         lab.record(f"{kind}.images", 100 * per_image, "test images", "per cent whose own class's neuron is largest")
+        transient = residuals.sum(0).argmax(1) == labels  # without x(0)
+        note = "per cent whose own class's neuron has the largest sum of residuals"
+        lab.record(f"{kind}.transients", 100 * transient, "test images", note)
+        own_sum = own[1].sum(1).argmax(1) == classes
+        lab.record(f"{kind}.transient_classes", own_sum.sum(), note=f"the same of class means; {len(classes)} classes")
         if kind == "shared":
             _draw(lab, own)
 
