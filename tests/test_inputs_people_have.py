@@ -21,7 +21,7 @@ from torch.utils.data import (
 )
 
 import resdyn
-from resdyn.errors import InputError, StoreError
+from resdyn.errors import ComputationError, InputError, StoreError
 from resdyn.nets import ResidualMLP
 
 X = torch.randn(30, 5, generator=torch.Generator().manual_seed(1))
@@ -382,3 +382,32 @@ def test_a_sample_that_cannot_be_read_is_named():
 def test_tensors_without_plain_values_are_refused(inputs, words):
     with pytest.raises(InputError, match=words):
         measure(inputs, probes="trajectory")
+
+
+class Attending(nn.Module):
+    """A block of attention as torch has it: where all keys are masked, torch 2.13 gives NaN."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.norm, self.head = nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x, mask):
+        h = self.embed(x)
+        z = self.norm(h)
+        h = h + self.attention(z, z, z, key_padding_mask=mask)[0]
+        return self.head((h + self.norm(h).tanh() * self.embed.bias)[:, 0])
+
+
+def test_a_sample_whose_states_are_not_finite_is_named():
+    """A sample of padding alone (findings/torch_attention_of_nothing_is_zero_or_nan.sh)."""
+    mask = torch.zeros(6, 5, dtype=torch.bool)
+    mask[4] = True
+    data = {"x": torch.randn(6, 5, 4), "mask": mask}
+    options = {"store": None, "show_progress": False}
+    assert bool(
+        resdyn.capture(Attending().eval(), data, "trajectory", samples=[0, 1], **options)["states"].notnull().any()
+    )
+    with pytest.raises(ComputationError, match=r"states of sample 4 hold NaN or infinite values from depth 1 on"):
+        resdyn.capture(Attending().eval(), data, "trajectory", samples=[0, 4], **options)

@@ -31,6 +31,7 @@ from resdyn.stream import Granularity, Kind, Position, Stream, find_stream, stre
 from resdyn.stream.arguments import Arguments
 from resdyn.stream.by_name import Skip
 from resdyn.stream.placement import model_device
+from resdyn.stream.states import States
 from resdyn.stream.verify import taken_as_current
 
 
@@ -201,6 +202,7 @@ def _measure_sample(job: Job, task: SampleTask, n: int) -> dict[str, np.ndarray]
     """One sample alone: in a batch with others its states would be rounded differently."""
     inputs = task.inputs[n : n + 1].to(job.device)
     states = job.stream.states(*inputs.args, **inputs.kwargs)
+    _check_finite(job, states, task.indices[n])
     sample = Sample(job.stream, states, task.labels[n], task.indices[n], job.kind, job.seed, job.singular.svd)
     arrays: dict[str, np.ndarray] = {}
     for probe in job.probes:
@@ -209,6 +211,18 @@ def _measure_sample(job: Job, task: SampleTask, n: int) -> dict[str, np.ndarray]
                 found = probe.measure(sample, job.num_classes)
             arrays |= measured(probe, found, job.layouts[probe.name], sample.index)
     return arrays
+
+
+def _check_finite(job: Job, states: States, index: int) -> None:
+    """Raise `ComputationError` for a sample whose states hold NaN or infinite values, which no metric could tell."""
+    for depth, state in enumerate(states):
+        if not bool(torch.isfinite(state).all()):
+            where = f"behind block {depth - 1} ({job.stream.blocks[depth - 1].path})" if depth else "before block 0"
+            raise ComputationError(
+                f"the states of sample {index} hold NaN or infinite values from depth {depth} on, {where}: the model "
+                "overflows there, or attends to nothing (a sample of padding alone); leave the sample out, or measure "
+                "in a wider precision"
+            )
 
 
 def _measure_data(job: Job, task: DataTask, tick: Tick) -> dict[str, np.ndarray]:
