@@ -104,9 +104,12 @@ def _has_recipe(module: nn.Module) -> bool:
 
 
 def _fill(module: nn.Module) -> None:
-    """A model of `transformers` is made from its configuration; what is frozen or cast stays so."""
-    fresh = type(module)(copy.deepcopy(module.config))  # type: ignore[arg-type]
-    module.load_state_dict(fresh.state_dict())
+    """A model of `transformers` is made from its configuration; what is frozen or cast stays so.
+
+    The configuration does not say which parts, such as a pooler, a model was made without.
+    """
+    fresh, own = type(module)(copy.deepcopy(module.config)).state_dict(), module.state_dict()  # type: ignore[arg-type]
+    module.load_state_dict({name: value for name, value in fresh.items() if name in own})
 
 
 def _kept(model: nn.Module, twin: nn.Module) -> Iterator[str]:
