@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.colors import PowerNorm
 
 from resdyn.metrics.parts import block_names
+from resdyn.metrics.residual_alignment import coupled_rank, sample_slices
 from resdyn.report.figures.profile import tick_step
 from resdyn.report.theme import (
     SEQUENTIAL,
@@ -144,20 +145,31 @@ def samples_offered(ds: xr.Dataset, blocks: Array, num_groups: int) -> int:
 
 def _pictures(ds: xr.Dataset, blocks: Array, num_groups: int, side: Side) -> tuple[Array, list[str]]:
     """Images (choice, i * K + rank, j * K + rank_j) of one byte a cell, and what each one shows."""
-    coupling = np.abs(ds[f"coupling_{side}"].isel(block=blocks, block_j=blocks).values)
-    rank = int(np.isfinite(coupling).any(axis=(0, 1, 2, 4)).sum())
-    coupling = coupling[..., :rank, :rank] / _largest(ds, blocks, coupling)
-    kept = np.flatnonzero(np.isfinite(coupling).all(axis=(1, 2, 3, 4)))
-    cells = len(blocks) * rank
-    flat = coupling[kept].transpose(0, 1, 3, 2, 4).reshape(-1, cells, cells)
-    if not len(kept):  # some pair is missing in every sample: show the gaps instead of inventing zeros
-        return _percent(coupling[:1].transpose(0, 1, 3, 2, 4).reshape(-1, cells, cells)), [sample_title(ds, 0)]
+    rank = coupled_rank(ds)
     room = samples_offered(ds, blocks, num_groups)
-    single = [_percent(picture) for picture in flat[:room]]
-    titles = [sample_title(ds, int(k)) for k in kept[:room]]
+    single: list[Array] = []
+    kept: list[int] = []
+    total = 0.0
+    for rows in sample_slices(ds):
+        flat = _relative(ds.isel(sample=rows), blocks, rank, side)
+        known = np.flatnonzero(np.isfinite(flat).all(axis=(1, 2)))
+        total = total + flat[known].sum(axis=0)
+        single += [_percent(picture) for picture in flat[known[: max(0, room - len(single))]]]
+        kept += (known + rows.start).tolist()
+    if not kept:  # some pair is missing in every sample: show the gaps instead of inventing zeros
+        return _percent(_relative(ds.isel(sample=[0]), blocks, rank, side)), [sample_title(ds, 0)]
+    titles = [sample_title(ds, k) for k in kept[:room]]
     if len(kept) == 1:
         return np.array(single), titles
-    return np.array([_percent(flat.mean(axis=0)), *single]), [f"mean over {len(kept)} samples", *titles]
+    return np.array([_percent(total / len(kept)), *single]), [f"mean over {len(kept)} samples", *titles]
+
+
+def _relative(ds: xr.Dataset, blocks: Array, rank: int, side: Side) -> Array:
+    """Entries relative to s_1(J_i), (sample, i * K + rank, j * K + rank_j)."""
+    coupling = np.abs(ds[f"coupling_{side}"].isel(block=blocks, block_j=blocks).values)[..., :rank, :rank]
+    relative = coupling / _largest(ds, blocks, coupling)
+    cells = len(blocks) * rank
+    return relative.transpose(0, 1, 3, 2, 4).reshape(-1, cells, cells)
 
 
 def _largest(ds: xr.Dataset, blocks: Array, coupling: Array) -> Array:
