@@ -149,7 +149,7 @@ def _pictures(ds: xr.Dataset, blocks: Array, num_groups: int, side: Side) -> tup
     room = samples_offered(ds, blocks, num_groups)
     single: list[Array] = []
     kept: list[int] = []
-    total = 0.0
+    total: Array = np.zeros(())
     for rows in sample_slices(ds):
         flat = _relative(ds.isel(sample=rows), blocks, rank, side)
         known = np.flatnonzero(np.isfinite(flat).all(axis=(1, 2)))
