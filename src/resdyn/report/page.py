@@ -151,13 +151,13 @@ def render(template_name: str, **content: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("resdyn.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    plotly_js, js = _static(f"plotly-cartesian-{PLOTLY_VERSION}.min.js"), _static("page.js")
+    plotly_js, js = static_text(f"plotly-cartesian-{PLOTLY_VERSION}.min.js"), static_text("page.js")
     return environment.get_template(template_name).render(
         **content,
         policy=_policy(plotly_js, js),
         version=__version__,
         plotly_version=PLOTLY_VERSION,
-        css=_static("page.css"),
+        css=static_text("page.css"),
         js=js,
         plotly_js=plotly_js,
         themes=script_json({scheme: template(scheme) for scheme in ("light", "dark")}),
@@ -187,5 +187,5 @@ def script_json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _static(name: str) -> Markup:
+def static_text(name: str) -> Markup:
     return Markup((STATIC / name).read_text(encoding="utf-8"))
