@@ -3,9 +3,9 @@
     python docs/gallery/make.py NAME [NAME ...]     one page each (names: those of networks.py), and the table over all
     python docs/gallery/make.py                     the table alone, from the results that are there
 
-Run by hand, with the packages of the extra `gallery`; `$RESDYN_DATA` and `$RESDYN_MODELS` for the CIFAR networks. Stores
-go to out/gallery and are resumed; what is committed are the page, its numbers with provenance, pictures, and the report
-without plotly, which the build of the site puts in.
+Run by hand, with the packages of the extra `gallery`, and `$RESDYN_DATA` and `$RESDYN_MODELS` for the CIFAR networks.
+Stores go to out/gallery and are resumed; what is committed are the page, its numbers with provenance, pictures, and the
+report without plotly, which the build of the site puts in.
 """
 
 from __future__ import annotations

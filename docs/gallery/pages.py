@@ -10,20 +10,24 @@ from resdyn._format import with_error
 from resdyn.metrics import Estimate
 
 Result = dict[str, Any]
+WEIGHTS = ("trained", "untrained")
+MEAN = "mean over blocks"
 COLUMNS = (
     ("cosine of steps", "collinearity", ""),
     ("diagonal energy", "diagonal_energy_uv", ""),
     ("overlap of right spans", "right_subspace_overlap", ""),
     ("line of 1/s₁ begins at block", "inverse_scaling_start", ""),
     ("R² of that line", "inverse_scaling_r_squared", ""),
-    ("negative eigenvalues, %", "percent_negative_flattened", "mean over blocks"),
+    ("negative eigenvalues, %", "percent_negative_flattened", MEAN),
     ("least step of a block", "least_relative_step", ""),
 )
+PICTURES = (("principal_trajectories", "Paths of the states"), ("coupling_grid", "Coupling of blocks"))
 HEAD = """# The table over all
 
-Every number with its standard error over samples (of the start none), trained and untrained; of networks with several stages
-the last one. "Identity" is the share of the mean transport to the last state that is a multiple of the identity, from the first
-state of the same shape. A dash: not measured, or undefined. Two to six samples stand behind a row, so that errors are rough.
+Every number with its standard error over samples (the start has none), trained and untrained; of networks with several
+stages the last one. "Identity" is the share of the mean transport to the last state that is a multiple of the identity,
+from the first state of the same shape. A dash: not measured, or undefined. Each row is of two to six samples, so that
+the errors are rough.
 
 """
 
@@ -50,7 +54,7 @@ def said(row: dict[str, Any] | None) -> str:
 
 def beside(result: Result, name: str, where: str = "") -> str:
     """'0.9 ± 0.1, untrained 0.1 ± 0.02 (more)': the two, and whether they differ by more than both errors allow."""
-    own, null = (number(result, which, name, where) for which in ("trained", "untrained"))
+    own, null = (number(result, which, name, where) for which in WEIGHTS)
     if own is None or null is None:
         return f"{said(own)}, untrained {said(null)}"
     return f"{said(own)}, untrained {said(null)} ({_order(own, null)})"
@@ -68,43 +72,45 @@ def _order(own: dict[str, Any], null: dict[str, Any]) -> str:
 
 def seen(result: Result) -> list[str]:
     """Five sentences, each with its numbers."""
-    share = {which: result["identity_share"][which] for which in ("trained", "untrained")}
+    share = result["identity_share"]
+    own, null = (with_error(share[which]["value"], share[which]["standard_error"]) for which in WEIGHTS)
     start, line = (number(result, "trained", f"inverse_scaling_{name}") for name in ("start", "r_squared"))
-    begins = "is undefined" if line is None or start is None else f"has R² {said(line)}, from block {start['value']:.0f} on"
+    known = line is not None and start is not None
+    begins = f"has R² {said(line)}, from block {start['value']:.0f} on" if known else "is undefined"
     least = number(result, "trained", "least_relative_step")
     where = "" if least is None else f" ({least['where']})"
-    sentences = [
+    energy, overlap = beside(result, "diagonal_energy_uv"), beside(result, "right_subspace_overlap")
+    step = beside(result, "least_relative_step")
+    untrained_line = said(number(result, "untrained", "inverse_scaling_r_squared"))
+    negative = ""
+    if number(result, "trained", "percent_negative_flattened", MEAN) is not None:
+        negative = (
+            f"; with negative real part, in %, are {beside(result, 'percent_negative_flattened', MEAN)} eigenvalues"
+        )
+    return [
         f"Successive steps of the state have a mean cosine of {beside(result, 'collinearity')}.",
-        f"The singular vectors of one block diagonalise another with an energy of {beside(result, 'diagonal_energy_uv')}, "
-        f"while their right spans overlap by {beside(result, 'right_subspace_overlap')}.",
-        f"The line of 1/s₁ over depth {begins}; untrained its R² is "
-        f"{said(number(result, 'untrained', 'inverse_scaling_r_squared'))}.",
-        f"The block that changes its state least moves it by {beside(result, 'least_relative_step')} of its length{where}.",
-        f"Of the mean transport to the last state {with_error(share['trained']['value'], share['trained']['standard_error'])} "
-        f"is a multiple of the identity, untrained "
-        f"{with_error(share['untrained']['value'], share['untrained']['standard_error'])}.",
+        f"The singular vectors of one block diagonalise another with an energy of {energy}, while their right spans "
+        f"overlap by {overlap}.",
+        f"The line of 1/s₁ over depth {begins}; untrained its R² is {untrained_line}{negative}.",
+        f"The block that changes its state least moves it by {step} of its length{where}.",
+        f"Of the mean transport to the last state {own} is a multiple of the identity, untrained {null}.",
     ]
-    negative = number(result, "trained", "percent_negative_flattened", "mean over blocks")
-    if negative is not None:
-        shown = beside(result, "percent_negative_flattened", "mean over blocks")
-        sentences[2] = sentences[2].rstrip(".") + f"; eigenvalues with negative real part, in %: {shown}."
-    return sentences
 
 
 def page(network: Network, result: Result, sentences: list[str]) -> str:
     """The page of one network, in Markdown."""
     name = network.name
-    verdicts = "\n".join(f"| {row['title']} | {row['verdict']} | {row['reason']} |" for row in result["verdicts"])
+    rows = [(row["title"], row["verdict"], row["reason"].replace("|", "\\|")) for row in result["verdicts"]]
+    verdicts = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     pictures = "\n".join(
-        f"![{title}, {which}](pictures/{name}-{which}-{figure}.png)"
-        for figure, title in (("principal_trajectories", "Paths of the states"), ("coupling_grid", "Coupling of blocks"))
-        for which in ("trained", "untrained")
+        f"![{title}, {which}](pictures/{name}-{which}-{figure}.png)" for figure, title in PICTURES for which in WEIGHTS
     )
-    made = result["provenance"]
+    made, counts = result["provenance"], result["samples"]
+    machine = ", ".join(f"{key} {value}" for key, value in made["machine"].items())
     return f"""# {network.title}
 
 {network.what} From the {network.source}; {result["blocks"]} blocks were found in it. Measured on {network.data}:
-{result["samples"]["trained"]} samples, and {result["samples"]["untrained"]} of the same network with random weights.
+{counts["trained"]} samples, and {counts["untrained"]} of the same network with random weights.
 
 ```console
 $ python docs/gallery/make.py {name}
@@ -120,8 +126,8 @@ $ python docs/gallery/make.py {name}
 {pictures}
 :::
 
-Left trained, right untrained: the paths of the states on their principal axes, and $|U_j^T J_i V_j|$ for all pairs of blocks.
-<a href="{name}-report.html">The whole report</a>, interactive.
+Left trained, right untrained: the paths of the states on their principal axes, and $|U_j^T J_i V_j|$ for all pairs of
+blocks. <a href="{name}-report.html">The whole report</a>, interactive.
 
 ## Verdicts
 
@@ -129,8 +135,8 @@ Left trained, right untrained: the paths of the states on their principal axes, 
 |---|---|---|
 {verdicts}
 
-The weights have the hash `{result["weights_hash"][:16]}`. The results were made by resdyn {made["versions"]["resdyn"]}, commit
-`{made["commit"][:10]}`, torch {made["versions"]["torch"]}; {made["machine"]}.
+The weights have the hash `{result["weights_hash"][:16]}`. Made by resdyn {made["versions"]["resdyn"]} (commit
+`{made["commit"][:10]}`) with torch {made["versions"]["torch"]}; {machine}.
 """
 
 
@@ -139,7 +145,7 @@ def table(results: list[Result]) -> str:
     head = ["network", "weights", *(title for title, _, _ in COLUMNS), "identity"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for result in results:
-        for which in ("trained", "untrained"):
+        for which in WEIGHTS:
             cells = [said(number(result, which, name, where)) for _, name, where in COLUMNS]
             share = result["identity_share"][which]
             link = f"[{result['title']}]({result['name']}.md)" if which == "trained" else ""
