@@ -122,7 +122,7 @@ $ python docs/gallery/make.py {name}
 
 {result["conclusion"]}
 
-:::{{div}} pairs
+:::{{container}} pairs
 {pictures}
 :::
 
