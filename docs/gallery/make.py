@@ -1,6 +1,7 @@
 """Make pages of the gallery: measure a network that others trained and its untrained twin, and write what is seen.
 
     python docs/gallery/make.py NAME [NAME ...]     one page each (names: those of networks.py), and the table over all
+    python docs/gallery/make.py --draw NAME ...     the same from stores that are finished, without the network
     python docs/gallery/make.py                     the table alone, from the results that are there
 
 Run by hand, with the packages of the extra `gallery`, and `$RESDYN_DATA` and `$RESDYN_MODELS` for the CIFAR networks.
@@ -13,9 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
-from measure import measured
+from measure import measured, stored
 from networks import NETWORKS
 from pages import page, rounded, seen, table
 
@@ -35,15 +37,16 @@ PLACEHOLDER = f"/* plotly {PLOTLY_VERSION} */"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*NETWORKS, []])
-    for name in parser.parse_args().names:
-        make(name)
+    parser.add_argument("--draw", action="store_true", help="from stores that are finished")
+    asked = parser.parse_args()
+    for name in asked.names:
+        make(name, *(stored if asked.draw else measured)(name))
     results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((HERE / "results").glob("*.json"))]
     write(HERE / "table.md", table([r for name in NETWORKS for r in results if r["name"] == name]))
 
 
-def make(name: str) -> None:
+def make(name: str, trained: xr.Dataset, untrained: xr.Dataset, shares: dict[str, Any]) -> None:
     """The files of one page."""
-    trained, untrained, shares = measured(name)
     found = verdicts(trained, untrained)
     result = {
         "name": name,

@@ -17,6 +17,7 @@ from resdyn.models.untrained import NOTE
 
 OUT = Path(__file__).parents[2] / "out" / "gallery"
 SEED = 0
+WEIGHTS = ("trained", "untrained")
 
 
 def measured(name: str) -> tuple[xr.Dataset, xr.Dataset, dict[str, Any]]:
@@ -30,20 +31,41 @@ def measured(name: str) -> tuple[xr.Dataset, xr.Dataset, dict[str, Any]]:
             module,
             data,
             network.probes,
-            OUT / f"{name}{'' if which == 'trained' else '-untrained'}.zarr",
+            store(name, which),
             samples=network.samples,
             seed=SEED,
             command=f"python docs/gallery/make.py {name}",
             notes=[f"Measured on {network.data}.", *notes],
             **network.options,
         )
-        stores.append(found.assign_attrs(model=network.title, data=network.data))
-        file = OUT / f"{name}-{which}-transport.json"
+        stores.append(found)
+        file = transport_file(name, which)
         if not file.exists():
             with whole_file(file) as partial:
                 partial.write_text(json.dumps(identity_share(module, data, found, network)), encoding="utf-8")
         shares[which] = json.loads(file.read_text(encoding="utf-8"))
-    return stores[0], stores[1], shares
+    return _named(stores[0], network), _named(stores[1], network), shares
+
+
+def stored(name: str) -> tuple[xr.Dataset, xr.Dataset, dict[str, Any]]:
+    """The same of stores that are finished, without the network."""
+    trained, untrained = (_named(resdyn.open_store(store(name, which)), NETWORKS[name]) for which in WEIGHTS)
+    shares = {which: json.loads(transport_file(name, which).read_text(encoding="utf-8")) for which in WEIGHTS}
+    return trained, untrained, shares
+
+
+def store(name: str, which: str) -> Path:
+    """Where a capture is kept."""
+    return OUT / f"{name}{'' if which == 'trained' else '-untrained'}.zarr"
+
+
+def transport_file(name: str, which: str) -> Path:
+    """Where an identity share is kept."""
+    return OUT / f"{name}-{which}-transport.json"
+
+
+def _named(found: xr.Dataset, network: Network) -> xr.Dataset:
+    return found.assign_attrs(model=network.title, data=network.data, split="")
 
 
 def identity_share(module: nn.Module, data: Any, found: xr.Dataset, network: Network) -> dict[str, Any]:

@@ -17,7 +17,8 @@ COLUMNS = (
     ("diagonal energy", "diagonal_energy_uv", ""),
     ("overlap of right spans", "right_subspace_overlap", ""),
     ("line of 1/s₁ begins at block", "inverse_scaling_start", ""),
-    ("R² of that line", "inverse_scaling_r_squared", ""),
+    ("slope of that line", "inverse_scaling_slope", ""),
+    ("its R²", "inverse_scaling_r_squared", ""),
     ("negative eigenvalues, %", "percent_negative_flattened", MEAN),
     ("least step of a block", "least_relative_step", ""),
 )
@@ -76,7 +77,8 @@ def seen(result: Result) -> list[str]:
     own, null = (with_error(share[which]["value"], share[which]["standard_error"]) for which in WEIGHTS)
     start, line = (number(result, "trained", f"inverse_scaling_{name}") for name in ("start", "r_squared"))
     known = line is not None and start is not None
-    begins = f"has R² {said(line)}, from block {start['value']:.0f} on" if known else "is undefined"
+    slope = said(number(result, "trained", "inverse_scaling_slope"))
+    begins = f"has slope {slope} and R² {said(line)}, from block {start['value']:.0f} on" if known else "is undefined"
     least = number(result, "trained", "least_relative_step")
     where = "" if least is None else f" ({least['where']})"
     energy, overlap = beside(result, "diagonal_energy_uv"), beside(result, "right_subspace_overlap")
