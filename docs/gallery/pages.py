@@ -87,7 +87,7 @@ def seen(result: Result) -> list[str]:
     negative = ""
     if number(result, "trained", "percent_negative_flattened", MEAN) is not None:
         negative = (
-            f"; with negative real part, in %, are {beside(result, 'percent_negative_flattened', MEAN)} eigenvalues"
+            f"; negative real parts of eigenvalues, in %: {beside(result, 'percent_negative_flattened', MEAN)}"
         )
     return [
         f"Successive steps of the state have a mean cosine of {beside(result, 'collinearity')}.",
