@@ -86,9 +86,7 @@ def seen(result: Result) -> list[str]:
     untrained_line = said(number(result, "untrained", "inverse_scaling_r_squared"))
     negative = ""
     if number(result, "trained", "percent_negative_flattened", MEAN) is not None:
-        negative = (
-            f"; negative real parts of eigenvalues, in %: {beside(result, 'percent_negative_flattened', MEAN)}"
-        )
+        negative = f"; negative real parts of eigenvalues, in %: {beside(result, 'percent_negative_flattened', MEAN)}"
     return [
         f"Successive steps of the state have a mean cosine of {beside(result, 'collinearity')}.",
         f"The singular vectors of one block diagonalise another with an energy of {energy}, while their right spans "
