@@ -96,12 +96,12 @@ def _draw(ds: xr.Dataset, panel: Panel) -> go.Figure | None:
             x=done,
             y=values,
             error_y={"type": "data", "array": errors, "thickness": 1, "width": 2},
-            customdata=errors,
+            text=[f" ± {error:.2g}" if error else "" for error in errors],
             mode="lines+markers",
             name=legend,
             line={"color": COLOURS[k], "width": 2},
             marker={"size": 6, "symbol": SYMBOLS[k]},
-            hovertemplate=f"{unit} %{{x}}: %{{y:.4g}} ± %{{customdata:.2g}}<extra>%{{fullData.name}}</extra>",
+            hovertemplate=f"{unit} %{{x}}: %{{y:.4g}}%{{text}}<extra>%{{fullData.name}}</extra>",
         )
         for k, (legend, values, errors) in enumerate(lines)
     ]
