@@ -24,8 +24,9 @@ extensions = [
     "mathml",
     "plain_docstrings",
     "generated_pages",
+    "gallery_reports",
 ]
-exclude_patterns = ["_templates", "_ext", "results"]
+exclude_patterns = ["_templates", "_ext", "results", "gallery/results", "gallery/reports"]
 templates_path = ["_templates"]
 suppress_warnings = ["mystnb.unknown_mime_type"]  # a widget of a progress bar has plain text beside it
 

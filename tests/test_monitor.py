@@ -12,8 +12,12 @@ import torch
 from torch import nn
 
 import resdyn
+from resdyn import capture
+from resdyn.data import load_data
 from resdyn.errors import InputError
+from resdyn.metrics import Metric, summarize
 from resdyn.monitor import Monitor
+from resdyn.monitor.monitor import _standard_error
 from resdyn.monitor.runner import ProbeRunner
 from resdyn.nets import ResidualMLP
 from resdyn.probes import Trajectory
@@ -379,3 +383,30 @@ def test_a_buffer_that_a_forward_pass_assigns_anew_is_the_loops_own():
     state = monitor.init(model, torch.randn(4, 4))
     monitor.update(state, model, 1)
     assert float(model.calls) == 0
+
+
+def test_rows_hold_the_standard_errors_of_their_numbers():
+    digits = load_data("digits", "train")
+    images, labels = digits.inputs(range(60)), digits.labels[:60]
+    torch.manual_seed(0)
+    model = ResidualMLP(in_features=(1, 8, 8), width=16, depth=6).eval()
+    row = Monitor(samples=4).init(model, images, labels)["rows"][0]
+    errors = row["standard_errors"]
+    assert {"collinearity", "diagonal_energy_uv", "inverse_scaling_r_squared", "within_class_variability"} <= set(
+        errors
+    )
+    assert set(errors) <= {name for name, value in row.items() if value is not None}
+    assert all(error >= 0 for error in errors.values())
+    table = capture(model, (images, labels), "trajectory", store=None, samples=4, show_progress=False)
+    known = {metric.name: metric.standard_error for metric in summarize(table)}
+    assert errors["collinearity"] == pytest.approx(known["collinearity"])
+
+
+def test_the_error_over_stages_is_that_of_the_samples_own_means():
+    rows = [
+        Metric("m", "", float(np.mean(values)), 1.0, 3, f"stage {k}", "", "", per_sample=values)
+        for k, values in enumerate([(1.0, 2.0, 3.0), (3.0, 2.0, 1.0)])
+    ]
+    assert _standard_error(rows, "m") == 0  # opposite in the two stages
+    assert _standard_error([replace(row, per_sample=None) for row in rows], "m") == 1
+    assert _standard_error([rows[0], replace(rows[1], standard_error=None)], "m") is None

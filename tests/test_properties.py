@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import resdyn
 from resdyn.errors import InputError
@@ -213,6 +214,26 @@ class TestTwin:
     def test_that_would_keep_what_was_learned_is_refused(self, model, message):
         with pytest.raises(InputError, match=message):
             resdyn.untrained_twin(model)
+
+    @pytest.mark.parametrize("wrapped", [weight_norm, spectral_norm])
+    def test_of_layers_whose_weights_are_parametrised(self, wrapped):
+        model = nn.Sequential(wrapped(nn.Linear(4, 4)), nn.Linear(4, 2)).eval()
+        before = model[0].weight.clone()
+        twin = resdyn.untrained_twin(model, 7)
+        assert torch.equal(model[0].weight, before)
+        assert not torch.equal(twin[0].weight, before)
+        assert not torch.equal(twin[0].bias, model[0].bias)
+        assert torch.equal(twin(torch.ones(1, 4)), resdyn.untrained_twin(model, 7)(torch.ones(1, 4)))
+
+    def test_of_a_model_of_transformers_that_was_made_without_a_part(self):
+        transformers = pytest.importorskip("transformers")
+        config = transformers.BertConfig(
+            vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+        )
+        model = transformers.BertModel(config, add_pooling_layer=False).eval()
+        twin = resdyn.untrained_twin(model, 7)
+        assert twin.pooler is None
+        assert not torch.equal(twin.embeddings.word_embeddings.weight, model.embeddings.word_embeddings.weight)
 
     def test_of_attention_and_recurrent_layers(self):
         for model in (nn.TransformerEncoderLayer(8, 2), nn.LSTM(3, 4)):

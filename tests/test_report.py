@@ -33,6 +33,7 @@ NEEDS = {
     "collinearity": "trajectory",
     "step_lengths": "trajectory",
     "coupling_grid": "coupling",
+    "coupling_grid_exchanged": "coupling",
     "diagonal_energy": "coupling",
     "singular_values": "singular",
     "inverse_scaling": "singular",
@@ -48,6 +49,7 @@ NEEDS = {
     "collapse_simplex": "features",
     "collapse_decision": "features",
 }
+GRIDS = tuple(f"coupling_grid{side}{group}" for side in ("", "_exchanged") for group in ("", "_2"))
 EVIL = "<script>alert(1)</script>"
 
 
@@ -213,9 +215,7 @@ def test_paper_figures_are_pdf_and_png_with_embedded_fonts_and_equal_bytes(tmp_p
     for name in "ab":
         write_report(ds, tmp_path / "r.html", figures_dir=tmp_path / name)
     names = {p.name for p in (tmp_path / "a").iterdir()}
-    assert names == {
-        f"{n}.{e}" for n in ("coupling_grid", "coupling_grid_2", "diagonal_energy") for e in ("pdf", "png")
-    }
+    assert names == {f"{n}.{e}" for n in (*GRIDS, "diagonal_energy") for e in ("pdf", "png")}
     assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
     pdf = (tmp_path / "a" / "diagonal_energy.pdf").read_bytes()
     assert b"/FontFile2" in pdf

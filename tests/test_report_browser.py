@@ -46,6 +46,20 @@ PROBE = """
   seen.tick = Array.from(document.querySelectorAll("#coupling_grid .xtick text"), (t) => t.textContent);
   seen.buttons = Array.from(document.querySelectorAll("#coupling_grid .tools button"), (b) => b.textContent);
   seen.modebar = Array.from(document.querySelectorAll("#coupling_grid .modebar-btn"), (b) => b.dataset.title);
+  const energy = document.querySelector("#diagonal_energy .plot");
+  Plotly.Fx.hover(energy, { xval: 0, yval: 1 });
+  await new Promise((go) => setTimeout(go, 100));
+  seen.pair = document.querySelector("#diagonal_energy .hoverlayer").textContent;
+  const click = (row, column) => grid.emit("plotly_click", { points: [{ pointIndex: [row, column] }] });
+  const ranges = () => [grid.layout.yaxis.range, grid.layout.xaxis.range].map((ends) => ends.slice());
+  const whole = ranges();
+  click(0, grid.layout.meta.square);
+  await new Promise((go) => setTimeout(go, 200));
+  seen.alone = ranges();
+  click(0, 0);
+  await new Promise((go) => setTimeout(go, 200));
+  seen.again = JSON.stringify(ranges()) === JSON.stringify(whole);
+  seen.square = grid.layout.meta.square;
   seen.svg = (await Plotly.toImage(grid, { format: "svg" })).slice(0, 18);
   seen.png = (await Plotly.toImage(grid, { format: "png" })).slice(0, 14);
   seen.saved = [];
@@ -107,7 +121,7 @@ def visit(tmp_path_factory) -> tuple[str, str]:
 def test_every_figure_is_drawn_and_the_console_is_silent(visit):
     dom, console = visit
     figures = re.findall(r'<figure id="(\w+)"[^>]*>', dom)
-    assert len(figures) == 20
+    assert len(figures) == 22
     assert dom.count('data-drawn="true"') == len(figures)
     assert "data-errors" not in re.findall(r"<html[^>]*>", dom)[0]
     assert console == ""
@@ -128,6 +142,18 @@ def test_choosing_a_sample_shows_its_picture_alone(visit):
     shown = seen(visit[0])["visible"]
     assert shown[1] is True
     assert sum(v is True for v in shown) == 1
+
+
+def test_a_click_shows_a_pair_of_blocks_large_and_the_next_one_all(visit):
+    found = seen(visit[0])
+    size = found["square"]
+    assert found["alone"] == [[size - 0.5, -0.5], [size - 0.5, 2 * size - 0.5]]
+    assert found["again"]
+
+
+def test_the_pair_of_blocks_is_named_on_hover(visit):
+    assert "i: block 1" in seen(visit[0])["pair"]
+    assert EVIL in seen(visit[0])["pair"]
 
 
 def test_the_copied_table_is_tab_separated_with_exact_values(visit):

@@ -23,6 +23,7 @@ from resdyn.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from torch import Tensor
 
+OBJECTS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")  # protocols whose writes are whole or not at all
 LARGEST_SEED = 2**63 - 1
 
 
@@ -117,7 +118,24 @@ def path(name: str, value: Any) -> Path:
     """A place on disk."""
     if not isinstance(value, str | os.PathLike) or not str(value) or "\0" in str(value):
         raise wrong(name, value, "a path")
+    if str(value).partition(":/")[0] in OBJECTS:
+        raise wrong(name, str(value), "a place on disk, not a URL")
     return Path(value)
+
+
+def place(name: str, value: Any) -> Path | str:
+    """A place on disk, or the URL of objects, also where a path has lost one of its slashes."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
+    protocol, _, rest = text.partition(":/") if isinstance(text, str) else ("", "", "")
+    if protocol in OBJECTS and rest.strip("/"):
+        return f"{protocol}://{rest.strip('/')}"
+    return path(name, value)
+
+
+def new_place(name: str, value: Any) -> Path | str:
+    """A place for a store that is made: a folder of its own, or the URL of objects."""
+    found = place(name, value)
+    return found if isinstance(found, str) else new_folder(name, value)
 
 
 def new_folder(name: str, value: Any) -> Path:

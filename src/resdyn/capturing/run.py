@@ -107,7 +107,8 @@ def capture(
             with labels 0 and 1 is a classifier of two classes (class 1 where the logit is positive).
         probes: Text such as "trajectory,singular(k=30)", or objects of `resdyn.probes`. None: trajectory, singular,
             coupling, spectrum, and features where there are classes and the whole state is measured.
-        store: Folder of the store, made or resumed. None: in memory; what is returned is all there is.
+        store: Folder of the store, made or resumed, or a URL such as "s3://bucket/name.zarr" (extra `s3`), which is
+            neither extended nor overwritten. None: in memory; what is returned is all there is.
         samples: How many to draw, balanced over classes with `seed` (a larger draw holds a smaller one), or their
             indices in the data.
         seed: Of the draw, and of every random number in a probe.
@@ -197,9 +198,11 @@ class _Run:
     show_progress: bool
     provenance: dict[str, Any]
 
-    def into(self, store: Path, overwrite: bool = False) -> xr.Dataset:
+    def into(self, store: Path | str, overwrite: bool = False) -> xr.Dataset:
         """Create, resume, replace or extend a store, and open it."""
         settings, plan = self.plan.settings(), self.plan
+        if isinstance(store, str):
+            return self._into_objects(store, settings, overwrite)
         stores.recover(store)
         with locked(store):
             if overwrite:
@@ -216,7 +219,17 @@ class _Run:
             self._tasks(store)
         return stores.open_store(store)
 
-    def _tasks(self, store: Path, earlier: Earlier | None = None) -> None:
+    def _into_objects(self, url: str, settings: dict[str, Any], overwrite: bool) -> xr.Dataset:
+        """Create or resume a store of objects, and open it; there is neither lock nor replacement."""
+        if overwrite:
+            raise InputError(f"got overwrite=True for '{url}'; expected a new place, since objects are not replaced")
+        if not stores.exists(url):
+            stores.create_store(url, self.plan.layout, settings, self.provenance)
+        stores.check_resumable(url, settings)
+        self._tasks(url)
+        return stores.open_store(url)
+
+    def _tasks(self, store: Path | str, earlier: Earlier | None = None) -> None:
         done = stores.done_tasks(store)
         regions = stores.stored_regions(store, self.plan.layout)
         tell_resuming(done, self.show_progress)
@@ -231,12 +244,12 @@ class _Run:
         )
 
 
-def _store(store: str | Path | None, scheduler: str | None) -> Path | None:
+def _store(store: str | Path | None, scheduler: str | None) -> Path | str | None:
     if store is None and scheduler is not None:
         raise InputError(
             "got store=None with a scheduler, whose workers write to a folder that all of them see; name a store"
         )
-    return None if store is None else checks.new_folder("store", store)
+    return None if store is None else checks.new_place("store", store)
 
 
 def _show_progress(show_progress: bool, quiet: bool | None) -> bool:

@@ -7,10 +7,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from resdyn._format import with_error
 
@@ -157,11 +157,22 @@ def print_summary(summary: dict[str, Any], paths: dict[str, Path], extra: dict[s
         console.print(f"{name}: {path}", markup=False, soft_wrap=True)
 
 
-def table_of(*columns: str, title: str | None = None, right: Container[str] = ()) -> Table:
-    """An empty table without lines; the columns named in `right` are aligned to the right."""
+def table_of(
+    *columns: str,
+    title: str | None = None,
+    right: Container[str] = (),
+    typed: Mapping[str, Sequence[str]] | None = None,
+) -> Table:
+    """An empty table without lines; the columns named in `right` are aligned to the right.
+
+    `typed` are the words by column that a person has to type: a narrow terminal breaks the other columns first, and
+    nothing is ever cut.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left")
+        longest = max(map(len, (typed or {}).get(column, ())), default=None)
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", min_width=longest)
     return table

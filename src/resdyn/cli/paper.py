@@ -77,10 +77,12 @@ def _list_papers(json: bool) -> None:
     rows = [(name, compare(get_paper(name), results_of(get_paper(name)))) for name in names()]
     if json:
         return print_json({"papers": [_paper_row(name, compared) for name, compared in rows]})
-    table = table_of("paper", "title", "experiments", "claims")
+    experiments = [f"{experiment}," for name, _ in rows for experiment in get_paper(name).experiments]
+    typed = {"paper": [name for name, _ in rows], "experiments": experiments}
+    table = table_of("paper", "title", "experiments", "claims", typed=typed)
     for name, compared in rows:
         table.add_row(name, get_paper(name).title, ", ".join(get_paper(name).experiments), _headline(compared))
-    return terminal().print(table)
+    return terminal().print(table, crop=False)  # a narrower terminal wraps lines
 
 
 def _paper_row(name: str, compared: list[ComparedExperiment]) -> dict[str, Any]:

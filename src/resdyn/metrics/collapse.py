@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from resdyn._remember import remembered
 from resdyn.errors import InputError
 
 FloatArray = NDArray[np.float64]
@@ -194,6 +195,7 @@ def nearest_mean_disagreement(agrees: ArrayLike) -> FloatArray:
     return 1.0 - np.asarray(agrees, dtype=np.float64)
 
 
+@remembered
 def neural_collapse(ds: xr.Dataset) -> xr.Dataset:
     """NC1-NC4 of a stored features probe.
 

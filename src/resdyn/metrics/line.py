@@ -6,13 +6,17 @@ difference of two successive states. A step of length zero has no direction.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from resdyn._remember import remembered
+
 FloatArray = NDArray[np.float64]
+BATCH_BYTES = 32 * 2**20
 
 
 def line_shape_score(states: ArrayLike) -> FloatArray:
@@ -125,10 +129,11 @@ def step_length(states: ArrayLike) -> FloatArray:
     return lengths
 
 
+@remembered
 def line_geometry(ds: xr.Dataset) -> xr.Dataset:
     """All of RA1 for every sample and stage of a stored trajectory; states of different stages never mix.
 
-    Reads one sample at a time.
+    Reads a few samples at a time.
 
     Args:
         ds: A dataset with the trajectory probe: needs `states`, `state_size` and `stage_of_depth`.
@@ -147,9 +152,9 @@ def line_geometry(ds: xr.Dataset) -> xr.Dataset:
     """
     stage_of_depth = ds["stage_of_depth"].values
     stages = np.unique(stage_of_depth)
-    parts = [_sample_geometry(ds, index, stages, stage_of_depth) for index in range(ds.sizes["sample"])]
-    scores = np.array([scores for scores, _ in parts]).reshape(-1, stages.size, 3)
-    profiles = np.array([profile for _, profile in parts]).reshape(-1, stage_of_depth.size, 2)
+    parts = [_geometry(ds, states, stages, stage_of_depth) for states in batches(ds["states"])]
+    scores = np.concatenate([np.empty((0, stages.size, 3)), *(scores for scores, _ in parts)])
+    profiles = np.concatenate([np.empty((0, stage_of_depth.size, 2)), *(profile for _, profile in parts)])
     names = ("line_shape_score", "tortuosity", "equispacing")
     return xr.Dataset(
         {name: (("sample", "stage"), scores[..., k]) for k, name in enumerate(names)}
@@ -158,19 +163,26 @@ def line_geometry(ds: xr.Dataset) -> xr.Dataset:
     )
 
 
-def _sample_geometry(
-    ds: xr.Dataset, index: int, stages: NDArray[Any], stage_of_depth: NDArray[Any]
+def batches(states: xr.DataArray) -> Iterator[NDArray[Any]]:
+    """Stored states (sample, depth, coord), as many samples at a time as fit into 32 MB, but one at least."""
+    per_sample = 8 * states.sizes["depth"] * states.sizes["coord"]
+    rows = max(1, BATCH_BYTES // max(1, per_sample))
+    for start in range(0, states.sizes["sample"], rows):
+        yield states.isel(sample=slice(start, start + rows)).transpose("sample", "depth", "coord").values
+
+
+def _geometry(
+    ds: xr.Dataset, padded: NDArray[Any], stages: NDArray[Any], stage_of_depth: NDArray[Any]
 ) -> tuple[FloatArray, FloatArray]:
-    """Scores (stage, 3) and profiles (depth, 2) of one sample."""
-    padded = ds["states"].isel(sample=index).values
-    scores = np.full((stages.size, 3), np.nan)
-    profile = np.full((stage_of_depth.size, 2), np.nan)
+    """Scores (sample, stage, 3) and profiles (sample, depth, 2) of some samples."""
+    scores = np.full((len(padded), stages.size, 3), np.nan)
+    profile = np.full((len(padded), stage_of_depth.size, 2), np.nan)
     for row, stage in enumerate(stages):
         depths = np.flatnonzero(stage_of_depth == stage)
-        states = padded[depths, : int(ds["state_size"].values[depths[0]])].astype(np.float64)
-        scores[row] = line_shape_score(states), tortuosity(states), equispacing(states)
-        profile[depths[1:-1], 0] = collinearity(states)
-        profile[depths[:-1], 1] = step_length(states)
+        states = padded[:, depths, : int(ds["state_size"].values[depths[0]])].astype(np.float64)
+        scores[:, row] = np.stack([line_shape_score(states), tortuosity(states), equispacing(states)], axis=-1)
+        profile[:, depths[1:-1], 0] = collinearity(states)
+        profile[:, depths[:-1], 1] = step_length(states)
     return scores, profile
 
 

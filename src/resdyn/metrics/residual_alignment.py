@@ -17,11 +17,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from resdyn._remember import remembered
 from resdyn.errors import InputError
 from resdyn.metrics.rank import converged_singular_values
 
 FloatArray = NDArray[np.float64]
 
+PIECE_BYTES = 16 * 2**20
 PAIR_DIMS = ("sample", "block", "block_j")
 PAIRED = ("coupling_uv", "coupling_vu", "overlap_uu", "overlap_vv", "overlap_uv")
 
@@ -85,10 +87,12 @@ def mismatch(matrix: ArrayLike, values: ArrayLike, rank: int | None = None, *, s
         values of the entries, so that blocks aligned up to orientation count as aligned; `signed=True` omits them.
     """
     matrix, values = _leading(matrix, rank), np.asarray(values, dtype=np.float64)[..., :rank]
-    target = values[..., :, None] * np.eye(values.shape[-1])
-    entries = matrix if signed else np.abs(matrix)
+    whole = np.broadcast_shapes(matrix.shape[:-2], values.shape[:-1])
+    rest = np.broadcast_to(matrix if signed else np.abs(matrix), (*whole, *matrix.shape[-2:])).copy()
+    np.einsum("...kk->...k", rest)[...] -= values
     norm = np.linalg.norm(values, axis=-1)
-    return _divide(np.linalg.norm(entries - target, axis=(-2, -1)), np.where(norm > 0, norm, np.nan))
+    distance = np.sqrt(np.einsum("...kl,...kl->...", rest, rest))
+    return _divide(distance, np.where(norm > 0, norm, np.nan))
 
 
 def vector_alignment(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
@@ -148,6 +152,7 @@ def subspace_overlap(overlap: ArrayLike, rank: int | None = None) -> FloatArray:
     return share
 
 
+@remembered
 def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
     """All of RA2 for every sample and pair of blocks from the stored coupling probe.
 
@@ -186,9 +191,13 @@ def alignment(ds: xr.Dataset, rank: int | None = None) -> xr.Dataset:
         usable = np.ones((ds.sizes["sample"], ds.sizes["block"]), bool)
     else:
         usable = np.isfinite(values).all(-1) & (values[..., 0] > 0)  # vectors of a Jacobian that is zero are arbitrary
-    parts = _couplings(ds, rank, values, usable) | _overlaps(ds, rank, usable)
+    pieces = [
+        _couplings(ds.isel(sample=rows), rank, None if values is None else values[rows], usable[rows])
+        | _overlaps(ds.isel(sample=rows), rank, usable[rows])
+        for rows in sample_slices(ds)
+    ]
     return xr.Dataset(
-        parts,
+        {name: (dims, np.concatenate([piece[name][1] for piece in pieces])) for name, (dims, _) in pieces[0].items()},
         coords={name: ds[name] for name in PAIR_DIMS},
         attrs={"rank": rank, "convergence_known": known},
     )
@@ -229,6 +238,7 @@ def between_blocks(pairs: xr.DataArray) -> xr.DataArray:
     return pairs.where(pairs["block"] != pairs["block_j"]).mean(("block", "block_j"), skipna=True)
 
 
+@remembered
 def coupled_rank(ds: xr.Dataset) -> int:
     """How many singular vectors of each block the couplings and overlaps were taken of.
 
@@ -286,6 +296,13 @@ def _overlaps(ds: xr.Dataset, rank: int, usable: NDArray[Any]) -> dict[str, tupl
             np.where(usable, subspace_overlap(matrix, rank), np.nan),
         )
     return parts
+
+
+def sample_slices(ds: xr.Dataset) -> list[slice]:
+    """Samples in pieces of which an array of matrices takes 16 MB at most, or one sample; one piece at least."""
+    per_sample = 8 * ds.sizes["block"] ** 2 * ds.sizes["rank"] ** 2
+    rows = max(1, PIECE_BYTES // max(1, per_sample))
+    return [slice(start, start + rows) for start in range(0, max(1, ds.sizes["sample"]), rows)]
 
 
 def _matrices(ds: xr.Dataset, name: str) -> FloatArray:

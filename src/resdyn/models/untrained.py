@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from resdyn import _checks as checks
 from resdyn.errors import InputError
@@ -91,11 +92,28 @@ def _initialised(module: nn.Module, path: str) -> Iterator[str]:
     for name, child in module.named_children():
         left += _initialised(child, f"{path}{name}.")
     reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)  # attention's
-    if callable(reset):
+    if callable(reset) and parametrize.is_parametrized(module):
+        _reset_parametrized(module)
+    elif callable(reset):
         reset()
     else:
         yield from left
         yield from (f"{path}{name}" for name, value in module.named_parameters(recurse=False) if value.numel())
+
+
+def _reset_parametrized(module: nn.Module) -> None:
+    """Weight normalisation and its like: the layer without it is drawn, and its weights are taken apart again."""
+    base: type[nn.Module] = type(module).__bases__[0]
+    plain, names = base.__new__(base), list(module.parametrizations)  # type: ignore[arg-type]
+    values = dict(module.named_parameters(recurse=False)) | {name: getattr(module, name) for name in names}
+    kept = {name: nn.Parameter(value.detach().clone()) for name, value in values.items()}
+    plain.__dict__ = module.__dict__ | {"_parameters": kept, "_modules": {}}
+    plain.reset_parameters()  # type: ignore[operator]
+    for name, value in kept.items():
+        try:
+            setattr(module, name, value.detach() if name in names else value)
+        except (NotImplementedError, ValueError):  # it cannot be taken apart: noticed, since it is as before
+            continue
 
 
 def _has_recipe(module: nn.Module) -> bool:
@@ -104,9 +122,12 @@ def _has_recipe(module: nn.Module) -> bool:
 
 
 def _fill(module: nn.Module) -> None:
-    """A model of `transformers` is made from its configuration; what is frozen or cast stays so."""
-    fresh = type(module)(copy.deepcopy(module.config))  # type: ignore[arg-type]
-    module.load_state_dict(fresh.state_dict())
+    """A model of `transformers` is made from its configuration; what is frozen or cast stays so.
+
+    The configuration does not say which parts, such as a pooler, a model was made without.
+    """
+    fresh, own = type(module)(copy.deepcopy(module.config)).state_dict(), module.state_dict()  # type: ignore[arg-type]
+    module.load_state_dict({name: value for name, value in fresh.items() if name in own})
 
 
 def _kept(model: nn.Module, twin: nn.Module) -> Iterator[str]:

@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from torch import nn
 
 from resdyn import _checks as checks
+from resdyn._statistics import standard_error
 from resdyn.capturing.selection import Array, Data
 from resdyn.errors import InputError
 from resdyn.metrics.summary import Metric, descriptions
@@ -51,8 +53,9 @@ class Monitor:
 
     A row holds how many epochs or steps (`unit`) were done; for each name in `metrics` the mean over all stages that
     `resdyn.metrics.summarize` reports (neural collapse: of the last entry, the classifier's input where there is one),
-    None where it was not measured; `skipped`, the probes that the budget left out; `error`, one line where measuring
-    failed (training then continues; the first time there is a `RuntimeWarning` too); and the loop's own scalars.
+    None where it was not measured; `standard_errors`, those over samples by name (neural collapse: over classes) where
+    they are known; `skipped`, the probes that the budget left out; `error`, one line where measuring failed (training
+    then continues; the first time there is a `RuntimeWarning` too); and the loop's own scalars.
 
     Training is bit-for-bit the same with and without a monitor: random numbers, modes, gradients, buffers and autocast
     are left as they were (`isolated`), in train mode and under `no_grad` too. `DistributedDataParallel` and
@@ -246,6 +249,8 @@ class Monitor:
                     raise
                 errors.append(_line(error))
         row: dict[str, Any] = {name: _value(found, name) for name in self.metrics}
+        known = {name: _standard_error(found, name) for name in self.metrics if row[name] is not None}
+        row["standard_errors"] = {name: error for name, error in known.items() if error is not None}
         left_out = [probe.name for probe in runner.probes if probe.name in skipped]
         return row | {"skipped": left_out, "error": "; ".join(dict.fromkeys(errors)) or None}
 
@@ -292,6 +297,25 @@ def _value(found: Sequence[Metric], name: str) -> float | None:
     if not values:
         return None
     return values[-1] if name in LAST_ENTRY_ONLY else sum(values) / len(values)
+
+
+def _standard_error(found: Sequence[Metric], name: str) -> float | None:
+    """The error of `_value`, None where one of its parts has none.
+
+    Stages share their samples: the error is that of the samples' own means over stages where these are known, else the
+    mean of the errors, which it cannot exceed.
+    """
+    rows = [metric for metric in found if metric.name == name and metric.value is not None]
+    rows = rows[-1:] if name in LAST_ENTRY_ONLY else rows
+    errors = [row.standard_error for row in rows if row.standard_error is not None]
+    if not rows or len(errors) < len(rows):
+        return None
+    samples = [row.per_sample for row in rows if row.per_sample is not None]
+    if len(samples) == len(rows) > 1 and len(set(map(len, samples))) == 1:
+        means = np.mean(samples, axis=0)
+        if means.size > 1 and np.isfinite(means).all():
+            return float(standard_error(means))
+    return sum(errors) / len(errors)
 
 
 def _plain(scalars: Mapping[str, Any]) -> dict[str, Any]:

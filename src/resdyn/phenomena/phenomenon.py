@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from resdyn.errors import InputError
 
+Part = TypeVar("Part")
 PARTS = ("probe", "metrics", "properties", "sections", "overlays")
 
 
@@ -76,6 +77,27 @@ class Phenomenon:
                 f"the {part} of '{self.name}' cannot be loaded from '{value}': {type(error).__name__}: "
                 f"{' '.join(str(error).split())}; expected 'package.module:name'"
             ) from error
+
+    def load_each(self, part: str, kind: type[Part], known_as: str) -> tuple[Part, ...]:
+        """The objects of a part that may be several, such as the sections of the report.
+
+        Args:
+            part: As for `load`.
+            kind: The class that each has to be of.
+            known_as: Its public name.
+
+        Returns:
+            The objects; one that stands alone is the only one.
+
+        Raises:
+            InputError: The part is or holds something else, or cannot be imported.
+        """
+        found = self.load(part)
+        if isinstance(found, kind):
+            return (found,)
+        if not isinstance(found, list | tuple) or not all(isinstance(each, kind) for each in found):
+            raise InputError(f"{self.name}: got {part}={found!r}, expected a list of {known_as}")
+        return tuple(found)
 
     def present_in(self, ds: Measured) -> bool:
         """Whether a dataset holds what this phenomenon is measured by.

@@ -19,10 +19,11 @@ from markupsafe import Markup
 
 from resdyn import _checks as checks
 from resdyn._files import whole_file
+from resdyn._remember import remembering
 from resdyn._version import __version__
 from resdyn.errors import InputError
-from resdyn.metrics.properties import verdicts
-from resdyn.metrics.summary import metrics_table
+from resdyn.metrics.properties.concluding import check_null, judged
+from resdyn.metrics.summary import summarize
 from resdyn.report.header import facts, lead, tiles
 from resdyn.report.metrics_view import metrics_view
 from resdyn.report.notes import dataset_notes
@@ -120,8 +121,16 @@ def render_page(ds: xr.Dataset, title: str | None = None, null: xr.Dataset | Non
     Returns:
         The whole page, with style, script and plotly in it.
     """
-    metrics = metrics_table(ds)
-    found = verdicts(ds, null)
+    with remembering():
+        return _rendered(ds, title, null)
+
+
+def _rendered(ds: xr.Dataset, title: str | None, null: xr.Dataset | None) -> str:
+    rows = summarize(ds)
+    metrics = [row.as_row() for row in rows]
+    if null is not None:
+        check_null(ds, null)
+    found = judged(ds, rows, None if null is None else summarize(null))
     return render(
         "page.html.jinja",
         title=title or f"{ds.attrs.get('model', 'A residual network')} on {ds.attrs.get('data', 'its data')}",
@@ -142,13 +151,13 @@ def render(template_name: str, **content: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("resdyn.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    plotly_js, js = _static(f"plotly-cartesian-{PLOTLY_VERSION}.min.js"), _static("page.js")
+    plotly_js, js = static_text(f"plotly-cartesian-{PLOTLY_VERSION}.min.js"), static_text("page.js")
     return environment.get_template(template_name).render(
         **content,
         policy=_policy(plotly_js, js),
         version=__version__,
         plotly_version=PLOTLY_VERSION,
-        css=_static("page.css"),
+        css=static_text("page.css"),
         js=js,
         plotly_js=plotly_js,
         themes=script_json({scheme: template(scheme) for scheme in ("light", "dark")}),
@@ -178,5 +187,5 @@ def script_json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _static(name: str) -> Markup:
+def static_text(name: str) -> Markup:
     return Markup((STATIC / name).read_text(encoding="utf-8"))

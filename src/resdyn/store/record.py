@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import zarr
 
 from resdyn.errors import ResdynError, StoreError
 from resdyn.store.layout import Region
-from resdyn.store.seal import Seal, SealedStore, chunk_keys
+from resdyn.store.seal import Seal, SealedStore, Seals, chunk_keys
 
 SCHEMA = 2
 UNSEALED = 1  # the schema of stores that carry no digests
@@ -26,9 +26,14 @@ WHOLE: Any = {"write_empty_chunks": True}  # a chunk of NaN is there, and one th
 
 
 class Opened:
-    """The record of a store, its flags, and the seals of all files that these vouch for; checked."""
+    """The record of a store, its flags, and the seals of all files that these vouch for; checked.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        path: The store, or a folder with its metadata, coordinates and flags.
+        keys: All files of the store, where they are not in the folder.
+    """
+
+    def __init__(self, path: str | Path, keys: Collection[str] | None = None) -> None:
         self.path = Path(path)
         attributes = _attributes(self.path)
         self.sealed = attributes["resdyn_schema"] != UNSEALED
@@ -42,7 +47,12 @@ class Opened:
             self.done = np.asarray(flags[:, 0] > 0)
             if self.sealed:
                 self.seals |= self._written(regions, flags)
-        SealedStore(self.path, seals=self.seals).check_present()
+        if keys is None:
+            SealedStore(self.path, seals=self.seals).check_present()
+        else:
+            seals = Seals(str(self.path), self.seals)
+            for key in self.seals.keys() - keys:
+                seals.check(key, None)
 
     def _flags(self, tasks: int) -> np.ndarray:
         """What each task has left in its flag; only those that exist are looked at."""
@@ -73,7 +83,13 @@ class Opened:
         return seals
 
 
-def check_size(path: Path, samples: int) -> None:
+def data_arrays(path: Path) -> set[str]:
+    """Names of the arrays that tasks write, by the metadata of a store."""
+    record = _record(_attributes(path), path)
+    return set(record["variables"]) - set(record["coords"]) if isinstance(record.get("coords"), list) else set()
+
+
+def check_size(path: str | Path, samples: int) -> None:
     """Refuse a store that declares more samples than a capture can make: a small file may declare any number."""
     if samples > MAX_SAMPLES:
         raise StoreError(f"'{path}' declares {samples} samples, expected at most {MAX_SAMPLES}; capture fewer")

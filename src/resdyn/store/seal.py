@@ -46,6 +46,28 @@ def chunk_keys(name: str, array: Any, rows: tuple[int, int] | None = None) -> It
         yield "/".join((name, "c", *map(str, place)))
 
 
+class Seals:
+    """What the files below a place must be; the place is how they are called in messages."""
+
+    def __init__(self, place: str, known: Mapping[str, Seal] | None = None) -> None:
+        self.place, self.known = place, dict(known or {})
+
+    def check(self, key: str, content: bytes | None) -> None:
+        """Raise `StoreError` where a sealed file is missing (None) or has another content."""
+        seal, file = self.known.get(key), f"{self.place}/{key}"
+        if seal is not None and content is None:
+            whose = "" if seal.task is None else f", though task {seal.task} is marked as done"
+            raise StoreError(f"'{file}' is missing{whose}; {self._advice(seal)}")
+        if seal is not None and content is not None and _digest(content) != seal.digest:
+            raise StoreError(f"'{file}' is damaged: it does not hold what was written; {self._advice(seal)}")
+
+    def _advice(self, seal: Seal) -> str:
+        restore = "restore it from a copy, or"
+        if seal.task is None:
+            return f"{restore} capture again to another path"
+        return f"{restore} remove '{self.place}/_done/c/{seal.task}' and run the same capture again"
+
+
 class SealedStore(LocalStore):
     """A folder of which every file with a seal is there, with the content that the seal says, whenever it is read.
 
@@ -54,20 +76,20 @@ class SealedStore(LocalStore):
 
     def __init__(self, root: Path | str, *, read_only: bool = True, seals: Mapping[str, Seal] | None = None) -> None:
         super().__init__(Path(root).absolute(), read_only=read_only)
-        self.seals = dict(seals or {})
+        self.seals = Seals(str(self.root), seals)
 
     def with_read_only(self, read_only: bool = False) -> SealedStore:
-        return SealedStore(self.root, read_only=read_only, seals=self.seals)
+        return SealedStore(self.root, read_only=read_only, seals=self.seals.known)
 
     def check_present(self) -> None:
         """Raise unless every sealed file exists; none is read."""
-        for key in self.seals:
+        for key in self.seals.known:
             if not (self.root / key).is_file():
                 self._check(key, None)
 
     def check_content(self) -> None:
         """Raise unless every sealed file is as it was written."""
-        for key in self.seals:
+        for key in self.seals.known:
             self.get_sync(key)
 
     async def get(
@@ -93,15 +115,4 @@ class SealedStore(LocalStore):
             raise StoreError(
                 f"'{self.root}' is gone: it was moved or removed while it was open; open it where it is now"
             )
-        seal, file = self.seals.get(key), self.root / key
-        if seal is not None and content is None:
-            whose = "" if seal.task is None else f", though task {seal.task} is marked as done"
-            raise StoreError(f"'{file}' is missing{whose}; {self._advice(seal)}")
-        if seal is not None and content is not None and _digest(content) != seal.digest:
-            raise StoreError(f"'{file}' is damaged: it does not hold what was written; {self._advice(seal)}")
-
-    def _advice(self, seal: Seal) -> str:
-        restore = "restore it from a copy, or"
-        if seal.task is None:
-            return f"{restore} capture again to another path"
-        return f"{restore} remove '{self.root / '_done/c' / str(seal.task)}' and run the same capture again"
+        self.seals.check(key, content)

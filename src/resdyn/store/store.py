@@ -29,6 +29,7 @@ from resdyn import _checks as checks
 from resdyn.errors import StoreError
 from resdyn.store import place
 from resdyn.store.layout import Layout, Region, Variable
+from resdyn.store.objects import METADATA, Objects, SealedObjects, beside, is_url, opened, upload
 from resdyn.store.record import DONE, SCHEMA, WHOLE, Opened, check_size, reading, sha256, stored_array, writing
 from resdyn.store.seal import SealedStore, chunk_keys, digest
 
@@ -69,9 +70,14 @@ def create_store(
         ...     done_tasks(path).tolist(), open_store(path)["length"].values.tolist()
         ([True, False], [3.0])
     """
-    path = Path(path)
     if exists(path):
         raise StoreError(f"'{path}' exists already; choose another path or remove it")
+    if is_url(path):
+        with beside(str(path)) as (objects, folder):
+            create_store(folder, layout, settings, provenance)
+            upload(objects, folder)
+        return
+    path = Path(path)
     check_size(path, max((region.stop or 0 for region in layout.regions), default=0))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +109,8 @@ def overwrite_store(
     if not exists(path):
         create_store(path, layout, settings, provenance)
         return
+    if is_url(path):
+        raise StoreError(f"'{path}' exists, and objects are not replaced; choose another place or remove it")
     place.check_is_store(path)
     new = place.unnamed(place.real(path))
     try:
@@ -131,6 +139,8 @@ def exists(path: str | Path) -> bool:
         ...     exists(folder)
         False
     """
+    if is_url(path):
+        return Objects(str(path)).has(METADATA)
     path = Path(path)
     with reading(path):
         return os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
@@ -149,8 +159,8 @@ def stored_settings(path: str | Path) -> tuple[dict[str, Any], bool]:
     Raises:
         StoreError: If there is no store that this version reads, or a damaged one.
     """
-    opened = Opened(path)
-    return LATER_SETTINGS | _present(opened.record["settings"]), bool(opened.sealed and opened.done.all())
+    with opened(path) as found:
+        return LATER_SETTINGS | _present(found.record["settings"]), bool(found.sealed and found.done.all())
 
 
 def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
@@ -164,16 +174,17 @@ def check_resumable(path: str | Path, settings: Mapping[str, Any]) -> None:
         StoreError: If the store has other settings (each difference is named), if it was begun by a version that kept
             no checksums and is not finished, if there is none or if it is damaged.
     """
-    opened = Opened(path)
+    with opened(path) as found:
+        record, unsealed = found.record, not found.sealed and not found.done.all()
     earlier = {name: value for name, value in LATER_SETTINGS.items() if name in settings}
-    stored = earlier | _present(opened.record["settings"])
+    stored = earlier | _present(record["settings"])
     differences = list(_differences(stored, json.loads(json.dumps(settings))))
     if differences:
         raise StoreError(
             f"'{path}' belongs to other settings: {'; '.join(differences)}. "
             "Ask for the stored settings to resume it, or choose another path"
         )
-    if not opened.sealed and not opened.done.all():
+    if unsealed:
         raise StoreError(
             f"'{path}' was begun by a version of resdyn that kept no checksums, and is not finished; "
             "capture again to another path"
@@ -193,17 +204,22 @@ def stored_regions(path: str | Path, layout: Layout) -> tuple[Region, ...]:
     Raises:
         StoreError: Unless the store holds the arrays of `layout`; it names the array whose shape or dtype differs.
     """
-    stored = tuple(Region(**region) for region in Opened(path).record["regions"])
+    with opened(path) as found:
+        return _matching_regions(found, layout, path)
+
+
+def _matching_regions(found: Opened, layout: Layout, path: str | Path) -> tuple[Region, ...]:
+    stored = tuple(Region(**region) for region in found.record["regions"])
     advice = "capture again to another path"
     for own, asked in itertools.zip_longest(stored, layout.regions):
         if own is None or asked is None or own.rows != asked.rows or set(own.variables) != set(asked.variables):
             raise StoreError(f"'{path}' holds other arrays than this capture would write; {advice}")
     for name, variable in layout.variables.items():
-        array = stored_array(path, name)
-        found, expected = (tuple(array.shape), array.dtype.name), (variable.shape, np.dtype(variable.dtype).name)
-        if found != expected:
+        array = stored_array(found.path, name)
+        stands, expected = (tuple(array.shape), array.dtype.name), (variable.shape, np.dtype(variable.dtype).name)
+        if stands != expected:
             raise StoreError(
-                f"'{Path(path) / name}' has shape {found[0]} and dtype {found[1]}, expected {expected[0]} and "
+                f"'{path}/{name}' has shape {stands[0]} and dtype {stands[1]}, expected {expected[0]} and "
                 f"{expected[1]}; {advice}"
             )
     return tuple(Region(tuple(own.variables), own.start, own.stop) for own in stored)
@@ -226,6 +242,13 @@ def write_task(path: str | Path, task: int, region: Region, arrays: Mapping[str,
         StoreError: If the store cannot be written.
         ValueError: If `arrays` are not those that the task owns.
     """
+    if is_url(path):
+        with beside(str(path)) as (objects, folder):
+            objects.pull([f"{name}/{METADATA}" for name in (*region.variables, DONE)], folder)
+            write_task(folder, task, region, arrays)
+            objects.push(folder, [key for name in region.variables for key in _files_in(folder, name)])
+            objects.push(folder, _files_in(folder, DONE))
+        return
     with writing(path):
         if set(arrays) != set(region.variables):
             raise ValueError(f"task {task} owns {sorted(region.variables)}, got {sorted(arrays)}")
@@ -251,7 +274,8 @@ def done_tasks(path: str | Path) -> np.ndarray:
     Raises:
         StoreError: If there is no store that this version reads, or a damaged one.
     """
-    return Opened(path).done
+    with opened(path) as found:
+        return found.done
 
 
 def is_done(path: str | Path, task: int) -> bool:
@@ -264,6 +288,10 @@ def is_done(path: str | Path, task: int) -> bool:
     Raises:
         StoreError: If the flag cannot be read.
     """
+    if is_url(path):
+        with beside(str(path)) as (objects, folder):
+            objects.pull([f"{DONE}/{METADATA}", f"{DONE}/c/{task}/0"], folder)
+            return is_done(folder, task)
     return bool(np.any(stored_array(path, DONE)[task]))
 
 
@@ -277,7 +305,7 @@ def open_store(path: str | Path) -> xr.Dataset:
     without checksums, of an earlier version, opens with a note that says so.
 
     Args:
-        path: A folder that `capture` wrote.
+        path: A folder that `capture` wrote, or the URL of objects that it wrote, such as "s3://bucket/name.zarr".
 
     Returns:
         The arrays with their coordinates; settings and provenance are its `attrs`.
@@ -285,20 +313,28 @@ def open_store(path: str | Path) -> xr.Dataset:
     Raises:
         StoreError: If `path` holds no store that this version reads, or a damaged one; the message names the file.
     """
-    place.recover(checks.path("store", path))
-    opened = Opened(path)
-    record, done = opened.record, opened.done
-    files = SealedStore(path, seals=opened.seals)
+    path = checks.place("store", path)
+    if not is_url(path):
+        place.recover(path)
+    with opened(path) as found:
+        record, done, sealed, seals = found.record, found.done, found.sealed, found.seals
+    files = SealedObjects.at(str(path), seals) if is_url(path) else SealedStore(path, seals=seals)
     with reading(path):
         dataset = xr.open_zarr(files, consolidated=False, zarr_format=3, chunks=None)
-        check_size(Path(path), dataset.sizes.get("sample", 0))
+        check_size(path, dataset.sizes.get("sample", 0))
         dataset = dataset[record["variables"]].set_coords(record["coords"])
         dataset = _only_finished(dataset, [Region(**region) for region in record["regions"]], done)
         remaining = int((~done).sum())
         dataset.attrs = record["settings"] | record["provenance"]
-        if not opened.sealed:
+        if not sealed:
             dataset.attrs["notes"] = [*dataset.attrs.get("notes", ()), UNSEALED_NOTE]
         return dataset.assign_attrs(complete=remaining == 0, tasks_remaining=remaining)
+
+
+def _files_in(folder: Path, name: str) -> list[str]:
+    """Chunks of an array, as keys; the only one of a number is its `c` itself."""
+    files = (file for file in (folder / name).rglob("*") if file.is_file() and file.name != METADATA)
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def _present(settings: Mapping[str, Any]) -> dict[str, Any]:

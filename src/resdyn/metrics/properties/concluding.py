@@ -51,12 +51,7 @@ def properties_of(phenomenon: Phenomenon) -> tuple[Property, ...]:
     Raises:
         InputError: It is registered with something else.
     """
-    found = phenomenon.load("properties")
-    if isinstance(found, Property):
-        return (found,)
-    if not isinstance(found, list | tuple) or not all(isinstance(each, Property) for each in found):
-        raise InputError(f"{phenomenon.name}: got properties={found!r}, expected a list of resdyn.metrics.Property")
-    return tuple(found)
+    return phenomenon.load_each("properties", Property, "resdyn.metrics.Property")
 
 
 def check_null(ds: xr.Dataset, null: xr.Dataset) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from resdyn._remember import remembered
 from resdyn.errors import InputError
 from resdyn.metrics.parts import ACROSS, BlockGroup, block_groups
 from resdyn.metrics.rank import converged_singular_values, singular_rank
@@ -89,6 +90,7 @@ def scaling_lines(ds: xr.Dataset) -> list[tuple[BlockGroup, InverseScalingFit]]:
     return [(group, fitted[0]) for group, fitted in _grouped(ds)]
 
 
+@remembered
 def _grouped(ds: xr.Dataset) -> list[tuple[BlockGroup, Fitted]]:
     groups = block_groups(ds)
     lines = _lines(ds, groups)
@@ -105,7 +107,7 @@ def _lines(ds: xr.Dataset, groups: list[BlockGroup]) -> list[tuple[BlockGroup, F
 
 def _fitted(ds: xr.Dataset, group: BlockGroup) -> Fitted | str:
     """The line of a group with the samples' own lines and the errors over samples, or why there is none."""
-    own = ds.isel(block=group.positions)
+    own = ds[["singular_values", "singular_converged"]].isel(block=group.positions)
     try:
         return (*inverse_scaling(own), jackknife_errors(own))
     except InputError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from resdyn.metrics.line import line_geometry
+from resdyn.metrics.line import batches, line_geometry
 from resdyn.metrics.summary.metric import Chance, Metric, over_samples, row_means
 from resdyn.metrics.summary.registry import Summary
 
@@ -47,7 +47,7 @@ def _least_step(ds: xr.Dataset, geometry: xr.Dataset) -> Iterator[Metric]:
     states = ds["states"]
     if not ds.sizes["sample"]:
         return
-    norms = np.stack([np.linalg.norm(np.nan_to_num(states[k].values), axis=-1) for k in range(ds.sizes["sample"])])
+    norms = np.concatenate([np.linalg.norm(np.nan_to_num(part), axis=-1) for part in batches(states)])
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = geometry["step_length"].values / norms
     relative[~np.isfinite(relative)] = np.nan

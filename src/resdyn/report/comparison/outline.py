@@ -17,12 +17,7 @@ def overlays_of(phenomenon: Phenomenon) -> tuple[Overlay, ...]:
     Raises:
         InputError: It is registered with something else.
     """
-    found = phenomenon.load("overlays")
-    if isinstance(found, Overlay):
-        return (found,)
-    if not isinstance(found, list | tuple) or not all(isinstance(overlay, Overlay) for overlay in found):
-        raise InputError(f"{phenomenon.name}: got overlays={found!r}, expected a list of resdyn.report.Overlay")
-    return tuple(found)
+    return phenomenon.load_each("overlays", Overlay, "resdyn.report.Overlay")
 
 
 def comparison_outline(runs: Sequence[Run]) -> list[tuple[dict[str, str], tuple[Overlay, ...]]]:

@@ -11,7 +11,12 @@ from resdyn.report.figures.collapse import (
     collapse_variability,
     collapse_variability_paper,
 )
-from resdyn.report.figures.coupling import coupling_grid, coupling_grid_paper
+from resdyn.report.figures.coupling import (
+    coupling_grid,
+    coupling_grid_exchanged,
+    coupling_grid_exchanged_paper,
+    coupling_grid_paper,
+)
 from resdyn.report.figures.cushion import (
     block_cushion,
     block_cushion_paper,
@@ -74,6 +79,8 @@ __all__ = [
     "collinearity",
     "collinearity_paper",
     "coupling_grid",
+    "coupling_grid_exchanged",
+    "coupling_grid_exchanged_paper",
     "coupling_grid_paper",
     "cushion_histogram",
     "cushion_histogram_paper",

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from resdyn.metrics.cushion import cushions
+from resdyn.metrics.parts import block_names
 from resdyn.report.figures import profile
 from resdyn.report.theme import ACCENT, PALETTE, SECOND, figure, paper_style
 from resdyn.report.view import Array, has, sample_ids
@@ -150,13 +151,25 @@ def _layers(ds: xr.Dataset) -> profile.Profile | None:
         sample_ids(ds),
         "layer, in order through the branches",
         "layer cushion",
+        _layer_names(ds),
     )
+
+
+def _layer_names(ds: xr.Dataset) -> list[str]:
+    """The layers of every branch in order, with the block that each belongs to."""
+    blocks = np.nonzero(~_padding(ds))[0]
+    names = block_names(ds)
+    return [f"layer {k + 1}, of block {names[b]}" for k, b in enumerate(blocks)]
 
 
 def _by_layer(ds: xr.Dataset) -> Array:
     """Layer cushions (sample, layer), the padding left out; a layer whose cushion is undefined keeps its place."""
-    padding = ds["layer_weight_norm"].isnull().all("sample").transpose("block", "part").values
-    return cushions(ds)["layer_cushion"].transpose("sample", "block", "part").values[:, ~padding]
+    return cushions(ds)["layer_cushion"].transpose("sample", "block", "part").values[:, ~_padding(ds)]
+
+
+def _padding(ds: xr.Dataset) -> Array:
+    """Where (block, part) there is no layer."""
+    return ds["layer_weight_norm"].isnull().all("sample").transpose("block", "part").values
 
 
 def block_profile(ds: xr.Dataset, name: str) -> profile.Profile | None:
@@ -164,7 +177,7 @@ def block_profile(ds: xr.Dataset, name: str) -> profile.Profile | None:
         return None
     values = cushions(ds)[name].transpose("sample", "block").values
     title = "interlayer cushion of the block" if name == "block_cushion" else "interlayer cushion to the output"
-    return profile.Profile(ds["block"].values, values, sample_ids(ds), "block", title)
+    return profile.Profile(ds["block"].values, values, sample_ids(ds), "block, counted from 0", title, block_names(ds))
 
 
 def _chosen(ds: xr.Dataset) -> list[tuple[str, Array, Array]]:

@@ -7,11 +7,13 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from resdyn.metrics.parts import block_names
 from resdyn.metrics.residual_alignment import alignment
-from resdyn.report.theme import SEQUENTIAL, SQUARE_STANDOFF, colour_bar, colour_scale, figure, paper_style
+from resdyn.report.figures.profile import tick_step
+from resdyn.report.theme import SEQUENTIAL, SQUARE_STANDOFF, colour_bar, colour_scale, figure, paper_style, plain
 from resdyn.report.view import Array, has, mean_and_error
 
-HOVER = "i = %{y}, j = %{x}<br>%{z:.3f} ± %{customdata[0]:.2g} (n = %{customdata[1]})<extra></extra>"
+HOVER = "i: block %{y}<br>j: block %{x}<br>%{z:.3f} ± %{customdata[0]:.2g} (n = %{customdata[1]})<extra></extra>"
 MAX_WRITTEN = 12  # numbers are written into the cells of matrices up to this size
 
 
@@ -29,10 +31,8 @@ def diagonal_energy(ds: xr.Dataset) -> go.Figure | None:
     if not has(ds, "coupling_uv"):
         return None
     mean, error, n = _energy(ds)
-    blocks = ds["block"].values
+    blocks, names = ds["block"].values, [plain(name, 60) for name in block_names(ds)]
     heatmap = go.Heatmap(
-        x=blocks,
-        y=blocks,
         z=mean,
         customdata=np.stack([error, n], axis=-1),
         zmin=0,
@@ -49,8 +49,11 @@ def diagonal_energy(ds: xr.Dataset) -> go.Figure | None:
     drawn = figure([heatmap], height=680, meta={"aspect": 1.0, "extra": 80})
     axis: dict = {
         "title_standoff": SQUARE_STANDOFF,
+        "type": "category",
+        "categoryarray": names,
         "tickmode": "array",
-        "tickvals": blocks,
+        "tickvals": list(range(0, len(names), tick_step(len(names)))),
+        "ticktext": [str(block) for block in blocks[:: tick_step(len(names))]],
         "showgrid": False,
         "constrain": "domain",
     }
@@ -82,8 +85,9 @@ def diagonal_energy_paper(ds: xr.Dataset) -> mf.Figure | None:
         drawn = mf.Figure(figsize=(3.6, 3.1))
         axis = drawn.subplots()
         image = axis.imshow(mean, cmap=SEQUENTIAL, vmin=0, vmax=1)
-        axis.set_xticks(range(len(blocks)), blocks)
-        axis.set_yticks(range(len(blocks)), blocks)
+        step = tick_step(len(blocks))
+        axis.set_xticks(range(0, len(blocks), step), blocks[::step])
+        axis.set_yticks(range(0, len(blocks), step), blocks[::step])
         axis.set(xlabel="j: block of the singular vectors", ylabel="i: block of the Jacobian")
         if len(blocks) <= MAX_WRITTEN:
             _write_values(axis, mean)

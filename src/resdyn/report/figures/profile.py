@@ -9,7 +9,7 @@ import matplotlib.figure as mf
 import numpy as np
 import plotly.graph_objects as go
 
-from resdyn.report.theme import ACCENT, PALETTE, figure, paper_style
+from resdyn.report.theme import ACCENT, PALETTE, figure, paper_style, plain
 from resdyn.report.view import Array, mean_and_error
 
 MAX_LINES = 60
@@ -20,13 +20,19 @@ MEAN_HOVER = "%{y:.4g} ± %{customdata[0]:.2g} (n = %{customdata[1]})<extra></ex
 
 @dataclass(frozen=True)
 class Profile:
-    """Values (sample, depth) and how to label them."""
+    """Values (sample, depth) and how to label them; `names` of the places, where numbers do not say enough."""
 
     depth: Array
     values: Array
     sample_ids: list[int]
     x_title: str
     y_title: str
+    names: list[str] | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """What every place on the horizontal axis is called on hover: its name, else its number."""
+        return [str(number) for number in self.depth] if self.names is None else [plain(n, 60) for n in self.names]
 
 
 def draw(profile: Profile, **yaxis) -> go.Figure:
@@ -43,7 +49,8 @@ def draw(profile: Profile, **yaxis) -> go.Figure:
             name=f"mean of {int(n.max())}" if len(profile.values) > 1 else f"sample {profile.sample_ids[0]}",
             line={"color": ACCENT, "width": 2.5},
             marker={"size": 7},
-            hovertemplate=f"%{{x}}: {MEAN_HOVER}",
+            text=profile.texts,
+            hovertemplate=f"%{{text}}<br>{MEAN_HOVER}",
         )
     )
     drawn = figure(traces, height=360)

@@ -236,11 +236,9 @@ def _clouds(ds: xr.Dataset) -> list[tuple[str, Array]]:
         ds[name].transpose("sample", "block", "eigenvalue").values for name in ("eigenvalues_real", "eigenvalues_imag")
     )
     blocks = np.flatnonzero(np.isfinite(real).any(axis=(0, 2)))[::-1]
+    names = block_names(ds)
     pairs = [(s, b) for s in range(len(real)) for b in blocks][:MAX_CLOUDS]
-    return [
-        (f"block {int(ds['block'].values[b])}, {sample_title(ds, s)}", _known(real[s, b] + 1j * imaginary[s, b]))
-        for s, b in pairs
-    ]
+    return [(f"block {names[b]}, {sample_title(ds, s)}", _known(real[s, b] + 1j * imaginary[s, b])) for s, b in pairs]
 
 
 def _known(values: Array) -> Array:

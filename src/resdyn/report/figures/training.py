@@ -73,8 +73,8 @@ def training_collapse_paper(ds: xr.Dataset) -> mf.Figure | None:
     return _draw_paper(ds, COLLAPSE)
 
 
-def _lines(ds: xr.Dataset, panel: Panel) -> tuple[str, np.ndarray, list[tuple[str, np.ndarray]]]:
-    """The unit that rows were taken by, how many of it were done, and (legend, values) of what was watched."""
+def _lines(ds: xr.Dataset, panel: Panel) -> tuple[str, np.ndarray, list[tuple[str, np.ndarray, np.ndarray]]]:
+    """The unit of the rows, how many of it were done, and (legend, values, errors or 0) of what was watched."""
     rows = ds.attrs.get("training") or []
     unit = "step" if rows and all("step" in row for row in rows) else "epoch"
     done = np.array([row.get(unit, np.nan) for row in rows], dtype=float)
@@ -82,7 +82,8 @@ def _lines(ds: xr.Dataset, panel: Panel) -> tuple[str, np.ndarray, list[tuple[st
     for name, legend in panel.lines:
         values = np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
         if np.isfinite(values).sum() > 1:
-            lines.append((legend, panel.drawable(values)))
+            errors = np.array([(row.get("standard_errors") or {}).get(name) or 0.0 for row in rows], dtype=float)
+            lines.append((legend, panel.drawable(values), errors))
     return unit, done, lines
 
 
@@ -94,13 +95,15 @@ def _draw(ds: xr.Dataset, panel: Panel) -> go.Figure | None:
         go.Scatter(
             x=done,
             y=values,
+            error_y={"type": "data", "array": errors, "thickness": 1, "width": 2},
+            text=[f" ± {error:.2g}" if error else "" for error in errors],
             mode="lines+markers",
             name=legend,
             line={"color": COLOURS[k], "width": 2},
             marker={"size": 6, "symbol": SYMBOLS[k]},
-            hovertemplate=f"{unit} %{{x}}: %{{y:.4g}}<extra>%{{fullData.name}}</extra>",
+            hovertemplate=f"{unit} %{{x}}: %{{y:.4g}}%{{text}}<extra>%{{fullData.name}}</extra>",
         )
-        for k, (legend, values) in enumerate(lines)
+        for k, (legend, values, errors) in enumerate(lines)
     ]
     drawn = figure(traces, height=360)
     drawn.update_xaxes(title_text=f"{unit}s done")
@@ -114,12 +117,12 @@ def _draw_paper(ds: xr.Dataset, panel: Panel) -> mf.Figure | None:
     with paper_style():
         drawn = mf.Figure(figsize=(3.3, 2.6))
         axis = drawn.subplots()
-        for k, (legend, values) in enumerate(lines):
-            axis.plot(done, values, marker=MARKERS[k], color=COLOURS[k], label=legend)
+        for k, (legend, values, errors) in enumerate(lines):
+            axis.errorbar(done, values, errors, marker=MARKERS[k], color=COLOURS[k], label=legend, elinewidth=0.6)
         axis.set(xlabel=f"{unit}s done", title=panel.title)
         panel.scale_paper(axis, _bottom(lines), 1.05)
     return drawn
 
 
-def _bottom(lines: list[tuple[str, np.ndarray]]) -> float:
-    return min(0.0, *(float(np.nanmin(values)) for _, values in lines))
+def _bottom(lines: list[tuple[str, np.ndarray, np.ndarray]]) -> float:
+    return min(0.0, *(float(np.nanmin(values - errors)) for _, values, errors in lines))

@@ -46,12 +46,7 @@ def sections_of(phenomenon: Phenomenon) -> tuple[Section, ...]:
     Raises:
         InputError: It is registered with something else.
     """
-    found = phenomenon.load("sections")
-    if isinstance(found, Section):
-        return (found,)
-    if not isinstance(found, list | tuple) or not all(isinstance(section, Section) for section in found):
-        raise InputError(f"{phenomenon.name}: got sections={found!r}, expected a list of resdyn.report.Section")
-    return tuple(found)
+    return phenomenon.load_each("sections", Section, "resdyn.report.Section")
 
 
 def outline(ds: xr.Dataset) -> list[tuple[Phenomenon, Section, bool]]:

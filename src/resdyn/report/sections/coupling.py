@@ -12,12 +12,13 @@ from resdyn._format import short, with_error
 from resdyn.metrics.residual_alignment import alignment, between_blocks, coupled_rank, expected_diagonal_energy
 from resdyn.report import figures
 from resdyn.report.comparison.overlay import Overlay, of_blocks
-from resdyn.report.figures.coupling import samples_offered
+from resdyn.report.figures.coupling import Side, samples_offered
 from resdyn.report.sections.section import WIDE_CELLS, ReportFigure, Section, built_in
 from resdyn.report.sentences import Rows
 from resdyn.report.view import Array, coupled_groups, mean_and_error
 
 UJV = Markup("U<sub>j</sub><sup>⊤</sup> J<sub>i</sub> V<sub>j</sub>")
+PRODUCTS: dict[Side, Markup] = {"uv": UJV, "vu": Markup("V<sub>j</sub><sup>⊤</sup> J<sub>i</sub> U<sub>j</sub>")}
 ALIGNMENT = (
     ("diagonal_energy_uv", "Mean over pairs i ≠ j"),
     ("diagonal_energy_vu", "the same with V and U exchanged"),
@@ -28,8 +29,8 @@ ALIGNMENT = (
 GRID = Markup(
     "Square (i, j) shows |{}| in per cent of the largest singular value of J<sub>i</sub>, small entries "
     "brightened. A bright diagonal in the squares i ≠ j means that the singular vectors of block j "
-    "also diagonalise block i (RA2)."
-).format(UJV)
+    "also diagonalise block i (RA2). A click on a square shows it large, a second one shows all."
+)
 ENERGY = Markup(
     "Share of the squared entries of {} that is on its diagonal, mean over samples: 1 when block j "
     "diagonalises block i, one over the number of vectors by chance; blank where shapes differ. A diagonal "
@@ -39,29 +40,31 @@ ENERGY = Markup(
 
 
 def _figures(ds: xr.Dataset) -> list[ReportFigure]:
-    """A grid per stage, and the energy of all pairs."""
+    """Two grids per stage, and the energy of all pairs."""
     grids = []
     groups = coupled_groups(ds)
-    for g, blocks in enumerate(groups):
-        numbers = ds["block"].values[blocks]
-        which = f", blocks {numbers[0]} to {numbers[-1]}" if len(groups) > 1 else ""
-        grids.append(
-            ReportFigure(
-                "coupling_grid" if g == 0 else f"coupling_grid_{g + 1}",
-                UJV + which,
-                GRID,
-                partial(figures.coupling_grid, group=g),
-                partial(figures.coupling_grid_paper, group=g),
-                numbers=partial(_group_energy, blocks=blocks),
-                wide=len(blocks) * coupled_rank(ds) > WIDE_CELLS,
+    for side, product in PRODUCTS.items():
+        name = "coupling_grid" if side == "uv" else "coupling_grid_exchanged"
+        for g, blocks in enumerate(groups):
+            numbers = ds["block"].values[blocks]
+            which = f", blocks {numbers[0]} to {numbers[-1]}" if len(groups) > 1 else ""
+            grids.append(
+                ReportFigure(
+                    name if g == 0 else f"{name}_{g + 1}",
+                    product + which,
+                    GRID.format(product),
+                    partial(getattr(figures, name), group=g),
+                    partial(getattr(figures, f"{name}_paper"), group=g),
+                    numbers=partial(_group_energy, blocks=blocks, side=side),
+                    wide=len(blocks) * coupled_rank(ds) > WIDE_CELLS,
+                )
             )
-        )
     return [*grids, built_in("diagonal_energy", "Energy on the diagonal, pair by pair", ENERGY, ALIGNMENT)]
 
 
-def _group_energy(ds: xr.Dataset, _: Rows, blocks: Array) -> list[str]:
+def _group_energy(ds: xr.Dataset, _: Rows, blocks: Array, side: Side) -> list[str]:
     """The energy of one group of blocks; the metrics table holds the mean over all groups."""
-    pairs = alignment(ds)["diagonal_energy_uv"].isel(block=blocks, block_j=blocks)
+    pairs = alignment(ds)[f"diagonal_energy_{side}"].isel(block=blocks, block_j=blocks)
     mean, error, n = mean_and_error(between_blocks(pairs).values)
     if not n:
         return ["Energy on the diagonal: not measured, since no pair i ≠ j converged."]

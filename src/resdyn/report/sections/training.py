@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import xarray as xr
 
-from resdyn._format import short
+from resdyn._format import short, with_error
 from resdyn.report import figures
 from resdyn.report.sections.section import ReportFigure, Section
 from resdyn.report.sentences import Rows, Wording, sentence
@@ -17,7 +18,10 @@ ALIGNMENT = (
     ("inverse_scaling_r_squared", "R² of 1/s₁"),
 )
 COLLAPSE = (("within_class_variability", "NC1"), ("loss", "training loss"))
-HOW = "Measured before training, at intervals, and at the end, at a few fixed training samples; "
+HOW = (
+    "Measured before training, at intervals, and at the end, at a few fixed training samples, with standard errors "
+    "over them (R²: jackknife over samples; NC1: over classes); "
+)
 
 
 def _first_to_last(ds: xr.Dataset, _: Rows, columns: Wording) -> list[str]:
@@ -31,8 +35,14 @@ def _first_to_last(ds: xr.Dataset, _: Rows, columns: Wording) -> list[str]:
             first, last = known[0], known[-1]
             own = (first[unit], last[unit])
             when = "" if own == span else f" ({unit}s {own[0]} → {own[1]})"
-            parts.append(f"{words} {short(first[name])} → {short(last[name])}{when}")
+            parts.append(f"{words} {_with_error(first, name)} → {_with_error(last, name)}{when}")
     return [sentence(f"{unit}s {span[0]} → {span[1]}", "; ".join(parts))] if parts else []
+
+
+def _with_error(row: dict[str, Any], name: str) -> str:
+    """A number of a row with its error; rows of earlier versions have none."""
+    error = (row.get("standard_errors") or {}).get(name)
+    return short(row[name]) if error is None else with_error(row[name], error)
 
 
 SECTIONS = (

@@ -68,6 +68,20 @@
     return line;
   }
 
+  // A click on a square of a grid shows it alone, the next one shows the whole grid.
+  function enlarge(plot, size) {
+    let alone = false;
+    plot.on("plotly_click", (event) => {
+      const point = event.points && event.points[0];
+      if (!point || !point.pointIndex) return;
+      const [row, column] = point.pointIndex.map((index) => Math.floor(index / size) * size - 0.5);
+      alone = !alone;
+      Plotly.relayout(plot, alone
+        ? { "xaxis.range": [column, column + size], "yaxis.range": [row + size, row] }
+        : { "xaxis.autorange": true, "yaxis.autorange": "reversed" });
+    });
+  }
+
   // A closed list of buttons: the default one offers to upload the figure to a server.
   const config = {
     responsive: false,
@@ -92,6 +106,7 @@
       button("SVG", "Download as SVG", () => download(plot, name, "svg")),
       button("PNG", "Download as PNG", () => download(plot, name, "png")),
     );
+    if (design.meta && design.meta.square) enlarge(plot, design.meta.square);
     new ResizeObserver(() => {
       const width = plot.clientWidth;
       if (width > 0 && Math.abs(width - plot.layout.width) > 1) {
