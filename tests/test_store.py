@@ -151,6 +151,14 @@ def test_a_setting_that_there_is_no_longer_does_not_keep_a_store_from_being_resu
         stores.check_resumable(tmp_path / "s", SETTINGS | {"probes": {"coupling": {"k": 4}}})
 
 
+def test_what_is_said_of_blocks_since_does_not_keep_a_store_from_being_resumed(tmp_path):
+    block = {"index": 0, "skip": "identity"}
+    written(tmp_path / "s", [], SETTINGS | {"stream": [block]})
+    stores.check_resumable(tmp_path / "s", SETTINGS | {"stream": [block | {"held": [], "values": []}]})
+    with pytest.raises(StoreError, match="embedding"):
+        stores.check_resumable(tmp_path / "s", SETTINGS | {"stream": [block | {"held": ["embedding"], "values": []}]})
+
+
 def test_a_missing_store_says_how_to_make_one(tmp_path):
     with pytest.raises(StoreError, match=r"no store at .* 'resdyn capture' makes one"):
         stores.open_store(tmp_path / "s")

@@ -41,6 +41,7 @@ COMPRESSORS = (ZstdCodec(level=0), Crc32cCodec())
 MAX_CHUNK_BYTES = 128 * 2**20
 # What stores from before these settings were made with.
 LATER_SETTINGS = {"position": None, "granularity": "join", "hold": None, "within": None}
+LATER_BLOCK: dict[str, Any] = {"held": [], "values": []}  # of a block's description
 FORMER_SETTINGS = {"coupling": ("nonsquare",)}  # of probes, which only ever had one value
 
 
@@ -338,12 +339,13 @@ def _files_in(folder: Path, name: str) -> list[str]:
 
 
 def _present(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored settings without those that there are no longer."""
+    """Stored settings without those that there are no longer, and blocks with what is said of them since."""
     probes = {
         name: {key: value for key, value in values.items() if key not in FORMER_SETTINGS.get(name, ())}
         for name, values in settings.get("probes", {}).items()
     }
-    return dict(settings) | ({"probes": probes} if probes else {})
+    blocks = [LATER_BLOCK | block for block in settings.get("stream", []) if isinstance(block, dict)]
+    return dict(settings) | ({"probes": probes} if probes else {}) | ({"stream": blocks} if blocks else {})
 
 
 def _allocate(path: Path, layout: Layout, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
