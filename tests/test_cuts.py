@@ -406,3 +406,22 @@ def test_a_gru_cell_is_a_block_with_a_gated_skip():
     for i in range(DEPTH):
         expected = torch.func.jacrev(lambda h, i=i: model.cell(x[0, i], h))(states[i][0])
         torch.testing.assert_close(stream.jacobian(i, states, "block").to_dense(), expected.detach())
+
+
+class Hierarchical(nn.Module):
+    """A branch that splits its state and adds the parts up one by one, as in Res2Net and EdgeNeXt."""
+
+    def __init__(self):
+        super().__init__()
+        self.f, self.g = nn.Linear(WIDTH // 2, WIDTH // 2), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, h):
+        first, second = h.chunk(2, -1)
+        first = torch.tanh(self.f(first))
+        return h + self.g(torch.cat([first, first + second], -1))
+
+
+def test_a_sum_of_parts_of_the_state_is_no_block():
+    model = nn.Sequential(nn.Linear(4, WIDTH), *(Hierarchical() for _ in range(3)), nn.Linear(WIDTH, 2)).eval()
+    stream = resdyn.find_stream(model, torch.randn(1, 4))
+    assert [(block.path, block.skip_kind) for block in stream] == [(str(i), "identity") for i in (1, 2, 3)]

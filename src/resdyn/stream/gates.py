@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from resdyn.stream.cut import between
-from resdyn.stream.graph import DataGraph, tensor_of
+from resdyn.stream.graph import DataGraph, same_numel, tensor_of
 from resdyn.stream.layout import Packed
 from resdyn.stream.ops import PERMUTING, is_pointwise, moves_nothing, node_modules, operation
 
@@ -75,6 +75,8 @@ def _before_turning(total: fx.Node, end: fx.Node) -> fx.Node:
     """What is only viewed or permuted on its way to the next fork: that is neither gate nor transition."""
     node, turned = end, False
     while node is not total and (moves_nothing(node) or operation(node) in PERMUTING):
+        if not same_numel(node, node.all_input_nodes[0]):  # one of several results
+            break
         turned = turned or operation(node) in PERMUTING
         node = node.all_input_nodes[0]
     return node if turned else end

@@ -215,6 +215,8 @@ class _Ways:
 
     def _find(self, node: fx.Node) -> Path | None:
         base = state_of(self._flow, node)
+        if tensor_of(base) is None:  # the parts that a value was split into: one of them is no skip of the whole
+            return None
         if base in self._flow and any(self._flow.precedes(base, other) for other in self._others):
             return Path(base)
         every = self._flow.operands(node)

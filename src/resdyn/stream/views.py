@@ -150,7 +150,7 @@ def _steps_between(before: Join, join: Join) -> list[Step] | None:
     while without_views(node) is not start:
         if moves_nothing(node) and same_numel(node, node.all_input_nodes[0]):
             steps.append(Step(size_of(node.all_input_nodes[0]), size_of(node)))
-        elif operation(node) in PERMUTING:
+        elif operation(node) in PERMUTING and same_numel(node, node.all_input_nodes[0]):
             steps.append(Step(size_of(node.all_input_nodes[0]), size_of(node), _order(node)))
         else:
             return None
