@@ -18,10 +18,10 @@ from resdyn.stream.cut import reach
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.held import value_name
-from resdyn.stream.lanes import Step, Values
 from resdyn.stream.layout import Layout, Packed
 from resdyn.stream.ops import PACKING
 from resdyn.stream.rewrite import aten
+from resdyn.stream.state_cuts import Step, Values
 from resdyn.stream.sums import Candidate, same_shape
 
 
