@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -210,25 +210,29 @@ class StateCuts:
         return values | {root: root for root in roots if tensor_of(root) is not None}
 
     def steps(self) -> list[Step]:
-        """The blocks between clean cuts, each with weights inside."""
+        """The blocks between clean cuts, each with weights inside; none where one of them reads what passes a cut."""
         clean = [
             count
             for count in range(len(self.order) + 1)
             if self._cut(count, count + 1) is not None and (not count or self._cut(count) is not None)
         ]
-        steps = [self._step(before, after) for before, after in pairwise(clean)]
+        steps = self._all(pairwise(clean))
         ends: list[int] = []
-        for step, count in zip(steps, clean[1:], strict=True):
+        for step, count in zip(steps, clean[1:]):
             if ends and not self._weighs(step):
                 ends.pop()
             ends.append(count)
         begins = clean[:1] + ends[:-1]
-        return [self._step(before, after) for before, after in zip(begins, ends)]
+        return self._all(zip(begins, ends))
 
-    def _step(self, before: int, after: int) -> Step:
+    def _all(self, spans: Iterable[tuple[int, int]]) -> list[Step]:
+        steps = [self._step(before, after) for before, after in spans]
+        return [step for step in steps if step is not None] if None not in steps else []
+
+    def _step(self, before: int, after: int) -> Step | None:
         forks, totals = self._cut(before, after), self._cut(after)
-        assert forks is not None
-        assert totals is not None
+        if forks is None or totals is None:
+            return None
         updates: dict[int, list[Candidate]] = {}
         done = self._done(before)
         for i in self.order[before:after]:
