@@ -31,6 +31,7 @@ RESHAPING = {
     "roll",
     "index",
 }
+SPLITTING = {"split", "split_with_sizes", "chunk", "unbind"}
 PERMUTING = {"permute", "transpose"}  # all dimensions are kept, in another order
 RENAMING = {"reshape", "view", "_unsafe_view", "unsqueeze", "squeeze", "flatten", "unflatten"}
 LINEAR = {

@@ -19,6 +19,7 @@ from resdyn.stream.graph import DataGraph, same_numel, size_of, tensor_of
 from resdyn.stream.ops import (
     NORM,
     PRODUCTS,
+    SPLITTING,
     WEIGHTED,
     WRITES,
     is_elementwise,
@@ -215,9 +216,10 @@ class _Ways:
 
     def _find(self, node: fx.Node) -> Path | None:
         base = state_of(self._flow, node)
-        if tensor_of(base) is None:  # the parts that a value was split into: one of them is no skip of the whole
+        if operation(base) in SPLITTING:  # one part of a value is no skip of the whole
             return None
-        if base in self._flow and any(self._flow.precedes(base, other) for other in self._others):
+        single = base in self._flow and tensor_of(base) is not None
+        if single and any(self._flow.precedes(base, other) for other in self._others):
             return Path(base)
         every = self._flow.operands(node)
         operands = list(dict.fromkeys(every))
