@@ -199,6 +199,23 @@ def test_a_value_that_is_never_updated_is_held_unless_nothing_is_to_be():
     assert log_determinants(stream, states).values.isfinite().all()
 
 
+def test_values_of_different_precisions_are_no_single_state():
+    """As in a network in bfloat16 whose router keeps its state in float32: that state is held."""
+
+    class Mixed(TwoStreams):
+        def start(self, x: Tensor) -> Values:
+            return super().start(x) | {"right": self.right(x).float()}
+
+        def step(self, k: int, now: Values) -> Values:
+            left, right = now["left"], now["right"]
+            added = self.parts[2 * k + 1](left).float()
+            return {"left": left + self.parts[2 * k](left * right.double()), "right": right + added * right.sigmoid()}
+
+    _, stream, _ = measured(Mixed)
+    assert len(stream) == 3
+    assert all(block.values == () and block.held for block in stream)
+
+
 def test_one_of_two_streams_can_be_held():
     _, stream, _ = measured(TwoStreams, hold=["right"])
     assert len(stream) == 3

@@ -15,6 +15,7 @@ from torch import fx
 
 from resdyn.errors import InputError
 from resdyn.stream.chain import longest_chain
+from resdyn.stream.cut import is_fixed
 from resdyn.stream.flow import Flow
 from resdyn.stream.gates import Join, Sum, attach_gates
 from resdyn.stream.graph import tensor_of
@@ -120,7 +121,14 @@ def _next_lane(flow: Flow, lanes: Sequence[Lane], leaks: set[fx.Node]) -> Lane |
     lane = _lane(flow, chain)
     closely = all(without_views(out) is without_views(after.fork) for out, after in zip(lane.outs, chain[1:]))
     apart = not any(lane.values & other.values for other in lanes)
-    return lane if closely and apart and lane.values & {without_views(node) for node in leaks} else None
+    leaks_there = bool(lane.values & {without_views(node) for node in leaks})
+    return lane if closely and apart and leaks_there and _fits(lane.first, lanes[0].first) else None
+
+
+def _fits(value: fx.Node, beside: fx.Node) -> bool:
+    """Whether two values can lie in one tensor: of fixed sizes and one dtype, unlike a router in float32."""
+    a, b = tensor_of(value), tensor_of(beside)
+    return a is not None and b is not None and a.dtype == b.dtype and is_fixed(a.shape) and is_fixed(b.shape)
 
 
 def _begins_before(flow: Flow, block: Candidate, lane: Lane) -> bool:
