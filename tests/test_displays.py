@@ -49,7 +49,7 @@ def test_every_result_is_a_table_of_one_screen(result):
         assert max(map(len, text.splitlines())) <= 120
         assert "tensor(" not in text
     assert " more" in str(result) or len(str(result).splitlines()) < MAX_LINES
-    assert "<table>" in result._repr_html_()
+    assert "<table" in result._repr_html_()
 
 
 def test_the_middle_is_left_out_and_counted():
@@ -57,7 +57,7 @@ def test_the_middle_is_left_out_and_counted():
     assert elided(range(200), 4) == [0, 1, "... 197 more", 199]
     shown = table("t", ["n"], [[n] for n in range(200)], "note").text()
     assert len(shown.splitlines()) == MAX_LINES
-    assert "... 182 more" in shown
+    assert "... 181 more" in shown
     assert shown.splitlines()[-1] == "note"
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_LINES = 25
 Item = TypeVar("Item")
@@ -24,26 +28,27 @@ class Table:
         """Aligned plain text; rows in the middle are left out so that there are at most `max_lines` lines."""
         rows: Sequence[Sequence[str] | str] = self.rows
         if max_lines is not None:
-            rows = elided(rows, max(3, max_lines - 4 - 2 * len(self.notes)))
-        cells = [self.columns, *(row for row in rows if not isinstance(row, str))]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(self.columns))]
-        header = [_line(self.columns, widths), _line(["-" * width for width in widths], widths)]
-        body = [f"  {row}" if isinstance(row, str) else _line(row, widths) for row in rows]
-        return "\n".join([self.caption, "", *header, *body, *(line for note in self.notes for line in ("", note))])
+            rows = elided(rows, max(3, max_lines - 3 - 2 * len(self.notes)))
+        frame = self._frame(rows).apply(lambda column: column.str.ljust(column.str.len().max()))
+        body = frame.to_string(index=False, justify="left") if len(frame) else "  ".join(self.columns)
+        lines = (line.rstrip() for line in body.splitlines())
+        return "\n".join([self.caption, "", *lines, *(line for note in self.notes for line in ("", note))])
 
     def html(self, max_lines: int | None = MAX_LINES) -> str:
         """The same as HTML; every word is escaped."""
         rows = self.rows if max_lines is None else elided(self.rows, max_lines)
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(f"<tr>{self._cells(row)}</tr>" for row in rows)
         below = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        grid = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        with _whole_cells():
+            grid = self._frame(rows).to_html(index=False, justify="left", border=0)
         return f"<div><b>{html.escape(self.caption)}</b>{grid}{below}</div>"
 
-    def _cells(self, row: Sequence[str] | str) -> str:
-        if isinstance(row, str):
-            return f'<td colspan="{len(self.columns)}">{html.escape(row)}</td>'
-        return "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+    def _frame(self, rows: Sequence[Sequence[str] | str]) -> pd.DataFrame:
+        """The rows as strings; a text that runs over all columns is in the first."""
+        import pandas as pd  # not before something is shown
+
+        blank = ("",) * (len(self.columns) - 1)
+        cells = [(row, *blank) if isinstance(row, str) else row for row in rows]
+        return pd.DataFrame(cells, columns=list(self.columns), dtype="string")
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object] | str], *notes: str) -> Table:
@@ -78,5 +83,8 @@ class Displayed:
         return self._table().html()
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+def _whole_cells() -> AbstractContextManager[None]:
+    """pandas cuts a cell of more than 50 characters in HTML otherwise."""
+    import pandas as pd
+
+    return pd.option_context("display.max_colwidth", None)

@@ -82,7 +82,7 @@ def fit_line(x: ArrayLike, y: ArrayLike) -> LineFit:
 
     Returns:
         Slope, intercept and R^2 with their standard errors. Standard errors are NaN with fewer than three points, R^2
-        when y is constant, everything with fewer than two points.
+        when y is constant, everything with fewer than two points or where all have one x.
 
     Raises:
         InputError: `x` and `y` are not two vectors of one length.
@@ -93,19 +93,16 @@ def fit_line(x: ArrayLike, y: ArrayLike) -> LineFit:
     """
     x, y = _measured(x, y)
     n = x.size
-    if n < 2:
+    if n < 2 or np.ptp(x) == 0:  # SciPy raises on points above each other
         return LineFit(np.nan, np.nan, np.nan, np.nan, np.nan, n)
-    dx, dy = x - x.mean(), y - y.mean()
-    sxx = float(dx @ dx)
-    slope = float(dx @ dy) / sxx
-    rss, total = float(np.sum((dy - slope * dx) ** 2)), float(dy @ dy)
-    variance = rss / (n - 2) if n > 2 else np.nan
+    line = stats.linregress(x, y)
+    certain = n > 2  # two points lie on their line: SciPy calls its errors 0, and nothing is known about them
     return LineFit(
-        slope=slope,
-        intercept=float(y.mean() - slope * x.mean()),
-        r_squared=1.0 - rss / total if total > 0 else np.nan,
-        slope_error=float(np.sqrt(variance / sxx)),
-        intercept_error=float(np.sqrt(variance * (1 / n + x.mean() ** 2 / sxx))),
+        slope=float(line.slope),
+        intercept=float(line.intercept),
+        r_squared=float(line.rvalue) ** 2 if np.ptp(y) > 0 else np.nan,
+        slope_error=float(line.stderr) if certain else np.nan,
+        intercept_error=float(line.intercept_stderr) if certain else np.nan,
         num_points=n,
     )
 

@@ -23,6 +23,7 @@ from resdyn.stream.gates import Join, is_gate
 from resdyn.stream.graph import DataGraph, export_graph, size_of, tensor_of
 from resdyn.stream.inputs import Signature, by_names, check_model, check_runs
 from resdyn.stream.ops import is_flow, node_modules
+from resdyn.stream.preserve import preserve_state_once
 from resdyn.stream.rewrite import aten
 from resdyn.stream.stream import ResidualStream
 from resdyn.stream.sums import same_shape
@@ -82,10 +83,18 @@ def stream_from_blocks(
     model = check_model(model)
     example_args, example_kwargs = by_names(model, example_args, example_kwargs)
     signature = Signature.of(example_args, example_kwargs, checks.words("shared", shared))
-    check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
-    with stage("exporting the model"):
-        graph = export_graph(model, args, kwargs)
+    with preserve_state_once(model):
+        expected = check_runs(model, example_args, example_kwargs, signature)
+        with stage("exporting the model"):
+            graph = export_graph(model, args, kwargs)
+        stream = _stream_of(graph, paths, signature, skip)
+        stream._find_again = partial(stream_from_blocks, model, paths, *args, skip=skip, shared=shared, **kwargs)
+        return verified(stream, example_args, example_kwargs, expected)
+
+
+def _stream_of(graph: DataGraph, paths: Sequence[str], signature: Signature, skip: Skip) -> ResidualStream:
+    """The stream of the modules that were named, not yet verified."""
     flow = stream_flow(graph)
     spans = module_spans(graph, paths, flow)
     _check_order(graph, paths, spans)
@@ -95,9 +104,7 @@ def stream_from_blocks(
         for path, (entry, leaves), following in zip(paths, spans, followings, strict=True)
     ]
     target = _reached_output(graph, joins[-1].out)
-    stream = ResidualStream(graph, joins, target, signature, named=(tuple(paths), skip))
-    stream._find_again = partial(stream_from_blocks, model, paths, *args, skip=skip, shared=shared, **kwargs)
-    return verified(stream, example_args, example_kwargs)
+    return ResidualStream(graph, joins, target, signature, named=(tuple(paths), skip))
 
 
 def stream_flow(graph: DataGraph) -> set[fx.Node]:

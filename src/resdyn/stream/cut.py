@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -63,10 +64,10 @@ class Cut:
         inside = set(self.nodes) | set(sources)
         operands = [n for node in self.nodes for n in node.all_input_nodes] + list(targets)
         self.leaves = tuple(dict.fromkeys(n for n in operands if n not in inside))
-        self._function = self._build()
 
-    def _build(self) -> fx.GraphModule:
-        graph = fx.Graph()
+    @cached_property
+    def _function(self) -> fx.GraphModule:
+        graph = fx.Graph()  # written and compiled when it is first called, for many cuts never are
         copies: dict[fx.Node, fx.Node] = {}
         for index, node in enumerate((*self.sources, *self.leaves)):
             copies[node] = graph.placeholder(f"value_{index}")

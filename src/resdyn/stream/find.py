@@ -16,10 +16,11 @@ from resdyn.stream.discovery import find_joins
 from resdyn.stream.exclusive import serially
 from resdyn.stream.failures import COMPLEX, NO_STREAM, NO_TENSORS
 from resdyn.stream.granularity import Granularity, check_granularity, merge_layers
-from resdyn.stream.graph import export_graph, tensor_of
+from resdyn.stream.graph import DataGraph, export_graph, tensor_of
 from resdyn.stream.inputs import Signature, by_names, check_model, check_runs
 from resdyn.stream.ops import operation
 from resdyn.stream.plain import PLAIN
+from resdyn.stream.preserve import preserve_state_once
 from resdyn.stream.stream import ResidualStream
 from resdyn.stream.verify import verified
 
@@ -84,29 +85,38 @@ def find_stream(
     signature = Signature.of(example_args, example_kwargs, checks.words("shared", shared))
     hold = None if hold is None else checks.words("hold", hold)
     check_within(model, within)
-    check_runs(model, example_args, example_kwargs, signature)
     args, kwargs = signature.one_sample(example_args, example_kwargs)
-    with stage("exporting the model"):
-        graph = export_graph(model, args, kwargs)
-        joins, target = find_joins(graph, hold, within)
+    options: dict[str, Any] = {"granularity": granularity, "shared": shared, "hold": hold, "within": within}
+    with preserve_state_once(model):
+        expected = check_runs(model, example_args, example_kwargs, signature)
+        with stage("exporting the model"):
+            graph = export_graph(model, args, kwargs)
+        stream = _discovered(graph, signature, granularity, hold, within)
+        stream._find_again = partial(find_stream, model, *args, **options, **kwargs)
+        return verified(stream, example_args, example_kwargs, expected)
+
+
+def _discovered(
+    graph: DataGraph, signature: Signature, granularity: Granularity, hold: tuple[str, ...] | None, within: str | None
+) -> ResidualStream:
+    """The stream of an exported model, not yet verified."""
+    name = type(graph.model).__name__
+    joins, target = find_joins(graph, hold, within)
     if not graph.outputs:
-        raise InputError(f"{type(model).__name__} {NO_TENSORS}")
+        raise InputError(f"{name} {NO_TENSORS}")
     if not joins or target is None:
         complex_sums = any(
             operation(n) == "add" and (v := tensor_of(n)) is not None and v.is_complex()
             for n in graph.module.graph.nodes
         )
         where = "" if within is None else f" (its module {within!r})"
-        raise InputError(f"{type(model).__name__}{where} {COMPLEX if complex_sums else NO_STREAM}")
+        raise InputError(f"{name}{where} {COMPLEX if complex_sums else NO_STREAM}")
     notes = (PLAIN,) if all(join.skip_kind == "none" for join in joins) else ()
     if granularity == "layer" and not notes:
         joins = merge_layers(graph, joins)
-    stream = ResidualStream(
+    return ResidualStream(
         graph, joins, target, signature, granularity=granularity, notes=notes, hold=hold, within=within
     )
-    options: dict[str, Any] = {"granularity": granularity, "shared": shared, "hold": hold, "within": within}
-    stream._find_again = partial(find_stream, model, *args, **options, **kwargs)
-    return verified(stream, example_args, example_kwargs)
 
 
 def check_within(model: nn.Module, within: str | None) -> None:

@@ -21,7 +21,7 @@ SAFETY = 4
 
 
 @cache
-def _load_forward_mode() -> None:
+def load_forward_mode() -> None:
     """torch compiles its forward-mode rules at the first dual number, and warns about how it does so."""
     with silence_logs():
         torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
@@ -61,7 +61,7 @@ class JacobianOperator(LinearOperator):
         memory_limit: int = MEMORY_LIMIT,
         traced: Callable[[Direction], Product | None] = lambda _: None,
     ) -> None:
-        _load_forward_mode()
+        load_forward_mode()
         self._function = function
         self._state = usable(state)
         with torch.no_grad(), plain_arithmetic():

@@ -12,6 +12,7 @@ from array import array
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from random import Random
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
@@ -46,6 +47,7 @@ CONTAINERS = (dict, list, set, deque)
 ATOMS = {str, bytes, int, float, complex, bool, type(None), torch.Size, torch.dtype, torch.device, CodeType, ModuleType}
 WRAPPERS = (SimpleNamespace, UserList, UserDict, ChainMap)
 LRU_CACHE = type(lru_cache(len))
+CODES = 1 << 14  # functions whose names are remembered: a model's code is read before each of its passes
 STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 
 
@@ -72,12 +74,26 @@ def preserve_state(model: nn.Module, parameters: bool = False) -> Iterator[None]
         >>> int(norm.num_batches_tracked)
         0
     """
-    state = ModelState(model, parameters)
+    kept = _kept.get()
+    state = kept[1] if kept is not None and kept[0] is model and not parameters else ModelState(model, parameters)
     _drop_compiled_calls(model)
     try:
         yield
     finally:
         state.restore()
+
+
+_kept: ContextVar[tuple[nn.Module, ModelState] | None] = ContextVar("resdyn_kept", default=None)
+
+
+@contextmanager
+def preserve_state_once(model: nn.Module) -> Iterator[None]:
+    """Within the context `preserve_state` of this model restores what is here, and does not search for it each time."""
+    before = _kept.set((model, ModelState(model)))
+    try:
+        yield
+    finally:
+        _kept.reset(before)
 
 
 def preserved(model: nn.Module) -> Callable[..., Any]:
@@ -261,11 +277,14 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
-def _names(code: CodeType) -> set[str]:
-    return {name for part in _codes(code) for name in part.co_names}
+@lru_cache(CODES)
+def _names(code: CodeType) -> frozenset[str]:
+    return frozenset(name for part in _codes(code) for name in part.co_names)
 
 
-def _assigned_globals(code: CodeType) -> set[str]:
+@lru_cache(CODES)
+def _assigned_globals(code: CodeType) -> frozenset[str]:
     """Names that code makes global: they may exist only after it has run."""
     parts = [part for part in _codes(code) if STORE_GLOBAL in part.co_code[::2]]
-    return {step.argval for part in parts for step in dis.get_instructions(part) if step.opcode == STORE_GLOBAL}
+    steps = [step for part in parts for step in dis.get_instructions(part)]
+    return frozenset(step.argval for step in steps if step.opcode == STORE_GLOBAL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import operator
 from collections import OrderedDict, deque
+from collections.abc import Collection
 from random import Random
 from types import FunctionType, ModuleType
 from typing import Any
@@ -51,7 +52,7 @@ def restore_content(item: Any, before: Any) -> None:
     (kind.extend if isinstance(item, (list, deque)) else kind.update)(item, before)
 
 
-def restore_names(namespace: dict[str, Any], present: dict[str, Any], absent: set[str]) -> None:
+def restore_names(namespace: dict[str, Any], present: dict[str, Any], absent: Collection[str]) -> None:
     for name, value in present.items():
         if namespace.get(name) is not value:
             namespace[name] = value
