@@ -29,7 +29,7 @@ class Table:
         rows: Sequence[Sequence[str] | str] = self.rows
         if max_lines is not None:
             rows = elided(rows, max(3, max_lines - 3 - 2 * len(self.notes)))
-        frame = self._frame(rows).apply(lambda column: column.str.ljust(column.str.len().max()))
+        frame = self._frame(rows).apply(_padded)
         body = frame.to_string(index=False, justify="left") if len(frame) else "  ".join(self.columns)
         lines = (line.rstrip() for line in body.splitlines())
         return "\n".join([self.caption, "", *lines, *(line for note in self.notes for line in ("", note))])
@@ -81,6 +81,11 @@ class Displayed:
 
     def _repr_html_(self) -> str:
         return self._table().html()
+
+
+def _padded(column: pd.Series) -> pd.Series:
+    """Cells of one width, with a space behind: pandas aligns to the right, one space between columns."""
+    return column.str.ljust(1 + max(len(str(column.name)), *column.str.len()))
 
 
 def _whole_cells() -> AbstractContextManager[None]:
