@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import pytest
@@ -617,6 +618,38 @@ def test_a_buffer_that_is_assigned_anew_is_left_as_it_was():
     assert float(before) == 0
     model(torch.randn(2, 4))
     assert float(model.calls) == 1
+
+
+class Passing(nn.Module):
+    """Counts its passes where nothing undoes it."""
+
+    def __init__(self, embedded):
+        super().__init__()
+        self.passes = itertools.count()
+        self.first = nn.Embedding(9, 4) if embedded else nn.Identity()
+        self.steps = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    def forward(self, x):
+        next(self.passes)
+        x = self.first(x)
+        for step in self.steps:
+            x = x + torch.tanh(step(x))
+        return x
+
+
+@pytest.mark.parametrize(
+    ("x", "passes"),
+    [
+        (torch.randn(1, 4), 4),  # that it runs, export, and autograd at the example and at a point near it
+        (torch.randn(2, 4), 5),  # and all samples at once
+        (torch.zeros(1, 3, dtype=torch.long), 3),  # tokens have no point near them
+    ],
+    ids=["one sample", "two samples", "tokens"],
+)
+def test_finding_a_stream_passes_a_model_few_times(x, passes):
+    model = Passing(embedded=not x.is_floating_point()).eval()
+    assert len(resdyn.find_stream(model, x)) == 2
+    assert next(model.passes) == passes
 
 
 class Rounded(nn.Module):
