@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,3 +282,13 @@ def test_a_model_that_needs_neither_is_left_alone():
             raise ValueError("a quantised model cannot be moved")
 
     place(Fixed(2, 2), device="auto", dtype="float32")
+
+
+def test_the_benchmark_for_a_gpu_runs_to_its_end(capsys):
+    spec = importlib.util.spec_from_file_location("gpu", Path(__file__).parents[1] / "benchmarks" / "gpu.py")
+    gpu = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gpu)
+    gpu.main(["--tiny", "--devices", "cpu"])
+    lines = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| cpu")]
+    assert [line[1].strip() for line in lines] == [*(work.name for work in gpu.works("cpu", True)), "matrix product"]
+    assert all(float(line[2]) >= 0 for line in lines[:-1])

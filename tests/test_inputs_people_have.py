@@ -411,3 +411,9 @@ def test_a_sample_whose_states_are_not_finite_is_named():
     )
     with pytest.raises(ComputationError, match=r"states of sample 4 hold NaN or infinite values from depth 1 on"):
         resdyn.capture(Attending().eval(), data, "trajectory", samples=[0, 4], **options)
+
+
+def test_all_of_less_than_sixteen_samples_are_measured():
+    model = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+    found = resdyn.capture(model, torch.randn(5, 3), "trajectory", store=None, show_progress=False)
+    assert found.sizes["sample"] == 5

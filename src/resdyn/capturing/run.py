@@ -52,6 +52,7 @@ from resdyn.stream.verify import check_current, taken_as_current
 DEFAULT_PROBES = "trajectory,singular,coupling,spectrum,features"
 PROBES_WITHOUT_CLASSES = "trajectory,singular,coupling,spectrum"
 LIGHT_CHUNK = 64
+SAMPLES = 16  # measured one by one where nothing else is said
 
 
 @plain_arithmetic()
@@ -61,7 +62,7 @@ def capture(
     probes: str | Sequence[str | Probe] | None = None,
     store: str | Path | None = "resdyn.zarr",
     *,
-    samples: int | Sequence[int] = 16,
+    samples: int | Sequence[int] | None = None,
     seed: int = 0,
     kind: Kind = "gated",
     position: Position | None = None,
@@ -110,7 +111,7 @@ def capture(
         store: Folder of the store, made or resumed, or a URL such as "s3://bucket/name.zarr" (extra `s3`), which is
             neither extended nor overwritten. None: in memory; what is returned is all there is.
         samples: How many to draw, balanced over classes with `seed` (a larger draw holds a smaller one), or their
-            indices in the data.
+            indices in the data (default: 16, or all where there are fewer).
         seed: Of the draw, and of every random number in a probe.
         kind: The reading of a block's Jacobian: "gated", "branch" or "block" (see `ResidualStream.jacobian`).
         position: Measure one token of states of shape (tokens, width) instead of the whole (see `ResidualStream.at`).
@@ -332,7 +333,10 @@ def _number_of_logits(stream: Stream, inputs: LabelledInputs) -> int | None:
     return None if logits is None else logits.shape[1]
 
 
-def _chosen(inputs: LabelledInputs, samples: int | Sequence[int], seed: int, probes: Sequence[Probe]) -> Tensor:
+def _chosen(
+    inputs: LabelledInputs, samples: int | Sequence[int] | None, seed: int, probes: Sequence[Probe]
+) -> Tensor:
+    samples = min(SAMPLES, len(inputs)) if samples is None else samples
     if not any(traits(probe).per_sample for probe in probes):
         samples = 1  # none is measured alone; this one identifies the data
     if isinstance(samples, bool | int | float | np.number | str):  # one number, or what is none

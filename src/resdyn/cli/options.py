@@ -61,8 +61,8 @@ class Measurement:
     probes: str | None = None
     """Any of trajectory, singular, coupling, spectrum, robustness, cushion, features, lyapunov; with settings:
     singular(k=30). Default: trajectory, singular, coupling, spectrum and, for classes and the whole state, features."""
-    samples: Whole = 16
-    "Images or windows of text to measure one by one, images spread over the classes."
+    samples: Whole | None = None
+    "Images or windows of text to measure one by one, images spread over the classes (default: 16, or all of fewer)."
     tokens: Whole = 64
     "Tokens per window of text."
     split: str = "test"
