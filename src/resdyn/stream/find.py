@@ -42,7 +42,7 @@ def find_stream(
     where one of its terms leads back linearly to a value that another term is computed from with weights: the state.
     The stream is the longest chain of blocks. Values that are updated in turn, as in reversible networks and those with
     momentum, are one state, side by side in one tensor (`block.values`, `block.split`). Every block is then verified at
-    the example: value, repeatability, adjoint identity, and products with its Jacobian against autograd of the model.
+    the example: value, adjoint identity, and products with its Jacobian against autograd of the model.
 
     Args:
         model: in eval mode, with finite weights.
