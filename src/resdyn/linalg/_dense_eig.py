@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn.linalg._diagonalised import Decomposition, Diagonalised, decomposition
+from resdyn.linalg._deflated import Decomposition, Deflated, Part, decomposition
 from resdyn.linalg._discs import ROUNDING, meeting_discs
 from resdyn.linalg._ends import Complex, leading, without_rounding
 from resdyn.linalg._norms import column_norms, norm, power_of_two
@@ -72,7 +72,9 @@ def all_with_ends(matrix: Tensor, ends: tuple[str, ...], k: int) -> tuple[dict[s
     conditions = [np.ones(1) if pairs is None else pairs.conditions for _, pairs in known]
     place = [(number, row) for number, part in enumerate(values) for row in range(len(part))]
     everything: Complex = np.concatenate(values)
-    backward = max(backward_error(matrix) * norm(matrix) / (size or 1.0), PRODUCT_ROUNDING * _eps(matrix))
+    left_out = max((pairs.rest / factor for _, pairs in known if isinstance(pairs, Deflated)), default=0.0)
+    backward = (backward_error(matrix) * norm(matrix) + left_out) / (size or 1.0)
+    backward = max(backward, PRODUCT_ROUNDING * _eps(matrix))
     whole = Values(everything, np.full(len(everything), backward), np.concatenate(conditions), size)
     rows = {end: leading(everything, end, min(k, len(everything))) for end in ends if end != "all"}
     wanted = np.unique(np.concatenate(list(rows.values())))
@@ -99,15 +101,13 @@ def _eps(matrix: Tensor) -> float:
     return float(torch.finfo(matrix.dtype).eps)
 
 
-def _residuals(
-    matrix: Tensor, block: tuple[Tensor, Diagonalised | None], rows: list[int], factor: float
-) -> NDArray[np.float64]:
+def _residuals(matrix: Tensor, block: tuple[Tensor, Part], rows: list[int], factor: float) -> NDArray[np.float64]:
     """||A x - lambda x|| / ||x|| of some pairs of a diagonal block, in float64."""
     coordinates, pairs = block
     if pairs is None:
         return np.zeros(len(rows))
     inner = matrix[coordinates][:, coordinates].double().cpu()
-    X = torch.from_numpy(pairs.Z.astype(float) @ pairs.right[:, rows].astype(complex))
+    X = torch.from_numpy(pairs.vectors(rows))
     images = torch.complex(inner @ X.real, inner @ X.imag)
     defect = images - torch.from_numpy(_scaled(pairs.values[rows], factor)) * X
     return np.asarray((column_norms(defect) / column_norms(X)).numpy())

@@ -10,7 +10,7 @@ from torch import Tensor
 from resdyn import _checks as checks
 from resdyn._numerics import full_precision
 from resdyn.linalg._compression import live_coordinates, near_one
-from resdyn.linalg._diagonalised import Decomposition
+from resdyn.linalg._deflated import Decomposition
 from resdyn.linalg._discs import ROUNDING
 from resdyn.linalg._eigen_result import EigenResult
 from resdyn.linalg._norms import norm
