@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -50,22 +51,22 @@ def all_values(matrix: Tensor) -> tuple[Values, int]:
     return Values(values, residuals, np.full(len(values), np.nan), size), len(blocks)
 
 
-def dense_ends(matrix: Tensor, ends: tuple[str, ...], k: int, conditions: bool) -> tuple[dict[str, Values], int]:
+def dense_ends(matrix: Tensor, wanted: Mapping[str, int], conditions: bool) -> tuple[dict[str, Values], int]:
     """Ends of the full decomposition, with measured residuals and conditions, and the number of diagonal blocks."""
     size = float(torch.linalg.matrix_norm(matrix.double(), 2))
     blocks = [matrix[block][:, block] for block in of_matrix(matrix)]
     everything = joined([pairs_of(block, size, conditions) for block in blocks])
-    return {end: picked(everything, end, k) for end in ends}, len(blocks)
+    return {end: picked(everything, end, k) for end, k in wanted.items()}, len(blocks)
 
 
-def all_with_ends(matrix: Tensor, ends: tuple[str, ...], k: int) -> tuple[dict[str, Values], int, Decomposition | None]:
+def all_with_ends(matrix: Tensor, wanted: Mapping[str, int]) -> tuple[dict[str, Values], int, Decomposition | None]:
     """All eigenvalues and the ends among them from one decomposition in the matrix's own precision, with conditions.
 
     None for the decomposition where a block has no eigenvectors in that precision.
     """
     known = decomposition(matrix)
     if any(pairs is None for block, pairs in known if len(block) > 1):
-        by_end, count = dense_ends(matrix, tuple(end for end in ends if end != "all"), k, True)
+        by_end, count = dense_ends(matrix, {end: k for end, k in wanted.items() if end != "all"}, True)
         return {"all": all_values(matrix)[0]} | by_end, count, None
     size, factor = _spectral_norm(matrix), power_of_two(float(matrix.abs().max()))
     values = [_one(matrix, block) if pairs is None else _scaled(pairs.values, factor) for block, pairs in known]
@@ -76,16 +77,16 @@ def all_with_ends(matrix: Tensor, ends: tuple[str, ...], k: int) -> tuple[dict[s
     backward = (backward_error(matrix) * norm(matrix) + left_out) / (size or 1.0)
     backward = max(backward, PRODUCT_ROUNDING * _eps(matrix))
     whole = Values(everything, np.full(len(everything), backward), np.concatenate(conditions), size)
-    rows = {end: leading(everything, end, min(k, len(everything))) for end in ends if end != "all"}
-    wanted = np.unique(np.concatenate(list(rows.values())))
+    rows = {end: leading(everything, end, min(k, len(everything))) for end, k in wanted.items() if end != "all"}
+    outer = np.unique(np.concatenate(list(rows.values())))
     measured = np.full(len(everything), np.nan)
-    for number in sorted({place[row][0] for row in wanted}):
-        inside = [row for row in wanted if place[row][0] == number]
+    for number in sorted({place[row][0] for row in outer}):
+        inside = [row for row in outer if place[row][0] == number]
         measured[inside] = _residuals(matrix, known[number], [place[row][1] for row in inside], factor)
     measured /= size or 1.0
     by_end = {end: _rows(whole._replace(residuals=measured), chosen) for end, chosen in rows.items()}
     by_end["all"] = whole
-    by_end = {end: by_end[end] for end in ends}
+    by_end = {end: by_end[end] for end in wanted}
     return by_end, len(known), known
 
 

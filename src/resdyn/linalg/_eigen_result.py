@@ -36,6 +36,7 @@ class EigenResult(Displayed):
         num_blocks: diagonal blocks of the block triangular form of the live coordinates, 1 where there is none.
         matrix: the matrix on the live coordinates, up to a factor, where "all" were asked for.
         decomposition: of ``matrix``, where "all" were asked for with ends.
+        live: the same without the zeros that compression took out, where only ends were asked for.
         meeting: (m,) width of the value's cluster in discs of its own first-order radius; 1 where unknown.
     """
 
@@ -51,6 +52,7 @@ class EigenResult(Displayed):
     num_blocks: int = 1
     matrix: Tensor | None = field(default=None, repr=False, compare=False)
     decomposition: Any = field(default=None, repr=False, compare=False)
+    live: Any = field(default=None, repr=False, compare=False)
     meeting: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
