@@ -38,6 +38,7 @@ class Deflated:
         shift: c.
         Q: (r, n), the transpose of the Q above.
         B: (r, n).
+        core: B Q (r, r).
         pairs: of the core c + B Q (r, r).
         rest: norm of A - c - Q B.
     """
@@ -45,6 +46,7 @@ class Deflated:
     shift: float
     Q: Matrix
     B: Matrix
+    core: Matrix
     pairs: Diagonalised
     rest: float
 
@@ -57,11 +59,6 @@ class Deflated:
     def values(self) -> Complex:
         """(n,), those of the core, then the copies of c."""
         return np.append(self.pairs.values, np.full(self.copies, self.shift, complex))
-
-    @property
-    def core(self) -> Matrix:
-        """B Q (r, r)."""
-        return np.asarray(self.B @ self.Q.T)
 
     @cached_property
     def factor(self) -> Matrix:
@@ -141,12 +138,11 @@ def _deflated(A: Tensor, shift: float) -> Deflated | None:
         return None
     B = Q @ F.double()
     rest = _norm(torch.addmm(F, Q.T.to(F), B.to(F), alpha=-1))
-    core = B @ Q.T
-    core.diagonal().add_(shift)
-    pairs = diagonalised(core.numpy())
+    core = (B @ Q.T).numpy()
+    pairs = diagonalised(core + shift * np.eye(len(core)))
     if pairs is None or rest > _ROUNDING * eps * norm(A):
         return None
-    return Deflated(shift, Q.numpy(), B.numpy(), pairs, rest)
+    return Deflated(shift, Q.numpy(), B.numpy(), core, pairs, rest)
 
 
 def _norm(A: Tensor) -> float:
