@@ -7,7 +7,8 @@ taken together, with m times the radius: Gershgorin's discs in the basis of eige
 theorem IV). A cluster is on one side if all its discs are, or the numerical range of A on its invariant subspace
 plus ||projector|| delta. Matrices whose eigenvectors are too ill-conditioned to say even that get a random
 perturbation of half of delta first, which bounds the conditions (Banks, Garza-Vargas, Kulkarni and Srivastava 2020).
-Where discs leave some undecided, vertical lines beside the axis that no perturbed eigenvalue crosses may decide more.
+Where the matrix's own precision does not do, vertical lines beside the axis that no perturbed eigenvalue crosses are
+tried before discs, and for a matrix of which one eigenvalue has been split off they come first.
 """
 
 from __future__ import annotations

@@ -59,7 +59,11 @@ def eigenvalues(
     ``auto``
         ``dense`` for all values and up to 200 live coordinates, otherwise ``krylov_schur``.
     ``dense``
-        LAPACK on the compressed matrix; for ends, eigenvectors and measured residuals too.
+        LAPACK on the compressed matrix; for ends, eigenvectors and measured residuals too. Where all values are asked
+        for together with ends, copies of the eigenvalues 0 and 1 are split off first, if they are three tenths or
+        more of a matrix of at least 256 coordinates: A = c + Q B with orthonormal columns Q (n, r) has the eigenvalues
+        of c + B Q (r, r), and n - r times c. The Jacobian of a block with an identity skip is of this kind, r the
+        number of hidden units that are on.
     ``krylov_schur``
         Products only: one Krylov space for all ends, in real arithmetic, restarted with the Schur vectors nearest to
         the ends. One start vector holds one copy of a repeated value; so when all residuals are at most ``tol``, the
