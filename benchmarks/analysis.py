@@ -1,11 +1,13 @@
 """What one sample of a capture costs, an earlier build beside this one in one run.
 
-    python benchmarks/analysis.py --weights resnet20.safetensors --data-root datasets [--before b4ad16c]
+    python benchmarks/analysis.py --weights resnet20.safetensors --data-root datasets [--before 1cb2abe]
 
 The earlier build is checked out of git into a temporary folder. Both run in processes of their own, in turns, on one
-thread; the table shows CPU seconds (the least of the repetitions) and the share of them that products with Jacobians
-took. Lines: a CIFAR-10 test image more in a capture of a trained ResNet-20 with the default probes that need no
-classes, and what the first image of a fresh process costs over that (finding the stream, tracing products).
+thread; the tables show CPU seconds (the least of the repetitions). Lines: each of some CIFAR-10 test images more in a
+capture of a trained ResNet-20 with the default probes that need no classes, what the first image of a fresh process
+costs over that (finding the stream, tracing products), and by probe the time, the products with Jacobians (columns),
+and the share of the time that they took. Then every stored array of this build beside that of the earlier one: the
+largest difference relative to the largest value.
 """
 
 from __future__ import annotations
@@ -22,52 +24,79 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBES = "trajectory,singular,coupling,spectrum"
-IMAGE = 3
 
 
-def measure(weights: str, data_root: str | None) -> dict[str, float]:
-    """In the build that is imported: CPU seconds of the first and of a later capture of one image, and of products."""
+class Clock:
+    """CPU seconds of probes, and the seconds and products of Jacobians inside each."""
+
+    def __init__(self) -> None:
+        self.found = {name: [0.0, 0.0, 0] for name in PROBES.split(",")}
+        self._now: list[float] | None = None
+
+    def probe(self, kind: type) -> None:
+        measure, found = kind.measure, self.found[kind.name]
+
+        def timed(probe, *arguments):
+            start, self._now = time.process_time(), found
+            try:
+                return measure(probe, *arguments)
+            finally:
+                found[0] += time.process_time() - start
+                self._now = None
+
+        kind.measure = timed
+
+    def product(self, kind: type, name: str) -> None:
+        hook = getattr(kind, name)
+
+        def timed(operator, X):
+            start = time.process_time()
+            try:
+                return hook(operator, X)
+            finally:
+                if self._now is not None:
+                    self._now[1] += time.process_time() - start
+                    self._now[2] += X.shape[1]
+
+        setattr(kind, name, timed)
+
+
+def measure(weights: str, data_root: str | None, images: list[int], store: str) -> dict:
+    """In the build that is imported: CPU seconds of the first and of later captures, by image and by probe."""
     import torch
 
     import resdyn
+    from resdyn import probes
     from resdyn.stream import JacobianOperator
 
     torch.set_num_threads(1)
-    inside = [0.0]
-
-    def timed(hook):
-        def run(self, X):
-            start = time.process_time()
-            try:
-                return hook(self, X)
-            finally:
-                inside[0] += time.process_time() - start
-
-        return run
-
-    JacobianOperator._matmat = timed(JacobianOperator._matmat)
-    JacobianOperator._rmatmat = timed(JacobianOperator._rmatmat)
+    clock = Clock()
     loaded = resdyn.load_model("resdyn:cifar_resnet20", weights)
     data = resdyn.load_data("cifar10", "test", root=data_root)
 
-    def capture(stream=None) -> float:
+    def capture(image: int, stream=None) -> float:
         start = time.process_time()
-        with tempfile.TemporaryDirectory() as folder:
-            resdyn.capture(loaded, data, PROBES, Path(folder) / "s.zarr", samples=[IMAGE], stream=stream)
+        place = Path(store) / f"{'first' if stream is None else image}.zarr"
+        resdyn.capture(loaded, data, PROBES, place, samples=[image], stream=stream)
         return time.process_time() - start
 
-    first = capture()
-    stream = resdyn.find_stream(loaded.model, data.prepared(loaded.preprocessing).inputs([IMAGE]))
-    capture(stream)
-    inside[0] = 0.0
-    later = capture(stream)
-    return {"first": first, "later": later, "products": inside[0]}
+    first = capture(images[0])
+    stream = resdyn.find_stream(loaded.model, data.prepared(loaded.preprocessing).inputs(images[:1]))
+    with tempfile.TemporaryDirectory() as folder:
+        resdyn.capture(loaded, data, PROBES, Path(folder) / "warm.zarr", samples=images[:1], stream=stream)
+    clock.product(JacobianOperator, "_matmat")
+    clock.product(JacobianOperator, "_rmatmat")
+    for kind in (probes.Trajectory, probes.Singular, probes.Coupling, probes.Spectrum):
+        clock.probe(kind)
+    later = {str(image): capture(image, stream) for image in images}
+    return {"first": first, "later": later, "probes": clock.found}
 
 
-def in_build(source: Path, arguments: argparse.Namespace) -> dict[str, float]:
+def in_build(source: Path, arguments: argparse.Namespace, store: Path) -> dict:
     """The same in a process that imports resdyn from a folder."""
     environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--measure", "--weights", arguments.weights]
+    command = [sys.executable, __file__, "--measure", str(store), "--weights", arguments.weights]
+    command += ["--images", *map(str, arguments.images)]
     command += ["--data-root", arguments.data_root] if arguments.data_root else []
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -75,37 +104,77 @@ def in_build(source: Path, arguments: argparse.Namespace) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def differences(before: Path, now: Path) -> dict[str, tuple[float, float]]:
+    """By array the largest difference relative to the largest value, and the share of values known to one alone."""
+    import numpy as np
+    import zarr
+
+    found: dict[str, tuple[float, float]] = {}
+    for place in sorted(now.glob("*.zarr")):
+        old, new = (zarr.open(str(folder / place.name), mode="r") for folder in (before, now))
+        for name in sorted(set(old.array_keys()) & set(new.array_keys())):
+            a, b = old[name][:], new[name][:]
+            if a.dtype.kind not in "fiub" or a.shape != b.shape:
+                continue
+            a, b = a.astype(float), b.astype(float)
+            both, alone = np.isfinite(a) & np.isfinite(b), np.isnan(a) != np.isnan(b)
+            size = float(np.abs(a[both]).max(initial=0)) or 1.0
+            off = float(np.abs(a - b)[both].max(initial=0)) / size
+            found[name] = max(found.get(name, (0.0, 0.0)), (off, float(alone.mean())))
+    return found
+
+
+def table(title: list[str], lines: list[list[str]]) -> None:
+    print(f"| {' | '.join(title)} |\n|---|{'---:|' * (len(title) - 1)}")
+    print("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--data-root")
-    parser.add_argument("--before", default="b4ad16c", help="the earlier build, a commit of this repository")
+    parser.add_argument("--before", default="1cb2abe", help="the earlier build, a commit of this repository")
+    parser.add_argument("--images", type=int, nargs="+", default=[3, 4, 5])
     parser.add_argument("--repetitions", type=int, default=2)
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(arguments.weights, arguments.data_root)))
+        print(json.dumps(measure(arguments.weights, arguments.data_root, arguments.images, arguments.measure)))
         return
     with tempfile.TemporaryDirectory() as folder:
         archive = subprocess.run(["git", "archive", arguments.before, "src"], cwd=ROOT, capture_output=True, check=True)
         subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
         builds = {arguments.before: Path(folder) / "src", "this build": ROOT / "src"}
-        runs = [
-            {name: in_build(source, arguments) for name, source in builds.items()} for _ in range(arguments.repetitions)
-        ]
-    best = {name: min((run[name] for run in runs), key=lambda found: found["later"]) for name in builds}
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, 1 thread, least of {arguments.repetitions} runs, CPU seconds\n"
+        runs = []
+        for number in range(arguments.repetitions):
+            stores = [Path(folder) / str(number) / kind for kind in ("before", "now")]
+            for store in stores:
+                store.mkdir(parents=True)
+            runs.append([in_build(source, arguments, store) for source, store in zip(builds.values(), stores)])
+        apart = differences(*stores)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, 1 thread, least of {arguments.repetitions} runs, CPU s\n")
+    before, now = (
+        min((run[build] for run in runs), key=lambda found: sum(found["later"].values())) for build in (0, 1)
     )
-    print(f"| work | {' | '.join(builds)} | share |")
-    print("|---|---:|---:|---:|")
-    before, now = best.values()
-    lines = {"an image more": [found["later"] for found in (before, now)]}
-    lines["the first image over a later one"] = [found["first"] - found["later"] for found in (before, now)]
-    for work, (old, new) in lines.items():
-        print(f"| ResNet-20, {work} | {old:.2f} | {new:.2f} | {new / old:.2f} |")
-    shares = [f"{found['products'] / found['later']:.2f}" for found in (before, now)]
-    print(f"| of an image more, in products | {' | '.join(shares)} | |")
+    pairs = {f"image {image} more": [found["later"][image] for found in (before, now)] for image in before["later"]}
+    image = str(arguments.images[0])
+    pairs["the first image over a later one"] = [found["first"] - found["later"][image] for found in (before, now)]
+    table(
+        ["ResNet-20", *builds, "share"],
+        [[work, f"{old:.2f}", f"{new:.2f}", f"{new / old:.2f}"] for work, (old, new) in pairs.items()],
+    )
+    lines = []
+    for name in before["probes"]:
+        each = [found["probes"][name] for found in (before, now)]
+        seconds = [f"{spent / len(arguments.images):.2f}" for spent, _, _ in each]
+        products = [f"{columns / len(arguments.images):.0f}" for _, _, columns in each]
+        lines.append([name, *seconds, *products, *(f"{inside / max(spent, 1e-9):.2f}" for spent, inside, _ in each)])
+    columns = [f"{what}, {build}" for what in ("s per image", "products", "share in products") for build in builds]
+    table(["probe", *columns], lines)
+    table(
+        ["array", "largest difference", "known to one build alone"],
+        [[name, f"{off:.1e}", f"{alone:.2g}"] for name, (off, alone) in apart.items()],
+    )
 
 
 if __name__ == "__main__":

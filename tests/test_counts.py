@@ -144,3 +144,17 @@ def test_stated_errors_of_shares_cover_them():
             true = np.array([float((real < point).double().mean()) for point in points])
             off += list(np.abs(found.below - true) <= 1.96 * error + 1e-9)
     assert np.mean(off) >= 0.93
+
+
+def test_a_count_continues_a_list_that_is_known():
+    """With 20 negative real parts eight are known; what the count adds is as many as these suggest."""
+    real = torch.cat([-(torch.linspace(0.1, 1, 20) ** (2 / 3)), torch.linspace(0.01, 2, 580)]).double()
+    matrix = with_eigenvalues([value[None, None] for value in real], 0.1, 1)
+    operator = DenseOperator(matrix)
+    known = eigenvalues(operator, ("SR", "LR"), (8, 1), conditions=True)
+    assert not known.live.end("SR").values.real.ge(0).any()
+    before = operator.num_matvecs
+    count = count_negative(operator, known=known)
+    assert (count.negative, count.undecided, count.error, count.method) == (20, 0, 0.0, "leftmost")
+    assert operator.num_matvecs - before < 2000
+    assert count == count_negative(operator)

@@ -25,7 +25,15 @@ def test_vectors_and_conditions_are_those_of_lapack(size: int, dtype: type) -> N
     assert np.linalg.norm(found.T @ found.right - found.right * found.values) < 1e3 * eps * size
     assert np.linalg.norm(found.left @ found.right - np.eye(size)) < 1e4 * eps * size
     factor = A[:, :3]
-    assert found.lifted(factor) == pytest.approx(found.left @ found.Z.T @ factor, abs=1e3 * eps * size)
+    lifted = found.left @ found.Z.T @ factor
+    for gram, rows in (
+        (found.gram_left(), found.left),
+        (found.gram_left(factor), lifted),
+        (found.gram_right(), found.right.conj().T),
+    ):
+        assert np.linalg.norm(gram - rows @ rows.conj().T) < 1e3 * eps * size * np.linalg.norm(gram)
+    defects = found.X @ found.Y - np.eye(size), found.left @ found.T - found.values[:, None] * found.left
+    assert found.defects() == pytest.approx([np.linalg.norm(defect) for defect in defects], rel=0.1)
 
 
 def test_a_basis_of_conjugate_pairs_is_real() -> None:

@@ -207,3 +207,16 @@ def test_nan_from_an_operator_is_an_error_that_names_it(which):
     operator = FunctionOperator((size, size), torch.float64, "cpu", lambda X: X * float("nan"), lambda Y: Y)
     with pytest.raises(ComputationError, match=r"FunctionOperator\(300 x 300.*NaN or infinite"):
         eigenvalues(operator, which)
+
+
+def test_each_end_may_hold_another_number_of_values():
+    matrix = with_eigenvalues(pairs_and_reals(260, 3), 0.3, 3)
+    real = torch.linalg.eigvals(matrix).real.sort().values
+    found = eigenvalues(DenseOperator(matrix), ("LR", "SR"), (1, 8), method="krylov_schur", conditions=True)
+    assert found.converged.all()
+    assert len(found.end("LR").values) in (1, 2)
+    assert len(found.end("SR").values) in (8, 9)
+    torch.testing.assert_close(found.end("SR").values.real[:8], real[:8], atol=1e-8, rtol=0)
+    for k in ((1, 2, 3), (1,), (0, 1), (1, 2.0), "11"):
+        with pytest.raises(InputError, match="got k="):
+            eigenvalues(DenseOperator(matrix), ("LR", "SR"), k)

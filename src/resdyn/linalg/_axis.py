@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Protocol
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.floating]
-Complex = NDArray[np.complexfloating]
+from resdyn.linalg._diagonalised import Complex, Matrix
 
 _DISTANCES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of lines from the axis, relative to the norm
 _NEAREST = 4  # eigenvalues whose heights are checked first
@@ -18,79 +17,91 @@ _WORK = 2e9  # budget for one matrix, in entries of triangular matrices
 _POINTS = 1000  # budget in points
 
 
-class _Resolvent(NamedTuple):
-    """Schur form T of a matrix M, and in its basis the factor K of a product Q B whose core is M = B Q."""
+class Lines(Protocol):
+    """What knows where all eigenvalues of a matrix A are, and lower bounds of sigma_min(A - z) along a line."""
 
-    T: Complex
-    K: Complex | None
+    @property
+    def values(self) -> Complex: ...
+
+    @property
+    def size(self) -> float:
+        """An upper bound of the norm."""
+
+    def is_clear(self, x: float, delta: float, /) -> bool:
+        """Whether sigma_min(A - (x + i y)) > delta for all y."""
 
 
-def beyond_lines(A: Matrix, delta: float, factor: Matrix | None = None) -> tuple[int, int]:
-    """(left, right): eigenvalues of A (n, n) beyond the nearest lines that no A + E with ||E|| <= delta has crossed.
-
-    With a factor L, A is the core B Q of a larger matrix Q B with L L^T = B B^T, and the perturbation is one of Q B: by
-    (z I - Q B)^-1 = (I + Q (z I - B Q)^-1 B) / z its sigma_min is at least ``|z| / (1 + ||(z I - B Q)^-1 L||)``.
+def beyond_lines(lines: Lines, delta: float, copies: int = 0, shift: float = 0.0) -> tuple[int, int]:
+    """(left, right): eigenvalues of A beyond the nearest lines that no A + E with ||E|| <= delta has crossed.
 
     The eigenvalues of all A + E are the points z with sigma_min(A - z I) <= delta, and sigma_min changes by no more
     than z does: a line is clear where steps of sigma_min - delta lead along all of it (Trefethen and Embree 2005,
-    sections 2 and 39). sigma_min comes from inverse iteration on a Schur form, half of which is used as the bound.
+    sections 2 and 39). Besides those that ``lines`` knows, A has ``copies`` of the eigenvalue ``shift``.
     """
-    T, Z = scipy.linalg.schur(A, output="complex")
-    resolvent = _Resolvent(T, None if factor is None else Z.conj().T @ factor)
-    values = T.diagonal()
-    size = float((np.abs(A).sum(axis=0).max() * np.abs(A).sum(axis=1).max()) ** 0.5)
-    budget = [min(_POINTS, int(_WORK / (2 * _ITERATIONS * len(A) ** 2)))]
+    real = np.append(lines.values.real, np.full(copies, shift))
     counts = []
     for side in (-1.0, 1.0):
         number = 0
         for distance in _DISTANCES:
-            x = side * distance * size
-            beyond = int((side * values.real > distance * size).sum())
-            if not beyond or budget[0] <= 0:
+            beyond = int((side * real > distance * lines.size).sum())
+            if not beyond:
                 break
-            if _is_clear(resolvent, x, delta, size, budget):
+            if lines.is_clear(side * distance * lines.size, delta):
                 number = beyond
                 break
         counts.append(number)
         if number and distance == 0:
-            return (number, len(A) - number) if side < 0 else (len(A) - number, number)
+            return (number, len(real) - number) if side < 0 else (len(real) - number, number)
     return counts[0], counts[1]
 
 
-def _is_clear(resolvent: _Resolvent, x: float, delta: float, size: float, budget: list[int]) -> bool:
-    """Whether sigma_min(T - (x + i y) I) > delta for all y; y >= 0 is enough, A is real."""
-    values = resolvent.T.diagonal()
-    nearest = np.argsort(np.abs(values.real - x))[:_NEAREST]
-    heights = [0.0, *np.abs(values.imag[nearest])]
-    if any(_reliable(resolvent, x + 1j * y, budget) <= delta for y in heights):
-        return False
-    y = 0.0
-    while y <= size + delta:
-        step = _reliable(resolvent, x + 1j * y, budget) - delta
-        if step <= 1e-6 * size or budget[0] <= 0:
+class Iterated:
+    """sigma_min by inverse iteration on the Schur form T of a matrix A, half of which is used as the bound.
+
+    With a ``factor`` L, A is the core c + B Q of a larger matrix c + Q B with L L^T = B B^T, c the ``shift``, and the
+    bounds are those of the larger one: by Woodbury's formula for (z - c - Q B)^-1 its sigma_min is at least
+    ``|z - c| / (1 + ||(z - A)^-1 L||)``. It takes longer than a `Resolvent`, but needs no eigenvectors.
+    """
+
+    def __init__(self, A: Matrix, factor: Matrix | None = None, shift: float = 0.0) -> None:
+        self._T, Z = scipy.linalg.schur(A, output="complex")
+        self._K: NDArray[np.complexfloating] | None = None if factor is None else Z.conj().T @ factor
+        self._shift, self._left = shift, min(_POINTS, int(_WORK / (2 * _ITERATIONS * len(A) ** 2)))
+        self.values: Complex = self._T.diagonal()
+        self.size = float((np.abs(A).sum(axis=0).max() * np.abs(A).sum(axis=1).max()) ** 0.5)
+
+    def is_clear(self, x: float, delta: float) -> bool:
+        """Whether sigma_min(A - (x + i y) I) > delta for all y; y >= 0 is enough, A is real."""
+        nearest = np.argsort(np.abs(self.values.real - x))[:_NEAREST]
+        heights = [0.0, *np.abs(self.values.imag[nearest])]
+        if self._left <= 0 or any(self._reliable(x + 1j * y) <= delta for y in heights):
             return False
-        y += step
-    return True
+        y = 0.0
+        while y <= self.size + delta:
+            step = self._reliable(x + 1j * y) - delta
+            if step <= 1e-6 * self.size or self._left <= 0:
+                return False
+            y += step
+        return True
 
-
-def _reliable(resolvent: _Resolvent, z: complex, budget: list[int]) -> float:
-    """Half of an estimate of sigma_min(T - z I) from above."""
-    budget[0] -= 1
-    T, K = resolvent
-    shifted = T.copy()
-    diagonal = shifted.diagonal() - z
-    if (np.abs(diagonal) < np.finfo(float).tiny ** 0.5).any():
-        return 0.0
-    np.fill_diagonal(shifted, diagonal)
-    v = np.random.default_rng(0).standard_normal(len(T) if K is None else K.shape[1]) + 0j
-    growth = 1.0
-    for _ in range(_ITERATIONS):
-        v = v / np.linalg.norm(v)
-        u = scipy.linalg.solve_triangular(shifted, v if K is None else K @ v, check_finite=False)
-        growth = float(np.linalg.norm(u))
-        if not growth < 1e150:
+    def _reliable(self, z: complex) -> float:
+        """Half of an estimate of sigma_min(A - z I) from above."""
+        self._left -= 1
+        T, K = self._T, self._K
+        shifted = T.copy()
+        diagonal = shifted.diagonal() - z
+        if (np.abs(diagonal) < np.finfo(float).tiny ** 0.5).any():
             return 0.0
-        v = scipy.linalg.solve_triangular(shifted, u / growth, trans="C", check_finite=False)
-        v = v if K is None else K.conj().T @ v
-        growth = max(growth, float(np.linalg.norm(v)))
-    return 0.5 / growth if K is None else 0.5 * abs(z) / (1 + growth)
+        np.fill_diagonal(shifted, diagonal)
+        v = np.random.default_rng(0).standard_normal(len(T) if K is None else K.shape[1]) + 0j
+        growth = 1.0
+        for _ in range(_ITERATIONS):
+            v = v / np.linalg.norm(v)
+            u = scipy.linalg.solve_triangular(shifted, v if K is None else K @ v, check_finite=False)
+            growth = float(np.linalg.norm(u))
+            if not growth < 1e150:
+                return 0.0
+            v = scipy.linalg.solve_triangular(shifted, u / growth, trans="C", check_finite=False)
+            v = v if K is None else K.conj().T @ v
+            growth = max(growth, float(np.linalg.norm(v)))
+        return 0.5 / growth if K is None else 0.5 * abs(z - self._shift) / (1 + growth)

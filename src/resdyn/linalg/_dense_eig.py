@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdyn.linalg._diagonalised import Decomposition, Diagonalised, decomposition
+from resdyn.linalg._deflated import Decomposition, Deflated, Part, decomposition
 from resdyn.linalg._discs import ROUNDING, meeting_discs
 from resdyn.linalg._ends import Complex, leading, without_rounding
 from resdyn.linalg._norms import column_norms, norm, power_of_two
@@ -50,40 +51,42 @@ def all_values(matrix: Tensor) -> tuple[Values, int]:
     return Values(values, residuals, np.full(len(values), np.nan), size), len(blocks)
 
 
-def dense_ends(matrix: Tensor, ends: tuple[str, ...], k: int, conditions: bool) -> tuple[dict[str, Values], int]:
+def dense_ends(matrix: Tensor, wanted: Mapping[str, int], conditions: bool) -> tuple[dict[str, Values], int]:
     """Ends of the full decomposition, with measured residuals and conditions, and the number of diagonal blocks."""
     size = float(torch.linalg.matrix_norm(matrix.double(), 2))
     blocks = [matrix[block][:, block] for block in of_matrix(matrix)]
     everything = joined([pairs_of(block, size, conditions) for block in blocks])
-    return {end: picked(everything, end, k) for end in ends}, len(blocks)
+    return {end: picked(everything, end, k) for end, k in wanted.items()}, len(blocks)
 
 
-def all_with_ends(matrix: Tensor, ends: tuple[str, ...], k: int) -> tuple[dict[str, Values], int, Decomposition | None]:
+def all_with_ends(matrix: Tensor, wanted: Mapping[str, int]) -> tuple[dict[str, Values], int, Decomposition | None]:
     """All eigenvalues and the ends among them from one decomposition in the matrix's own precision, with conditions.
 
     None for the decomposition where a block has no eigenvectors in that precision.
     """
     known = decomposition(matrix)
     if any(pairs is None for block, pairs in known if len(block) > 1):
-        by_end, count = dense_ends(matrix, tuple(end for end in ends if end != "all"), k, True)
+        by_end, count = dense_ends(matrix, {end: k for end, k in wanted.items() if end != "all"}, True)
         return {"all": all_values(matrix)[0]} | by_end, count, None
     size, factor = _spectral_norm(matrix), power_of_two(float(matrix.abs().max()))
     values = [_one(matrix, block) if pairs is None else _scaled(pairs.values, factor) for block, pairs in known]
     conditions = [np.ones(1) if pairs is None else pairs.conditions for _, pairs in known]
     place = [(number, row) for number, part in enumerate(values) for row in range(len(part))]
     everything: Complex = np.concatenate(values)
-    backward = max(backward_error(matrix) * norm(matrix) / (size or 1.0), PRODUCT_ROUNDING * _eps(matrix))
+    left_out = max((pairs.rest / factor for _, pairs in known if isinstance(pairs, Deflated)), default=0.0)
+    backward = (backward_error(matrix) * norm(matrix) + left_out) / (size or 1.0)
+    backward = max(backward, PRODUCT_ROUNDING * _eps(matrix))
     whole = Values(everything, np.full(len(everything), backward), np.concatenate(conditions), size)
-    rows = {end: leading(everything, end, min(k, len(everything))) for end in ends if end != "all"}
-    wanted = np.unique(np.concatenate(list(rows.values())))
+    rows = {end: leading(everything, end, min(k, len(everything))) for end, k in wanted.items() if end != "all"}
+    outer = np.unique(np.concatenate(list(rows.values())))
     measured = np.full(len(everything), np.nan)
-    for number in sorted({place[row][0] for row in wanted}):
-        inside = [row for row in wanted if place[row][0] == number]
+    for number in sorted({place[row][0] for row in outer}):
+        inside = [row for row in outer if place[row][0] == number]
         measured[inside] = _residuals(matrix, known[number], [place[row][1] for row in inside], factor)
     measured /= size or 1.0
     by_end = {end: _rows(whole._replace(residuals=measured), chosen) for end, chosen in rows.items()}
     by_end["all"] = whole
-    by_end = {end: by_end[end] for end in ends}
+    by_end = {end: by_end[end] for end in wanted}
     return by_end, len(known), known
 
 
@@ -99,15 +102,13 @@ def _eps(matrix: Tensor) -> float:
     return float(torch.finfo(matrix.dtype).eps)
 
 
-def _residuals(
-    matrix: Tensor, block: tuple[Tensor, Diagonalised | None], rows: list[int], factor: float
-) -> NDArray[np.float64]:
+def _residuals(matrix: Tensor, block: tuple[Tensor, Part], rows: list[int], factor: float) -> NDArray[np.float64]:
     """||A x - lambda x|| / ||x|| of some pairs of a diagonal block, in float64."""
     coordinates, pairs = block
     if pairs is None:
         return np.zeros(len(rows))
     inner = matrix[coordinates][:, coordinates].double().cpu()
-    X = torch.from_numpy(pairs.Z.astype(float) @ pairs.right[:, rows].astype(complex))
+    X = torch.from_numpy(pairs.vectors(rows))
     images = torch.complex(inner @ X.real, inner @ X.imag)
     defect = images - torch.from_numpy(_scaled(pairs.values[rows], factor)) * X
     return np.asarray((column_norms(defect) / column_norms(X)).numpy())

@@ -16,10 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from torch import Tensor
-
-from resdyn.linalg._norms import power_of_two
-from resdyn.linalg._structure import of_matrix
 
 Matrix = NDArray[np.floating]
 Complex = NDArray[np.complexfloating]
@@ -44,7 +40,7 @@ class _Blocks(NamedTuple):
         inside = (self.pairs >= start) & (self.pairs < stop)
         return _Blocks(self.values[start:stop], self.pairs[inside] - start, self.top[inside], self.bottom[inside])
 
-    def vectors_of(self, M: Matrix) -> Complex:
+    def vectors_of(self, M: Any) -> Complex:
         """M L, with L the eigenvectors of D as columns."""
         out = M.astype(self.values.dtype)
         first, second = M[:, self.pairs] * self.top, 1j * (M[:, self.pairs + 1] * self.bottom)
@@ -105,9 +101,26 @@ class Diagonalised:
         """(n,), ``1 / |y^H x|`` of unit left and right eigenvectors."""
         return np.asarray(_norms(self.left, 1) * _norms(self.right, 0))
 
-    def lifted(self, factor: Matrix) -> Complex:
-        """``left`` times a matrix (n, m) that is given in the original basis."""
-        return self._duals(self.Y @ (self.Z.T @ factor))
+    def gram_right(self) -> Complex:
+        """(n, n), inner products of the right eigenvectors."""
+        gram = self.X.conj().T @ self.X
+        if self.blocks is None:
+            return np.asarray(gram)
+        return self.blocks.vectors_of(self.blocks.vectors_of(gram).conj().T).conj().T
+
+    def gram_left(self, factor: Matrix | None = None) -> Complex:
+        """(n, n), inner products of the rows of ``left``, or of ``left`` times a matrix in the original basis."""
+        rows = self.Y if factor is None else self.Y @ (self.Z.T @ factor)
+        return self._duals(self._duals(rows @ rows.conj().T).conj().T).conj().T
+
+    def vectors(self, rows: Sequence[int]) -> Complex:
+        """(n, k), some right eigenvectors in the original basis."""
+        return np.asarray(self.Z.astype(float) @ self.right[:, rows].astype(complex))
+
+    def defects(self) -> tuple[float, float]:
+        """Frobenius norms of X Y - 1, and of left T - D left."""
+        inverse = float(np.linalg.norm(self.X @ self.Y - np.eye(len(self.values))))
+        return inverse, float(np.linalg.norm(self._duals(self.Y @ self.T) - self.values[:, None] * self.left))
 
     def basis(self, rows: Rows) -> tuple[Any, Any]:
         """(V, U), U V = 1, with columns V that span the right vectors of some values; real where that is possible."""
@@ -120,21 +133,6 @@ class Diagonalised:
 
     def _duals(self, M: Any) -> Complex:
         return np.asarray(M) if self.blocks is None else self.blocks.duals_of(M)
-
-
-Decomposition = Sequence[tuple[Tensor, "Diagonalised | None"]]
-
-
-def scaled_to_one(matrix: Tensor) -> Tensor:
-    """A matrix on the CPU, times a power of two that brings its largest entry near one."""
-    return (matrix * power_of_two(float(matrix.abs().max()))).cpu()
-
-
-def decomposition(matrix: Tensor) -> Decomposition:
-    """The diagonal blocks of a matrix as indices, each `scaled_to_one` and diagonalised where it has several rows."""
-    scaled = scaled_to_one(matrix)
-    blocks = of_matrix(scaled)
-    return [(block, diagonalised(scaled[block][:, block].numpy()) if len(block) > 1 else None) for block in blocks]
 
 
 def diagonalised(A: Matrix) -> Diagonalised | None:

@@ -22,7 +22,8 @@ class EigenResult(Displayed):
         ends: the end that each value belongs to, "all" where all were asked for.
         residuals: (m,) ``||A x - lambda x|| / (norm ||x||)``: each lambda is an exact eigenvalue of a matrix A + E with
             ||E|| = residual x norm. Measured, except for "all", where it is the backward error of the QR algorithm,
-            sqrt(n) eps; never less than 2 eps of the operator's dtype, the rounding error of its products.
+            sqrt(n) eps, and what splitting off copies of a value has left out (measured); never less than 2 eps of the
+            operator's dtype, the rounding error of its products.
         converged: (m,) residuals <= tol and, for ends by ``krylov_schur``, a search from a fresh random vector met
             no value that belongs before these, copies of repeated ones included. No bound on the probability that it
             misses one is known for nonnormal matrices; on matrices of known spectrum it missed none.
@@ -36,6 +37,7 @@ class EigenResult(Displayed):
         num_blocks: diagonal blocks of the block triangular form of the live coordinates, 1 where there is none.
         matrix: the matrix on the live coordinates, up to a factor, where "all" were asked for.
         decomposition: of ``matrix``, where "all" were asked for with ends.
+        live: the same without the zeros that compression took out, where only ends were asked for.
         meeting: (m,) width of the value's cluster in discs of its own first-order radius; 1 where unknown.
     """
 
@@ -51,6 +53,7 @@ class EigenResult(Displayed):
     num_blocks: int = 1
     matrix: Tensor | None = field(default=None, repr=False, compare=False)
     decomposition: Any = field(default=None, repr=False, compare=False)
+    live: Any = field(default=None, repr=False, compare=False)
     meeting: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +31,7 @@ class Pairs(NamedTuple):
 
 def krylov_schur(
     operator: LinearOperator,
-    ends: tuple[str, ...],
-    k: int,
+    wanted: Mapping[str, int],
     *,
     basis_size: int,
     tol: float,
@@ -39,24 +39,25 @@ def krylov_schur(
     generator: torch.Generator,
     start: Tensor | None = None,
 ) -> dict[str, Pairs]:
-    """For each end ("LR", "SR", "LM") its k leading eigenpairs, from one Krylov space that serves all ends.
+    """For each end ("LR", "SR", "LM") its leading eigenpairs, as many as wanted, from one Krylov space for all ends.
 
     A V = V S + v b^T with orthonormal V, v and S quasi-triangular after a restart; the basis shrinks to the leading
     Schur vectors of every end, whose span loses nothing when converged (they stay in front, which locks them).
 
     The space of one vector holds one copy of a repeated eigenvalue, and rounding brings in the others late or never. So
     when the wanted pairs have converged they are kept and the space starts again from a random vector orthogonal to
-    them, as it would for the operator deflated by them, until that changes none of the wanted values: for k = 1 one
-    full basis of products, to reveal an end that the first vector did not contain; for more until the next value
-    after the wanted ones has converged too, so that all copies are obtained. From a given ``start``, which is near to
-    the vectors sought, nothing else is looked for.
+    them, as it would for the operator deflated by them, until that changes none of the wanted values: for an end of one
+    value one full basis of products, to reveal an end that the first vector did not contain; for more until the next
+    value after the wanted ones has converged too, so that all copies are obtained. From a given ``start``, which is
+    near to the vectors sought, nothing else is looked for.
     """
     space = KrylovSpace(operator, basis_size, generator, start)
-    ritz = _iterate(space, ends, k, 0, tol, max_matvecs)
+    more = {end: k if k == 1 else k + 1 for end, k in wanted.items()}
+    ritz = _iterate(space, wanted, wanted, tol, max_matvecs)
     complete = space.is_invariant
     while start is None and ritz.converged and not complete:
-        space.restart_randomly(ends, k, ritz.known)
-        again = _iterate(space, ends, k, 0 if k == 1 else 1, tol, max_matvecs)
+        space.restart_randomly(wanted, ritz.known)
+        again = _iterate(space, wanted, more, tol, max_matvecs)
         complete = again.converged and _agree(ritz, again, tol)
         if complete or not again.converged:
             break
@@ -75,8 +76,10 @@ class _RitzPairs(NamedTuple):
     known: Converged
 
 
-def _iterate(space: KrylovSpace, ends: tuple[str, ...], k: int, extra: int, tol: float, max_matvecs: int) -> _RitzPairs:
-    """Expand and restart until the leading k values of every end, and roughly ``extra`` more, have converged."""
+def _iterate(
+    space: KrylovSpace, wanted: Mapping[str, int], more: Mapping[str, int], tol: float, max_matvecs: int
+) -> _RitzPairs:
+    """Expand and restart until the wanted values of every end, and roughly ``more`` of them, have converged."""
     while True:
         spent = space.expand(max_matvecs)
         values, small = np.linalg.eig(space.projection)
@@ -85,16 +88,19 @@ def _iterate(space: KrylovSpace, ends: tuple[str, ...], k: int, extra: int, tol:
         values = without_rounding(values, tol * size)
         # among values equal within the tolerance those that have converged come first
         known = Converged(values[estimates <= tol * size], tol * size)
-        chosen = {end: leading(values, end, min(k, len(values)), known.advance(values)) for end in ends}
-        following = [leading(values, end, min(k + extra, len(values)), known.advance(values)) for end in ends]
-        wanted, next_ones = (np.unique(np.concatenate(list(rows))) for rows in (chosen.values(), following))
-        converged = bool((estimates[wanted] <= tol * size).all() and (estimates[next_ones] <= tol**0.5 * size).all())
+        advance = known.advance(values)
+        chosen, following = (
+            {end: leading(values, end, min(k, len(values)), advance) for end, k in number.items()}
+            for number in (wanted, more)
+        )
+        sought, next_ones = (np.unique(np.concatenate(list(rows.values()))) for rows in (chosen, following))
+        converged = bool((estimates[sought] <= tol * size).all() and (estimates[next_ones] <= tol**0.5 * size).all())
         converged = (converged and space.is_full) or space.is_invariant
         if converged or spent + space.capacity // 2 > max_matvecs:
-            place = {int(position): row for row, position in enumerate(wanted)}
+            place = {int(position): row for row, position in enumerate(sought)}
             rows = {end: [place[int(p)] for p in positions] for end, positions in chosen.items()}
-            return _RitzPairs(values[wanted], space.vectors(small[:, wanted]), rows, size, converged, known)
-        space.restart(ends, k + extra, known)
+            return _RitzPairs(values[sought], space.vectors(small[:, sought]), rows, size, converged, known)
+        space.restart(more, known)
 
 
 def _agree(before: _RitzPairs, after: _RitzPairs, tol: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import scipy.linalg
@@ -115,15 +115,15 @@ class KrylovSpace:
             w = w / max(norm(w), torch.finfo(w.dtype).tiny)
         return w
 
-    def restart(self, ends: tuple[str, ...], k: int, known: Converged) -> None:
+    def restart(self, wanted: Mapping[str, int], known: Converged) -> None:
         """Shrink the basis to the Schur vectors nearest to the ends: about half of it."""
-        self._shrink(ends, k, known, limit=self._size // 2)
+        self._shrink(wanted, known, limit=self._size // 2)
 
-    def _shrink(self, ends: tuple[str, ...], k: int, known: Converged, limit: int) -> None:
+    def _shrink(self, wanted: Mapping[str, int], known: Converged, limit: int) -> None:
         p = self._size
         T, Q = scipy.linalg.schur(self.projection, output="real")
         values = _diagonal_values(T, Q)
-        kept = _kept(values, ends, k, known.advance(values), limit)
+        kept = _kept(values, wanted, known.advance(values), limit)
         T, Q, *_, count = _reordered(T, Q, kept)
         spike = self.spike @ Q[:, :count]
         leading_rows = torch.from_numpy(np.ascontiguousarray(Q[:, :count].T)).to(self._V) @ self._V[:p]
@@ -134,12 +134,12 @@ class KrylovSpace:
         self._H[count, :count] = spike
         self._size = count
 
-    def restart_randomly(self, ends: tuple[str, ...], k: int, known: Converged) -> None:
+    def restart_randomly(self, wanted: Mapping[str, int], known: Converged) -> None:
         """Keep only the leading Schur vectors of every end, and continue from a random vector orthogonal to them.
 
         Their distance from invariance is dropped; the residuals returned are measured by products.
         """
-        self._shrink(ends, k, known, limit=0)
+        self._shrink(wanted, known, limit=0)
         self._V[self._size] = self._fresh(self._size)
         self._H[self._size] = 0
 
@@ -150,13 +150,11 @@ class KrylovSpace:
         return torch.complex(real.double(), imaginary.double())
 
 
-def _kept(
-    values: Complex, ends: tuple[str, ...], k: int, advance: NDArray[np.float64], limit: int
-) -> NDArray[np.bool_]:
+def _kept(values: Complex, wanted: Mapping[str, int], advance: NDArray[np.float64], limit: int) -> NDArray[np.bool_]:
     """The wanted values of every end and, end by end in turn, those after them, up to ``limit``; pairs together."""
     kept = np.zeros(len(values), bool)
     for extra in range(len(values)):
-        for end in ends:
+        for end, k in wanted.items():
             more = kept.copy()
             more[leading(values, end, min(k + extra, len(values)), advance)] = True
             if extra and more.sum() > limit:

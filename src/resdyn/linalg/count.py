@@ -10,7 +10,7 @@ from torch import Tensor
 from resdyn import _checks as checks
 from resdyn._numerics import full_precision
 from resdyn.linalg._compression import live_coordinates, near_one
-from resdyn.linalg._diagonalised import Decomposition
+from resdyn.linalg._deflated import Decomposition
 from resdyn.linalg._discs import ROUNDING
 from resdyn.linalg._eigen_result import EigenResult
 from resdyn.linalg._norms import norm
@@ -23,7 +23,9 @@ from resdyn.linalg.operator import LinearOperator
 from resdyn.linalg.sign import inertia
 
 _DENSE_LIMIT = 512  # live coordinates up to which all eigenvalues are computed
-_LIST_SIZES = (8, 64, 256, 512)
+FIRST_LIST = 8
+_LIST_SIZES = (64, 256, 512)  # after the first, and one that it suggests
+_MARGIN = 1.7, 4  # of a size that a list suggests: a factor, and how many more
 _BULK = 0.1  # estimated share at which one-by-one counting is abandoned
 _COPIES = 6  # of the compressed matrix that the sign function holds
 _STRIP = 1e-3  # half width, relative to the norm, of the strip in which an estimate decides nothing
@@ -68,20 +70,25 @@ def count_in(result: EigenResult) -> NegativeCount:
 
 @full_precision()
 def count_negative(
-    operator: LinearOperator, seed: int = 0, *, by_inertia: bool | None = None, memory_limit: int = 2**35
+    operator: LinearOperator,
+    seed: int = 0,
+    *,
+    by_inertia: bool | None = None,
+    memory_limit: int = 2**35,
+    known: EigenResult | None = None,
 ) -> NegativeCount:
     """The number of eigenvalues with ``Re lambda < 0`` of a square operator too large for all its eigenvalues.
 
     Coordinates with a zero row or column are exact zeros; the rest is split into the diagonal blocks of its block
     triangular form, and up to 512 coordinates all eigenvalues are computed. For a larger block the 8 leftmost are
-    computed, then 64, 256, 512: where the list reaches a real part beyond all uncertainties with everything before it
-    converged, the negative ones are counted (a Krylov space may in principle miss one of a cluster; on dense references
-    it has not). Where that does not succeed, or where after 64 an estimate puts a tenth or more of the spectrum on the
-    negative side, the compressed matrix is formed and counted by ``inertia``, up to what that leaves undecided;
-    otherwise the share is estimated, with a standard error that covers the truncation of the Krylov spaces. An estimate
-    decides nothing about a strip of a thousandth of the norm beside the axis (wider where the leftmost eigenvalues are
-    uncertain). Where that leaves much open, and the rank is at most n / 2 and 2048, the operator is a product Q B: its
-    eigenvalues are those of the small matrix B Q, which are counted, and zeros.
+    computed, then as many as these suggest, 64, 256, 512: where the list reaches a real part beyond all uncertainties
+    with everything before it converged, the negative ones are counted (a Krylov space may in principle miss one of a
+    cluster; on dense references it has not). Where that does not succeed, or where an estimate made before 64 puts a
+    tenth or more of the spectrum on the negative side, the compressed matrix is formed and counted by ``inertia``, up
+    to what that leaves undecided; otherwise the share is estimated, with a standard error that covers the truncation of
+    the Krylov spaces. An estimate decides nothing about a strip of a thousandth of the norm beside the axis (wider
+    where the leftmost eigenvalues are uncertain). Where that leaves much open, and the rank is at most n / 2 and 2048,
+    the operator is a product Q B: its eigenvalues are those of the small matrix B Q, which are counted, and zeros.
 
     Args:
         operator: A (n, n), in float32 or float64.
@@ -89,6 +96,7 @@ def count_negative(
         by_inertia: whether the compressed matrix may be formed and counted; default off the CPU only, where the sign
             function is fast.
         memory_limit: bytes (default 32 GiB) that must hold six copies of that matrix, or ``by_inertia`` is not used.
+        known: eigenvalues of the same operator, with conditions and the end "SR", that begin the list (default: none).
 
     Returns:
         The count, what is undecided, and the method.
@@ -108,7 +116,7 @@ def count_negative(
     """
     seed, memory_limit = checks.seed(seed), checks.whole("memory_limit", memory_limit)
     by_inertia = None if by_inertia is None else checks.flag("by_inertia", by_inertia)
-    scaled, _ = near_one(operator)
+    scaled, factor = near_one(operator)
     generator = torch.Generator().manual_seed(seed)
     live = live_coordinates(scaled, generator)
     if not len(live):
@@ -118,7 +126,8 @@ def count_negative(
         return _with_reason(_of_matrix(inner.to_dense()), operator.shape[0], operator.dtype)
     blocks = components(inner, generator)
     if len(blocks) == 1:
-        parts = [_of_large(inner, seed, by_inertia, memory_limit)]
+        left = known.live.end("SR") if known is not None and factor == 1 and known.live.num_blocks == 1 else None
+        parts = [_of_large(inner, seed, by_inertia, memory_limit, left)]
     else:
         small = [block for block in blocks if len(block) <= _DENSE_LIMIT]
         parts = [_of_matrix(matrix) for matrix in diagonal_blocks(inner, small)]
@@ -132,19 +141,23 @@ def _of_matrix(matrix: Tensor, known: Decomposition | None = None) -> NegativeCo
     return NegativeCount(counts.negative, counts.undecided, 0.0, "all", counts.zero)
 
 
-def _of_large(operator: LinearOperator, seed: int, by_inertia: bool | None, memory_limit: int) -> NegativeCount:
-    """One block without structure and without dead coordinates."""
-    n, estimate, width = operator.shape[0], None, _STRIP
-    for k in _LIST_SIZES:
-        left = eigenvalues(operator, "SR", min(k, n), seed=seed, max_matvecs=3000 + 20 * k, conditions=True)
+def _of_large(
+    operator: LinearOperator, seed: int, by_inertia: bool | None, memory_limit: int, left: EigenResult | None = None
+) -> NegativeCount:
+    """One block without structure and without dead coordinates; ``left`` is a first list of leftmost eigenvalues."""
+    n, estimate, width, k = operator.shape[0], None, _STRIP, FIRST_LIST
+    while True:
+        if left is None:
+            left = eigenvalues(operator, "SR", min(k, n), seed=seed, max_matvecs=3000 + 20 * k, conditions=True)
         count, widest = _from_the_left(left)
         if count is not None:
             return count
-        width = max(width, widest)
-        estimate = estimate or _estimate(operator, min(width, _TOO_UNCERTAIN) * left.norm, seed)
-        if widest > _TOO_UNCERTAIN or estimate.negative > _BULK * n:
-            break
-    assert estimate is not None, "there is at least one list"
+        width, suggested = max(width, widest), _suggested(left) if k == FIRST_LIST else None
+        if suggested is None:
+            estimate = estimate or _estimate(operator, min(width, _TOO_UNCERTAIN) * left.norm, seed)
+            if widest > _TOO_UNCERTAIN or estimate.negative > _BULK * n or k >= _LIST_SIZES[-1]:
+                break
+        k, left = suggested or next(size for size in _LIST_SIZES if size > k), None
     if width > _TOO_UNCERTAIN or max(estimate.undecided, estimate.error) > _DOUBTFUL * n:
         count = _of_low_rank(operator, seed, memory_limit)
         if count is not None:
@@ -156,6 +169,16 @@ def _of_large(operator: LinearOperator, seed: int, by_inertia: bool | None, memo
     if width < _TOO_UNCERTAIN:
         return estimate
     return _of_matrix(operator.to_dense()) if n <= _RANK else NegativeCount(0, n, 0.0, "leftmost")
+
+
+def _suggested(left: EigenResult) -> int | None:
+    """A length at which a list of leftmost eigenvalues may reach the axis: their number grows as at an edge."""
+    real = left.values.real.double()
+    if not bool(left.converged.all()) or float(real[-1]) >= 0 or float(real[-1] - real[0]) <= 0:
+        return None
+    expected = len(real) * float(real[0] / (real[0] - real[-1])) ** 1.5
+    factor, more = _MARGIN
+    return max(2 * len(real), int(factor * expected) + more) if expected <= _LIST_SIZES[0] else None
 
 
 def _from_the_left(left: EigenResult) -> tuple[NegativeCount | None, float]:

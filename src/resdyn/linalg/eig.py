@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -32,7 +32,7 @@ DENSE_BELOW = 200
 def eigenvalues(
     operator: LinearOperator,
     which: str | Sequence[str] = "all",
-    k: int = 1,
+    k: int | Sequence[int] = 1,
     *,
     method: EigMethod = "auto",
     tol: float | None = None,
@@ -59,7 +59,11 @@ def eigenvalues(
     ``auto``
         ``dense`` for all values and up to 200 live coordinates, otherwise ``krylov_schur``.
     ``dense``
-        LAPACK on the compressed matrix; for ends, eigenvectors and measured residuals too.
+        LAPACK on the compressed matrix; for ends, eigenvectors and measured residuals too. Where all values are asked
+        for together with ends, copies of the eigenvalues 0 and 1 are split off first, if they are three tenths or
+        more of a matrix of at least 256 coordinates: A = c + Q B with orthonormal columns Q (n, r) has the eigenvalues
+        of c + B Q (r, r), and n - r times c. The Jacobian of a block with an identity skip is of this kind, r the
+        number of hidden units that are on.
     ``krylov_schur``
         Products only: one Krylov space for all ends, in real arithmetic, restarted with the Schur vectors nearest to
         the ends. One start vector holds one copy of a repeated value; so when all residuals are at most ``tol``, the
@@ -71,13 +75,13 @@ def eigenvalues(
         which: "all" (default), or one or several of "LR" (largest real part), "SR" (smallest real part) and "LM"
             (largest magnitude). With "all" among several, all come from one decomposition, with conditions if asked
             for; residuals of the ends are measured.
-        k: number of values per end, 1 to n (default 1); not used for "all". An end holds k + 1 where k would split a
-            conjugate pair.
+        k: number of values per end, 1 to n (default 1), or one number for each of ``which``; not used for "all". An end
+            holds k + 1 where k would split a conjugate pair.
         method: "auto" (default), "dense", or for ends also "krylov_schur", see above.
         tol: backward error, relative to the norm, at which a value counts as converged; default eps^(2/3), 2.4e-5 in
             float32 and 3.7e-11 in float64.
         seed: of the start vector and of the vectors that detect the live coordinates.
-        basis_size: vectors kept by ``krylov_schur``; default 20 + 3 k per end, at least 40.
+        basis_size: vectors kept by ``krylov_schur``; default 20 + 3 for each value of an end, at least 40.
         max_matvecs: products that ``krylov_schur`` may spend (default 3000), those for the final residuals and
             conditions excluded.
         conditions: also measure the condition of every value at the ends (default False).
@@ -106,7 +110,7 @@ def eigenvalues(
         tensor([1.])
     """
     ends = _ends(which)
-    _check(operator, ends, k, method)
+    wanted = _check(operator, ends, k, method)
     tol = torch.finfo(operator.dtype).eps ** (2 / 3) if tol is None else checks.tolerance(tol)
     basis_size = checks.optional_whole("basis_size", basis_size, 1)
     max_matvecs = checks.whole("max_matvecs", max_matvecs, 1)
@@ -128,28 +132,34 @@ def eigenvalues(
             by_end = {"all": part}
         elif "all" in ends:
             matrix = _matrix(inner, memory_limit)
-            by_end, num_blocks, known = all_with_ends(matrix, ends, k)
+            by_end, num_blocks, known = all_with_ends(matrix, wanted)
         elif dense:
-            by_end, num_blocks = dense_ends(_matrix(inner, memory_limit), ends, k, conditions)
+            by_end, num_blocks = dense_ends(_matrix(inner, memory_limit), wanted, conditions)
         else:
-            basis = max(40, 20 + 3 * k * len(ends)) if basis_size is None else basis_size
+            basis = max(40, 20 + 3 * sum(wanted.values())) if basis_size is None else basis_size
             _check_memory(basis, inner, memory_limit)
             settings = {"basis_size": basis, "tol": tol, "max_matvecs": max_matvecs}
-            by_end, num_blocks = _ends_of_blocks(inner, ends, k, conditions, generator, settings)
+            by_end, num_blocks = _ends_of_blocks(inner, wanted, conditions, generator, settings)
     except ComputationError as error:
         raise ComputationError(f"eigenvalues of {operator!r} failed: {error}") from error
     by_end = {end: _at_operator_scale(part, operator.dtype, factor) for end, part in by_end.items()}
-    dead = operator.shape[0] - len(live)
-    parts = [_with_zeros(part, end, k, dead) for end, part in by_end.items()]
-    result = _result(operator, by_end, parts, tol, len(live), operator.num_matvecs - before, dense, conditions)
-    meeting = np.concatenate([np.ones(0) if part.meeting is None else part.meeting for part in parts])
-    return replace(result, num_blocks=num_blocks, matrix=matrix, decomposition=known, meeting=torch.from_numpy(meeting))
+    spent, dead = operator.num_matvecs - before, operator.shape[0] - len(live)
+
+    def result(parts: list[_Values]) -> EigenResult:
+        found = _result(operator, by_end, parts, tol, len(live), spent, dense, conditions)
+        meeting = np.concatenate(
+            [np.ones(len(part.values)) if part.meeting is None else part.meeting for part in parts]
+        )
+        return replace(found, num_blocks=num_blocks, meeting=torch.from_numpy(meeting))
+
+    whole = result([_with_zeros(part, end, wanted[end], dead) for end, part in by_end.items()])
+    inside = None if "all" in ends else result(list(by_end.values()))
+    return replace(whole, matrix=matrix, decomposition=known, live=inside)
 
 
 def _ends_of_blocks(
     operator: LinearOperator,
-    ends: tuple[str, ...],
-    k: int,
+    wanted: Mapping[str, int],
     conditions: bool,
     generator: torch.Generator,
     settings: dict[str, Any],
@@ -158,7 +168,8 @@ def _ends_of_blocks(
 
     def krylov(block: LinearOperator) -> dict[str, _Values]:
         sizes = settings | {"basis_size": min(block.shape[0], settings["basis_size"])}
-        return _krylov_ends(block, ends, min(k, block.shape[0]), conditions, generator, sizes)
+        fitting = {end: min(k, block.shape[0]) for end, k in wanted.items()}
+        return _krylov_ends(block, fitting, conditions, generator, sizes)
 
     blocks = components(operator, torch.Generator().manual_seed(generator.initial_seed()))
     if len(blocks) == 1:
@@ -168,8 +179,8 @@ def _ends_of_blocks(
     norms = [float(torch.linalg.matrix_norm(matrix.double(), 2)) for matrix in matrices]
     parts = [pairs_of(matrix, size, conditions) for matrix, size in zip(matrices, norms)]
     large = [krylov(operator.restricted(block, block)) for block in blocks if len(block) > DENSE_BELOW]
-    by_end = {end: joined(parts + [part[end] for part in large]) for end in ends}
-    return {end: picked(part, end, k) for end, part in by_end.items()}, len(blocks)
+    by_end = {end: joined(parts + [part[end] for part in large]) for end in wanted}
+    return {end: picked(part, end, wanted[end]) for end, part in by_end.items()}, len(blocks)
 
 
 def _at_operator_scale(part: _Values, dtype: torch.dtype, factor: float) -> _Values:
@@ -185,13 +196,12 @@ def _zeros(count: int) -> _Values:
 
 def _krylov_ends(
     operator: LinearOperator,
-    ends: tuple[str, ...],
-    k: int,
+    wanted: Mapping[str, int],
     conditions: bool,
     generator: torch.Generator,
     settings: dict[str, Any],
 ) -> dict[str, _Values]:
-    right = krylov_schur(operator, ends, k, generator=generator, **settings)
+    right = krylov_schur(operator, wanted, generator=generator, **settings)
     if not conditions:
         unknown = {end: np.full(len(p.values), np.nan) for end, p in right.items()}
         return {
@@ -200,7 +210,7 @@ def _krylov_ends(
     # left vectors have a part along the right ones, the larger the better conditioned their value is
     vectors = torch.cat([p.vectors for p in right.values()], dim=1)
     start = (vectors.real + vectors.imag).sum(dim=1).to(operator.dtype)
-    left = krylov_schur(operator.adjoint, ends, k, generator=generator, start=start, **settings)
+    left = krylov_schur(operator.adjoint, wanted, generator=generator, start=start, **settings)
     known = {end: _conditions(p, left[end]) for end, p in right.items()}
     return {end: _Values(p.values, p.residuals, known[end], p.norm, complete=p.complete) for end, p in right.items()}
 
@@ -264,7 +274,8 @@ def _ends(which: str | Sequence[str]) -> tuple[str, ...]:
     return ends
 
 
-def _check(operator: LinearOperator, ends: tuple[str, ...], k: int, method: str) -> None:
+def _check(operator: LinearOperator, ends: tuple[str, ...], k: int | Sequence[int], method: str) -> dict[str, int]:
+    """How many values each end is to hold."""
     check_operator(operator)
     m, n = operator.shape
     if m != n:
@@ -275,9 +286,13 @@ def _check(operator: LinearOperator, ends: tuple[str, ...], k: int, method: str)
         raise InputError(f"got {operator!r}; expected float32 or float64; convert the model with .float()")
     if method not in get_args(EigMethod) or ("all" in ends and method == "krylov_schur"):
         raise InputError(f"got method={method!r}; expected auto or dense, or for ends also krylov_schur")
-    checks.whole("k", k)
-    if not 1 <= k <= n:
+    numbers = [k] * len(ends) if isinstance(k, int) or not np.iterable(k) else list(k)
+    if len(numbers) != len(ends):
+        raise InputError(f"got k={k!r} for {len(ends)} ends; expected one number, or one for each of {', '.join(ends)}")
+    wanted = {end: checks.whole("k", number) for end, number in zip(ends, numbers)}
+    if not all(1 <= number <= n for number in wanted.values()):
         raise InputError(f"got k={k} for {operator!r}; expected 1 <= k <= {n}")
+    return wanted
 
 
 def _matrix(operator: LinearOperator, memory_limit: int) -> Tensor:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator as ScipyOperator
 
 Index = slice | Tensor
+_WIDTH = 128  # columns of a product on a CPU, beyond which their intermediate values leave its caches
 
 
 class LinearOperator(ABC):
@@ -175,6 +176,7 @@ class LinearOperator(ABC):
         m, n = self.shape
         out = torch.empty(m, n, dtype=self.dtype, device=self.device)
         width = max(1, memory_limit // ((m + n) * self.dtype.itemsize))
+        width = min(width, _WIDTH) if self.device.type == "cpu" else width
         for start in range(0, min(m, n), width):
             chunk = slice(start, min(start + width, min(m, n)))
             if n <= m:
@@ -369,10 +371,10 @@ class RestrictedOperator(LinearOperator):
         self._operator = operator
 
     def _matmat(self, X: Tensor) -> Tensor:
-        return self._operator.matmat(_scatter(X, self._cols, self._operator.shape[1]))[self._rows]
+        return _gather(self._operator.matmat(_scatter(X, self._cols, self._operator.shape[1])), self._rows)
 
     def _rmatmat(self, Y: Tensor) -> Tensor:
-        return self._operator.rmatmat(_scatter(Y, self._rows, self._operator.shape[0]))[self._cols]
+        return _gather(self._operator.rmatmat(_scatter(Y, self._rows, self._operator.shape[0])), self._cols)
 
 
 def indices(index: Index | None, size: int, device: torch.device) -> Tensor:
@@ -388,9 +390,12 @@ def indices(index: Index | None, size: int, device: torch.device) -> Tensor:
 
 
 def _scatter(X: Tensor, index: Tensor, size: int) -> Tensor:
-    out = X.new_zeros(size, X.shape[1])
-    out[index] = X
-    return out
+    """Columns are contiguous, as Jacobians take them: several times as fast as by rows."""
+    return X.new_zeros(X.shape[1], size).index_copy_(1, index, X.T).T
+
+
+def _gather(Y: Tensor, index: Tensor) -> Tensor:
+    return Y.T.index_select(1, index).T
 
 
 def _check_vector(x: Tensor, size: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -24,7 +24,7 @@ from resdyn.linalg import (
     svd,
 )
 from resdyn.linalg._compression import explicit
-from resdyn.linalg.count import NegativeCount, count_in
+from resdyn.linalg.count import FIRST_LIST, NegativeCount, count_in
 from resdyn.probes.protocol import described
 from resdyn.probes.sample import Array, Layout, Sample, block_seed, float_dtype, to_numpy
 from resdyn.stream import KINDS, Block, JacobianOperator, Kind, Stream
@@ -198,9 +198,9 @@ class Spectrum:
             if n <= _DENSE_PRODUCTS or not isinstance(operator, JacobianOperator):
                 operator = dense
         else:
-            found = _count(count_negative(operator, seed))
-            result = eigenvalues(operator, ENDS, conditions=True, seed=seed)
-        ends = [result.end(end) for end in ENDS]
+            result = _with_list(operator, seed)
+            found = _count(count_negative(operator, seed, known=result))
+        ends = [_first(result.end(end)) for end in ENDS]
         found |= _ends(*ends) | {"num_eigenvalues": n, "num_live": result.num_live}
         symmetric = numerical_abscissa(operator, seed=seed)
         found["numerical_abscissa"] = float(symmetric.end("LR").values.real[0])
@@ -228,6 +228,30 @@ class Spectrum:
             "num_negative_slices": int((real < -found.errors).sum()),
             "num_undecided_slices": int(((np.abs(real) <= found.errors) & (real != 0)).sum()),
         }
+
+
+def _with_list(operator: LinearOperator, seed: int) -> EigenResult:
+    """The ends, and with the left one as many values as a count begins with, where that converges."""
+    numbers = [min(FIRST_LIST, operator.shape[0]) if end == "SR" else 1 for end in ENDS]
+    result = eigenvalues(operator, ENDS, numbers, conditions=True, seed=seed)
+    return result if bool(result.converged.all()) else eigenvalues(operator, ENDS, conditions=True, seed=seed)
+
+
+def _first(end: EigenResult) -> EigenResult:
+    """The outermost value of an end alone, with its conjugate."""
+    values = end.values
+    rows = slice(0, 2 if len(values) > 1 and values[1] == values[0].conj() and values[0].imag != 0 else 1)
+    conditions = None if end.conditions is None else end.conditions[rows]
+    meeting = None if end.meeting is None else end.meeting[rows]
+    return replace(
+        end,
+        values=values[rows],
+        ends=end.ends[rows],
+        residuals=end.residuals[rows],
+        converged=end.converged[rows],
+        conditions=conditions,
+        meeting=meeting,
+    )
 
 
 def _all(matrix: torch.Tensor, result: EigenResult) -> dict[str, Any]:
