@@ -126,7 +126,8 @@ def count_negative(
         return _with_reason(_of_matrix(inner.to_dense()), operator.shape[0], operator.dtype)
     blocks = components(inner, generator)
     if len(blocks) == 1:
-        left = known.live.end("SR") if known is not None and factor == 1 and known.live.num_blocks == 1 else None
+        found = None if known is None or known.conditions is None or factor != 1 else known.live
+        left = found.end("SR") if found is not None and found.num_blocks == 1 else None
         parts = [_of_large(inner, seed, by_inertia, memory_limit, left)]
     else:
         small = [block for block in blocks if len(block) <= _DENSE_LIMIT]
