@@ -28,8 +28,8 @@ _SHARE = 0.7  # of the size that the core may have
 _PIVOT = 1e-4  # of a triangular factor, relative to the largest, below which a row is taken for dependent
 _ROUNDING = 40.0  # of what is left out, in eps ||A||_F
 _STEPS = 20
-# What power iteration from a random start falls short by at most, but for a probability of 0.1 sqrt(n) 4^(0.5 - _STEPS),
-# 2e-11 at n = 10,000 (Kuczynski and Wozniakowski 1992, theorem 4.1).
+# The factor by which power iteration from a random start falls short at most, but for a probability of
+# 0.1 sqrt(n) 4^(0.5 - _STEPS), 2e-11 at n = 10,000 (Kuczynski and Wozniakowski 1992, theorem 4.1).
 _CERTAIN = 2.0
 
 
