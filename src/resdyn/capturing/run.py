@@ -333,9 +333,7 @@ def _number_of_logits(stream: Stream, inputs: LabelledInputs) -> int | None:
     return None if logits is None else logits.shape[1]
 
 
-def _chosen(
-    inputs: LabelledInputs, samples: int | Sequence[int] | None, seed: int, probes: Sequence[Probe]
-) -> Tensor:
+def _chosen(inputs: LabelledInputs, samples: int | Sequence[int] | None, seed: int, probes: Sequence[Probe]) -> Tensor:
     samples = min(SAMPLES, len(inputs)) if samples is None else samples
     if not any(traits(probe).per_sample for probe in probes):
         samples = 1  # none is measured alone; this one identifies the data
