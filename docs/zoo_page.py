@@ -1,0 +1,6 @@
+def page(rows):
+    return ""
+
+
+def differs(row):
+    return False
