@@ -21,7 +21,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,17 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "docs")]
 
+import zoo_page  # noqa: E402
+
 import resdyn  # noqa: E402
 import zoo_generic  # noqa: E402
-import zoo_page  # noqa: E402
 from resdyn.errors import ResdynError  # noqa: E402
 from zoo import FAMILIES, Family, Inputs, fed, missing  # noqa: E402
 from zoo_joins import joins_of_autograd, layers_of  # noqa: E402
 
 Row = dict[str, Any]
 LIMIT = 120  # seconds per family
-NUM_VALUES = 40  # families whose states and Jacobians are compared with hooks
+MAKES_ROWS = ("tests/zoo.py", "tests/zoo_generic.py", "tests/zoo_joins.py", "docs/zoo.py")
 
 
 def main() -> int:
@@ -170,18 +171,21 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {first}"
 
 
+@cache
 def fingerprint() -> str:
     """Names what a row depends on: this package and the families, not the words of the page."""
-    families = [ROOT / "tests" / name for name in ("zoo.py", "zoo_generic.py", "zoo_joins.py")]
-    files = [*sorted((ROOT / "src" / "resdyn").rglob("*.py")), *families, Path(__file__)]
+    files = [*sorted((ROOT / "src" / "resdyn").rglob("*.py")), *(ROOT / path for path in MAKES_ROWS)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
+@cache
 def version() -> str:
+    """The commit that rows are made at; computed once, for the page may change while a run lasts."""
+
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout
 
-    changed = git("status", "--porcelain", "--", "src", "tests", "docs/zoo.py")
+    changed = git("status", "--porcelain", "--", "src", *MAKES_ROWS)
     return git("rev-parse", "--short", "HEAD").strip() + (" with uncommitted changes" if changed else "")
 
 

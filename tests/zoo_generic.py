@@ -311,7 +311,7 @@ def families(library: str) -> dict[str, Callable[[], tuple[Built, Any]]]:
 
 
 def of_images(library: str, name: str) -> tuple[Built, None]:
-    """A model of a library of vision models, with as few layers as its builder takes, and the smallest image it runs on."""
+    """A vision model with as few layers as its builder takes, and the smallest image that it runs on."""
     import importlib
 
     create = {"timm": "create_model", "torchvision": "models.get_model"}[library]

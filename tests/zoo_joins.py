@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from zoo import Inputs, fed
@@ -52,7 +51,7 @@ def part(config: Any, inputs: dict[str, Tensor]) -> dict[str, Any] | None:
 
 
 def joins_of_autograd(model: nn.Module, inputs: Inputs) -> tuple[int, int]:
-    """Sums in autograd's graph with a term from which weights compute the other term: the longest chain of them, and all.
+    """Sums in autograd's graph with a term from which weights compute the other term: the longest chain, and all.
 
     That term may be scaled, reshaped or linearly projected. Sums that no output depends on are not seen.
     """
