@@ -138,6 +138,8 @@ def consistent(shrunk: dict[str, Any], original: dict[str, Any]) -> dict[str, An
             shrunk[name] = shrunk[heads]
     if "expand" in original and "head_dim" in original:
         shrunk["head_dim"] = 16  # heads that fill twice the width
+    if "head_dim" in original and original["head_dim"] is None and isinstance(shrunk.get("hidden_size"), int):
+        shrunk["head_dim"] = shrunk["hidden_size"] // 2
     if original.get("head_dim") is not None and original["head_dim"] == original.get("qk_rope_head_dim"):
         shrunk["head_dim"] = shrunk["qk_rope_head_dim"]
     for name in ("rope_parameters", "rope_scaling"):
@@ -319,7 +321,7 @@ def of_images(library: str, name: str) -> tuple[Built, None]:
     for part in create.split("."):
         function = getattr(function, part)
     errors: list[Exception] = []
-    for sizes in FEWER if library == "timm" else ({},):
+    for sizes in FEWER if library == "timm" else ({"weights_backbone": None}, {}):
         torch.manual_seed(0)
         try:
             model = function(name, **sizes).eval()
