@@ -328,7 +328,7 @@ def of_images(library: str, name: str) -> tuple[Built, None]:
             return (model, running_image(model)), None
         except Exception as error:
             errors.append(error)
-    raise errors[-1]
+    raise errors[0]
 
 
 def running_image(model: nn.Module) -> Tensor:

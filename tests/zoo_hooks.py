@@ -85,7 +85,8 @@ def same(value: Tensor, state: Tensor) -> bool:
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).norm() / theirs.norm().clamp_min(torch.finfo(theirs.dtype).tiny))
+    """Relative to the model's own; infinite where that is 0, for then nothing was compared."""
+    return float((ours - theirs).norm() / theirs.norm()) if theirs.norm() > 0 else float("inf")
 
 
 def watched(model: nn.Module, x: Inputs) -> list[tuple[Site, Tensor]]:
@@ -115,7 +116,9 @@ def pulled_back(model: nn.Module, x: Inputs, source: Site, target: Site, u: Tens
     run(model, x, replace)
     if not ends["target"].requires_grad:
         return torch.zeros(ends["source"].numel(), 1, dtype=u.dtype)
-    (gradient,) = torch.autograd.grad(ends["target"], ends["source"], u.reshape(ends["target"].shape), allow_unused=True)
+    (gradient,) = torch.autograd.grad(
+        ends["target"], ends["source"], u.reshape(ends["target"].shape), allow_unused=True
+    )
     return torch.zeros_like(ends["source"]).reshape(-1, 1) if gradient is None else gradient.reshape(-1, 1)
 
 

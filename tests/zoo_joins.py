@@ -126,11 +126,8 @@ def join_of(node: Node, dynamic: set[Node]) -> tuple[Node, Node] | None:
         return None
     for start, other in (terms, terms[::-1]):
         weighted, sources = made_by_weights(other, dynamic)
-        for x in ways_back(start, dynamic):
-            if x in sources:  # The nearest common source decides: two halves of a rotation have it without weights.
-                if x in weighted:
-                    return x, other
-                break
+        if (x := way_back(start, weighted, sources, dynamic)) is not None:
+            return x, other
     return None
 
 
@@ -164,14 +161,23 @@ def dominators(order: list[Node], dynamic: set[Node]) -> dict[Node, Node | None]
     return above
 
 
-def ways_back(node: Node, dynamic: set[Node]) -> Iterator[Node]:
-    """A term, and what it is a view, a multiple or a projection of."""
-    while True:
-        yield node
-        sources = [source for source in before(node) if source in dynamic]
-        if len(sources) != 1 or kind_of(node) not in (*VIEWS, *SCALES, *LINEAR):
-            return
-        node = sources[0]
+def way_back(node: Node, weighted: set[Node], sources: set[Node], dynamic: set[Node]) -> Node | None:
+    """What a term is a view, a multiple, a projection or a sum of, if weights compute the other term from it.
+
+    The nearest common source decides: two halves of a rotation have one without weights.
+    """
+    stack, seen = [node], set()
+    while stack:
+        node = stack.pop()
+        if node in sources:
+            if node in weighted:
+                return node
+        elif node not in seen:
+            seen.add(node)
+            into = [source for source in before(node) if source in dynamic]
+            if kind_of(node) == "Add" or (len(into) == 1 and kind_of(node) in (*VIEWS, *SCALES, *LINEAR)):
+                stack += into
+    return None
 
 
 def made_by_weights(node: Node, dynamic: set[Node]) -> tuple[set[Node], set[Node]]:
