@@ -225,10 +225,10 @@ def values(rows: list[Row]) -> str:
 
 {len(compared)} families by chance, in float64, against forward hooks and autograd of the models as they are,
 without our graph (`docs/zoo_values.py`). Hooks look for modules that take or return a tensor equal to a state:
-{seen} of {states} states are seen so (a sum inside the forward of a layer is not, unless it enters a module whole). A state that a
-module returns is then replaced by a leaf, and u^T times the derivative of a later seen state comes from
-autograd of the model; the blocks' Jacobians between the two are multiplied with the same u. **Largest relative
-error of {products} products: {max(errors, default=0):.1e}.**{without}
+{seen} of {states} states are seen so (a sum inside the forward of a layer is not, unless it enters a module
+whole). A state that a module returns is then replaced by a leaf, and u^T times the derivative of a later seen state
+comes from autograd of the model; the Jacobians of the blocks between the two are multiplied with the same u.
+**Largest relative error of {products} products: {max(errors, default=0):.1e}.**{without}
 
 | family | states seen by hooks | products | largest relative error |
 |---|---|---|---|

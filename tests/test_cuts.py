@@ -425,3 +425,27 @@ def test_a_sum_of_parts_of_the_state_is_no_block():
     model = nn.Sequential(nn.Linear(4, WIDTH), *(Hierarchical() for _ in range(3)), nn.Linear(WIDTH, 2)).eval()
     stream = resdyn.find_stream(model, torch.randn(1, 4))
     assert [(block.path, block.skip_kind) for block in stream] == [(str(i), "identity") for i in (1, 2, 3)]
+
+
+class Group(nn.Module):
+    """Blocks in a row, a layer and a skip around them all, as in Swin2SR."""
+
+    def __init__(self):
+        super().__init__()
+        self.f = nn.ModuleList(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh()) for _ in range(2))
+        self.last = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        h = x
+        for f in self.f:
+            h = h + f(h)
+        return x + self.last(h)
+
+
+def test_a_transition_that_reads_an_earlier_state_says_so():
+    """The product of the blocks' Jacobians is then not the model's: the skip around them passes it by."""
+    model = nn.Sequential(nn.Linear(4, WIDTH), Group(), Group(), nn.Linear(WIDTH, 2)).eval()
+    stream = resdyn.find_stream(model, torch.randn(1, 4))
+    assert [block.has_transition for block in stream] == [False, True, False, False]
+    (note,) = [note for note in stream.notes if note.startswith("transitions")]
+    assert note.endswith("across them: 0 (after block 1)")
