@@ -52,7 +52,7 @@ READ: dict[str, tuple[int, str]] = {
     "swin2sr": (12, "two sums in each of six layers; transitions read the skip around each layer"),
     "timm: cait_xxs24_224": (
         7,
-        "the class token's first sum takes it from the state; autograd's graph shows seven too",
+        "the first sum of the class token adds to a weight; autograd's graph shows seven too",
     ),
 }
 
