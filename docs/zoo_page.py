@@ -143,7 +143,7 @@ Python {platform.python_version()}, {packages}.
 
 
 def made_at(rows: list[Row]) -> str:
-    """The commit of the rows; where groups differ, of each."""
+    """The commit of some rows; where groups differ, of each."""
     groups: dict[str, list[str]] = {}
     for group, commit in dict.fromkeys((row["group"], row["commit"]) for row in rows):
         groups.setdefault(commit, []).append(group)
@@ -255,11 +255,12 @@ def values(rows: list[Row]) -> str:
     return f"""## Values
 
 {len(compared)} families by chance, in float64, against forward hooks and autograd of the models as they are,
-without our graph (`docs/zoo_values.py`). Hooks look for modules that take or return a tensor equal to a state:
-{seen} of {states} states are seen so (a sum inside the forward of a layer is not, unless it enters a module
+without our graph (`docs/zoo_values.py`, {made_at(rows)}). Hooks look for modules that take or return a tensor
+equal to a state: {seen} of {states} states are seen so (a sum inside the forward of a layer is not, unless it enters a module
 whole). A state that a module returns is then replaced by a leaf, and u^T times the derivative of a later seen state
 comes from autograd of the model; the Jacobians of the blocks between the two are multiplied with the same u.
-**Largest relative error of {products} products: {max(errors, default=0):.1e}.**{without}
+**Largest relative error of {products} products: {max(errors, default=0):.1e}** (0 where both ran the same
+kernels in the same order).{without}
 
 | family | states seen by hooks | products | largest relative error |
 |---|---|---|---|
