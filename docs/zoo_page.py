@@ -114,8 +114,8 @@ def head(rows: list[Row], left: int) -> str:
     return f"""# The zoo
 
 {len(built)} families of models were built, and resdyn was asked for their streams without a word about their modules:
-{share(built, WHOLE)} whole, {share(built, LIMIT)} refused by a documented limit, {neither} ({part:.1%})
-neither.{missing}
+{share(built, WHOLE)} whole, {share(built, LIMIT)} refused by a documented limit, {neither}
+({part:.1%}) neither.{missing}
 
 {counts(rows)}
 
@@ -256,8 +256,8 @@ def values(rows: list[Row]) -> str:
 
 {len(compared)} families by chance, in float64, against forward hooks and autograd of the models as they are,
 without our graph (`docs/zoo_values.py`, {made_at(rows)}). Hooks look for modules that take or return a tensor
-equal to a state: {seen} of {states} states are seen so (a sum inside the forward of a layer is not, unless it enters a module
-whole). A state that a module returns is then replaced by a leaf, and u^T times the derivative of a later seen state
+equal to a state: {seen} of {states} states are seen so (a sum inside the forward of a layer is not, unless it
+enters a module whole). A state that a module returns is then replaced by a leaf, and u^T times the derivative of a later seen state
 comes from autograd of the model; the Jacobians of the blocks between the two are multiplied with the same u.
 **Largest relative error of {products} products: {max(errors, default=0):.1e}** (0 where both ran the same
 kernels in the same order).{without}
