@@ -107,7 +107,7 @@ def head(rows: list[Row], left: int) -> str:
     part = neither / max(1, len(built))
     missing = (
         f"\n\n**{left} families of timm, torchvision and transformers are not on this page yet:** the run was ended "
-        "before them. They are tried in\nan order by chance, so those here are a sample of all; `make zoo` resumes."
+        "before them. They are tried in\nan order by chance, so those here are a sample of all; `make zoo` tries all."
         if left
         else ""
     )
@@ -257,9 +257,9 @@ def values(rows: list[Row]) -> str:
 {len(compared)} families by chance, in float64, against forward hooks and autograd of the models as they are,
 without our graph (`docs/zoo_values.py`, {made_at(rows)}). Hooks look for modules that take or return a tensor
 equal to a state: {seen} of {states} states are seen so (a sum inside the forward of a layer is not, unless it
-enters a module whole). A state that a module returns is then replaced by a leaf, and u^T times the derivative of a later seen state
-comes from autograd of the model; the Jacobians of the blocks between the two are multiplied with the same u.
-**Largest relative error of {products} products: {max(errors, default=0):.1e}** (0 where both ran the same
+enters a module whole). A state that a module returns is then replaced by a leaf, and u^T times the derivative of a
+later seen state comes from autograd of the model; the Jacobians of the blocks between the two are multiplied with the
+same u. **Largest relative error of {products} products: {max(errors, default=0):.1e}** (0 where both ran the same
 kernels in the same order).{without}
 
 | family | states seen by hooks | products | largest relative error |
