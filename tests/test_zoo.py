@@ -72,8 +72,8 @@ def test_jacobians_keep_the_contract(found):
 def test_autograd_shows_as_many_joins(found):
     """Sums of what weights compute to what they compute it from, counted without our graph."""
     family, stream, _ = found
-    if family.name == "FNet":
-        pytest.skip("Its Fourier transform has no weights, so that count leaves its sums out.")
+    if family.name in ("FNet", "DenseNet"):
+        pytest.skip("That count leaves out sums of a Fourier transform, which has no weights, and concatenations.")
     model, x = family.built(torch.float64 if family.double else torch.float32)
     assert len(stream) in joins_of_autograd(model, x)
 
