@@ -425,3 +425,55 @@ def test_a_sum_of_parts_of_the_state_is_no_block():
     model = nn.Sequential(nn.Linear(4, WIDTH), *(Hierarchical() for _ in range(3)), nn.Linear(WIDTH, 2)).eval()
     stream = resdyn.find_stream(model, torch.randn(1, 4))
     assert [(block.path, block.skip_kind) for block in stream] == [(str(i), "identity") for i in (1, 2, 3)]
+
+
+class Group(nn.Module):
+    """Blocks in a row, a layer and a skip around them all, as in Swin2SR."""
+
+    def __init__(self):
+        super().__init__()
+        self.f = nn.ModuleList(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh()) for _ in range(2))
+        self.last = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        h = x
+        for f in self.f:
+            h = h + f(h)
+        return x + self.last(h)
+
+
+def test_a_transition_that_reads_an_earlier_state_says_so():
+    """The product of the blocks' Jacobians is then not the model's: the skip around them passes it by."""
+    model = nn.Sequential(nn.Linear(4, WIDTH), Group(), Group(), nn.Linear(WIDTH, 2)).eval()
+    stream = resdyn.find_stream(model, torch.randn(1, 4))
+    assert [block.has_transition for block in stream] == [False, True, False, False]
+    (note,) = [note for note in stream.notes if note.startswith("transitions")]
+    assert note.endswith("across them: 0 (after block 1)")
+
+
+class Codes(nn.Module):
+    """What is decoded are entries of a codebook, looked up by the nearest, as in a VQ-VAE: no derivative passes."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.book = nn.Linear(4, WIDTH), nn.Parameter(torch.randn(9, WIDTH))
+        self.f = nn.ModuleList(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh()) for _ in range(DEPTH))
+        self.head = nn.Linear(WIDTH, 2)
+
+    def forward(self, x):
+        codes = (self.encoder(x)[:, None] - self.book).square().sum(-1).argmin(-1)
+        h = self.book[codes]
+        for f in self.f:
+            h = h + f(h)
+        return self.head(h)
+
+
+def test_blocks_behind_codes_of_the_input_are_found():
+    torch.manual_seed(0)
+    model, x = Codes().double().eval(), torch.randn(2, 4, dtype=torch.float64)
+    stream = resdyn.find_stream(model, x)
+    assert [block.path for block in stream] == [f"f.{i}" for i in range(DEPTH)]
+    states = stream.states(x[:1])
+    for i, f in enumerate(model.f):
+        expected = torch.func.jacrev(lambda h, f=f: h + f(h))(states[i][0])
+        torch.testing.assert_close(stream.jacobian(i, states, "block").to_dense(), expected.detach())

@@ -13,9 +13,12 @@ import resdyn
 from resdyn.errors import ResdynError
 from resdyn.stream.jacobian import block_jacobian
 from zoo import FAMILIES, PAGE_ONLY, fed, missing
+from zoo_hooks import compared
+from zoo_joins import joins_of_autograd
 
 KNOWN = [family for family in FAMILIES if not family.refused and family.name not in PAGE_ONLY]
 CAPTURED = list({family.kind: family for family in reversed(KNOWN)}.values())  # one of each kind; the page, all
+HOOKED = [family for family in KNOWN if family.name in ("ViT", "Bert", "GPT2", "Mamba")]
 REFUSED = [family for family in FAMILIES if family.refused]
 
 
@@ -63,6 +66,26 @@ def test_jacobians_keep_the_contract(found):
         ends = [block.block(h + sign * step * v.reshape(h.shape), states.inputs) for sign in (1, -1)]
         difference = (ends[0] - ends[1]).reshape(-1, 1) / (2 * step)
         assert float((difference - forward).norm()) <= 0.01 * float(forward.norm())
+
+
+@pytest.mark.filterwarnings("default")
+def test_autograd_shows_as_many_joins(found):
+    """Sums of what weights compute to what they compute it from, counted without our graph."""
+    family, stream, _ = found
+    if family.name in ("FNet", "DenseNet"):
+        pytest.skip("That count leaves out sums of a Fourier transform, which has no weights, and concatenations.")
+    model, x = family.built(torch.float64 if family.double else torch.float32)
+    assert len(stream) in joins_of_autograd(model, x)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("found", HOOKED, ids=names, indirect=True)
+def test_states_and_jacobians_are_those_of_hooks_and_autograd(found):
+    _, stream, x = found
+    comparison = compared(stream.model, stream, x)
+    assert comparison.seen == comparison.states
+    assert comparison.products >= 3
+    assert comparison.error < 1e-13
 
 
 @pytest.mark.filterwarnings("default")

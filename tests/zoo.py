@@ -436,7 +436,7 @@ TIMM = [
     timm("vit_tiny_patch16_224", 4, **SMALL_VIT),
     timm("deit3_small_patch16_224", 4, **SMALL_VIT),
     timm("beit_base_patch16_224", 4, **SMALL_VIT),
-    timm("cait_xxs24_224", 4, **SMALL_VIT),  # behind them the class token alone moves: a state of two parts
+    timm("cait_xxs24_224", 7, **SMALL_VIT),  # the first sum of the class token adds to a weight
     timm("xcit_nano_12_p16_224", 10, **SMALL_VIT),
     timm("swin_tiny_patch4_window7_224", 4, img_size=32, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4),
     timm("MlpMixer", 4, img_size=32, embed_dim=16, num_blocks=2),

@@ -14,7 +14,7 @@ from torch import fx
 from resdyn.stream.chain import longest_chain
 from resdyn.stream.closing import closed
 from resdyn.stream.cut import reach
-from resdyn.stream.flow import Flow, stream_sources
+from resdyn.stream.flow import Flow, looked_up, stream_sources
 from resdyn.stream.gates import Join, Sum, attach_gates
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.held import check_held
@@ -37,7 +37,7 @@ def find_joins(
     that are no part of it. `within`: the path of the module that all blocks are in.
     """
     targets = _targets(graph)
-    flows = [Flow(graph, stream_sources(source), target, within) for source in graph.inputs for target in targets]
+    flows = [_flow(graph, source, target, within) for source in graph.inputs for target in targets]
     best: tuple[list[Candidate], Flow | None] = ([], None)
     for flow in flows:
         chain = chain_of(flow)
@@ -50,6 +50,12 @@ def find_joins(
         return joins_on_lanes(graph, steps, found.target) if steps else (joins_of(found, chain), found.target)
     check_held(hold, [])
     return max(((plain_joins(flow), flow.target) for flow in flows), key=lambda pair: len(pair[0]), default=([], None))
+
+
+def _flow(graph: DataGraph, source: fx.Node, target: fx.Node, within: str | None) -> Flow:
+    """What is computed of an input on the way to an output; where only codes of it get there, what follows them."""
+    flow = Flow(graph, stream_sources(source), target, within)
+    return flow if flow.nodes or tensor_of(source) is None else Flow(graph, looked_up(source), target, within)
 
 
 def _targets(graph: DataGraph) -> Sequence[fx.Node]:

@@ -26,6 +26,12 @@ def stream_sources(source: fx.Node) -> list[fx.Node]:
     return list(dict.fromkeys(embedded or first))
 
 
+def looked_up(source: fx.Node) -> list[fx.Node]:
+    """Where the flow begins again behind whole numbers that are computed from an input, such as codes of a codebook."""
+    integers = [node for node in reach([source], lambda node: node.users) if not is_floating(node)]
+    return list(dict.fromkeys(user for node in integers for user in node.users if is_flow(user) and is_floating(user)))
+
+
 def _is_within(node: fx.Node, module: str) -> bool:
     paths = [path.split("@")[0] for path in node_modules(node)]
     return any(path == module or path.startswith(f"{module}.") for path in paths)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import fx
 
 from resdyn.errors import InputError
-from resdyn.stream.cut import reach
+from resdyn.stream.cut import Cut, reach
 from resdyn.stream.gates import Join
 from resdyn.stream.graph import DataGraph, is_floating
 from resdyn.stream.layout import Layout
@@ -25,6 +25,14 @@ def held_among(graph: DataGraph, leaves: Iterable[fx.Node]) -> tuple[fx.Node, ..
     return tuple(leaf for leaf in leaves if leaf in dynamic and leaf in weighted and is_floating(leaf))
 
 
+def held_by_transitions(graph: DataGraph, joins: Sequence[Join]) -> list[tuple[fx.Node, ...]]:
+    """The same of the transition after each block; nothing where there is none."""
+    return [
+        () if join.following is None else held_among(graph, Cut(graph, [join.out], [join.following]).leaves)
+        for join in joins
+    ]
+
+
 def value_name(node: fx.Node) -> str:
     """What computes a value: the path of its module; of a function of one value outside modules, what computes that.
 
@@ -39,20 +47,31 @@ def value_name(node: fx.Node) -> str:
         (source,) = operands
 
 
-def held_notes(held: Sequence[tuple[fx.Node, ...]]) -> tuple[str, ...]:
-    """A note on the values that blocks read besides their states, from those of each block."""
+def held_notes(blocks: Sequence[tuple[fx.Node, ...]], transitions: Sequence[tuple[fx.Node, ...]]) -> tuple[str, ...]:
+    """Notes on the values that blocks, and transitions after blocks, read besides their states: those of each."""
+    inside, between = _readers(blocks, "by"), _readers(transitions, "after")
+    notes = []
+    if inside:
+        notes.append(
+            "blocks also read values computed before their state, which every Jacobian of a block holds fixed: "
+            f"{inside}"
+        )
+    if between:
+        notes.append(
+            "transitions between blocks also read values computed before their state, so the Jacobians of blocks do "
+            f"not multiply to that of the model across them: {between}"
+        )
+    return tuple(notes)
+
+
+def _readers(held: Sequence[tuple[fx.Node, ...]], word: str) -> str:
+    """Each value by name, with the blocks by or after which it is read."""
     readers: dict[str, list[int]] = {}
     for index, nodes in enumerate(held):
         for name in dict.fromkeys(map(value_name, nodes)):
             readers.setdefault(name, []).append(index)
-    if not readers:
-        return ()
-    values = [f"{name} (by block{'s' if len(by) > 1 else ''} {spans(by)})" for name, by in readers.items()]
-    shown = values if len(values) <= 4 else [*values[:3], f"{len(values) - 3} more"]
-    return (
-        "blocks also read values computed before their state, which every Jacobian of a block holds fixed: "
-        + ", ".join(shown),
-    )
+    values = [f"{name} ({word} block{'s' if len(at) > 1 else ''} {spans(at)})" for name, at in readers.items()]
+    return ", ".join(values if len(values) <= 4 else [*values[:3], f"{len(values) - 3} more"])
 
 
 def values_notes(joins: Sequence[Join]) -> tuple[str, ...]:

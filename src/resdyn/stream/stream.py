@@ -19,7 +19,7 @@ from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.gates import Join
 from resdyn.stream.granularity import Granularity
 from resdyn.stream.graph import DataGraph, graph_fingerprint
-from resdyn.stream.held import held_notes, values_notes
+from resdyn.stream.held import held_by_transitions, held_notes, values_notes
 from resdyn.stream.inputs import Signature, check_eval, usable
 from resdyn.stream.jacobian import MEMORY_LIMIT, JacobianOperator, block_jacobian, skip_jacobian
 from resdyn.stream.lookup import block_index, pick
@@ -103,7 +103,8 @@ class ResidualStream:
             for i, join in enumerate(joins)
         ]
         self.coverage: Coverage = coverage(graph, joins, target)
-        self.notes = (*notes, *values_notes(joins), *held_notes([block.held_nodes for block in self.blocks]))
+        held = [block.held_nodes for block in self.blocks], held_by_transitions(graph, joins)
+        self.notes = (*notes, *values_notes(joins), *held_notes(*held))
         self.readout: Readout = find_readout(graph, target)
         logits = target if self.readout.logits is None else self.readout.logits
         self._classifier = final_linear(graph, logits)
