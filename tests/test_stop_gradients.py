@@ -220,3 +220,25 @@ def test_hooks_on_gradients_are_not_called():
     assert not calls
     model(x.requires_grad_()).sum().backward()
     assert calls
+
+
+class TokensBehindBatchNorm(nn.Module):
+    """A convolution with a skip, then its places as tokens, behind a convolution and a batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.wide = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 6, 1)
+        self.norm, self.dense = nn.BatchNorm2d(6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = self.norm(self.wide(x + torch.tanh(self.conv(x)))).flatten(2).transpose(1, 2)
+        return x + torch.tanh(self.dense(x))
+
+
+def test_a_transposed_gradient_of_batch_norm_is_no_reason_to_refuse():
+    """torch 2.13.0 on a CPU: wrong for one sample; findings/torch_batch_norm_gradient_of_one_transposed_sample.sh."""
+    torch.manual_seed(0)
+    model, x = TokensBehindBatchNorm().double().eval(), torch.randn(1, 4, 3, 3, dtype=torch.float64)
+    stream = resdyn.find_stream(model, x)
+    assert len(stream) == 2
+    assert stream.notes == ()

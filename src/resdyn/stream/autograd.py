@@ -99,6 +99,9 @@ class Comparison(TorchFunctionMode):
             self.look(args[0], replaceable=False)
         if not isinstance(result, Tensor | tuple | list):
             return result
+        if getattr(func, "__name__", "") == "batch_norm" and result.requires_grad:
+            # torch 2.13 on a CPU takes the strides of a transposed gradient for others where there is one sample.
+            result.register_hook(Tensor.contiguous)
         own = {id(arg) for arg in (*args, *(kwargs or {}).values())}
         fresh = getattr(func, "__name__", "") != "__get__"  # an attribute such as `data` may be written to
         return pytree.tree_map_only(Tensor, lambda value: self.look(value, fresh and id(value) not in own), result)
