@@ -99,7 +99,7 @@ class Comparison(TorchFunctionMode):
             self.look(args[0], replaceable=False)
         if not isinstance(result, Tensor | tuple | list):
             return result
-        if getattr(func, "__name__", "") == "batch_norm" and result.requires_grad:
+        if getattr(func, "__name__", "") == "batch_norm" and isinstance(result, Tensor) and result.requires_grad:
             # torch 2.13 on a CPU takes the strides of a transposed gradient for others where there is one sample.
             result.register_hook(Tensor.contiguous)
         own = {id(arg) for arg in (*args, *(kwargs or {}).values())}
