@@ -41,7 +41,7 @@ COMMANDS = {
     "bad device": (["inspect", "x", "--device", "gpu"], 2, "expected auto, cpu, cuda, cuda:INDEX or mps"),
     "bad dtype": (["inspect", "x", "--dtype", "float31"], 2, '"float64"'),
     "missing option": (["capture", "x", "--out", "y"], 2, "--data"),
-    "printed options": (["capture", "x", "--out", "y", "--data", "z", "--print-config"], 0, "samples: 16"),
+    "printed options": (["capture", "x", "--out", "y", "--data", "z", "--print-config"], 0, "tokens: 64"),
     "missing configuration": (["inspect", "x", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
 }
 
