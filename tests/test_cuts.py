@@ -110,7 +110,6 @@ STEPS = {
     "scaled": (deep_norm, scaled_skip),
     "mixing": (mixed,),
 }
-HELD = {router: ["v.0"]}  # it is updated in turn with the state, and part of it where it is not to be held
 KINDS = [(step, kind) for kind, steps in STEPS.items() for step in steps]
 
 
@@ -126,7 +125,7 @@ def step_at(model, x, i):
 @pytest.mark.parametrize(("step", "kind"), KINDS, ids=[step.__name__ for step, _ in KINDS])
 def test_every_block_of_a_network_with_such_steps_is_found_with_the_jacobian_of_the_step(step, kind):
     model, x = Net(step).double().eval(), torch.randn(1, 4, dtype=torch.float64)
-    stream = resdyn.find_stream(model, x, hold=HELD.get(step))
+    stream = resdyn.find_stream(model, x)
     assert [block.skip_kind for block in stream] == [kind] * DEPTH
     assert set(stream.stage_of_depth) == {0}
     states = stream.states(x)
@@ -150,7 +149,7 @@ def test_what_blocks_read_besides_their_state_is_named():
 @pytest.mark.parametrize("step", [value_residual, router, embedding_again, highway])
 def test_a_sensitivity_follows_every_path_to_the_output(step):
     model, x = Net(step).double().eval(), torch.randn(1, 4, dtype=torch.float64)
-    stream = resdyn.find_stream(model, x, hold=HELD.get(step))
+    stream = resdyn.find_stream(model, x)
     states = stream.states(x)
     for s, found in enumerate(resdyn.stream.sensitivity(stream, states)):
         expected = torch.autograd.functional.jacobian(lambda h, s=s: rest(model, x, s, h), states[s]).reshape(2, WIDTH)

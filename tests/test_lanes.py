@@ -100,6 +100,33 @@ class Injected(Coupled):
         return now | {"left": now["left"] + self.parts[k](now["left"] * now["right"])}
 
 
+class Router(Coupled):
+    """A gate whose logits add up over the layers: made from the state, and a factor of its updates."""
+
+    depth = 4
+    read = ("left",)
+    zeros = False
+
+    def start(self, x: Tensor) -> Values:
+        left = self.left(x)
+        return {"left": left, "router": torch.zeros(1, WIDTH, dtype=x.dtype) if self.zeros else 0 * left[:, :1]}
+
+    def step(self, k: int, now: Values) -> Values:
+        router = now["router"] + self.parts[2 * k + 1](now["left"])
+        return {"left": now["left"] + self.parts[2 * k](now["left"]) * router.sigmoid(), "router": router}
+
+
+class RouterFromZeros(Router):
+    zeros = True
+
+
+class RouterFromInput(Router):
+    """One that begins beside the state is a stream of its own."""
+
+    def start(self, x: Tensor) -> Values:
+        return {"left": self.left(x), "router": self.right(x)}
+
+
 COUPLED = [Reversible, Momentum, TwoStreams, PostNorm]
 
 
@@ -214,6 +241,21 @@ def test_values_of_different_precisions_are_no_single_state():
     _, stream, _ = measured(Mixed)
     assert len(stream) == 3
     assert all(block.values == () and block.held for block in stream)
+
+
+@pytest.mark.parametrize("network", [Router, RouterFromZeros])
+def test_what_only_sets_a_factor_of_the_updates_is_held(network):
+    _, stream, _ = measured(network)
+    assert len(stream) == network.depth
+    assert set(stream.stage_of_depth) == {0}
+    assert all(block.values == () for block in stream)
+    assert all(block.held for block in stream[1:])
+    _, stream, _ = measured(network, hold=[])
+    assert any(len(block.values) == 2 for block in stream)
+
+
+def test_a_router_that_begins_at_the_input_is_part_of_the_state():
+    assert all(len(block.values) == 2 for block in measured(RouterFromInput)[1])
 
 
 def test_one_of_two_streams_can_be_held():

@@ -36,17 +36,19 @@ def steps_on_lanes(flow: Flow, chain: Sequence[Candidate], hold: Sequence[str] |
         flow: The nodes between input and output.
         chain: The longest chain of blocks on one value.
         hold: Names of the values to hold; of all others that blocks read, each is part of the state. None: a value is
-            part of the state where it is updated in turn with the others, so that nothing is held that depends on them.
+            part of the state where it is updated in turn with the others and is more than a factor or an argument of
+            their updates.
     """
     if any(block.kind == "concat" for block in chain):
         check_held(hold, [])
         return []
     lanes = _lanes(flow, chain)
+    steered = all(_only_steers(flow, lane, lanes[0]) for lane in lanes[1:])
     outside = [lane.first for lane in lanes if lane.first not in flow]
     flow = Flow(flow.graph, [*flow.sources, *outside], flow.target, flow.within) if outside else flow
     steps = _coupled(flow, lanes)
     if hold is None:
-        return steps
+        return [] if steered else steps
     return _steps_but(flow, lanes if steps else [_lane(flow, chain)], hold)
 
 
@@ -81,6 +83,19 @@ def _steps_but(flow: Flow, lanes: Sequence[Lane], hold: Sequence[str]) -> list[S
     cuts = StateCuts(flow, kept, hold, held)
     alone = len(kept) == 1 and kept[0] is lanes[0] and not cuts.kept and not cuts.leaks()
     return [] if alone else cuts.steps()
+
+
+def _only_steers(flow: Flow, lane: Lane, main: Lane) -> bool:
+    """Whether a lane is made from the main one and never added to it, as the state of a router that sets a gate.
+
+    Momentum is made from the state too, and added to it; one half of a reversible state is not made from the other.
+    """
+    if lane.first in flow:
+        made = main.first in flow and flow.precedes(main.first, lane.first)
+    else:
+        made = lane.first not in flow.graph.parameters  # zeros, for instance
+    terms = [node for block in main.blocks for node, _ in block.terms]
+    return made and not any(_scaled(flow, node, lane.first) in lane.values for node in terms)
 
 
 def _is_begun(steps: Sequence[Step], index: int) -> bool:
