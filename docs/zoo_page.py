@@ -38,10 +38,6 @@ WITHOUT_SUMS = {"none", "concat"}  # blocks of these kinds of skip close in no s
 NO_SUMS = "has no residual stream"
 # What was found out about families in the table of differences.
 WHY: dict[str, str] = {
-    "efficientformer_l1": "the graph is right (central differences), torch's own gradient is not: batch norm on a CPU, "
-    "one sample, a gradient that comes transposed",
-    "janus_vqgan": "mended after this run: 21 blocks, behind the codes of its codebook",
-    "timm: edgenext_xx_small": "mended before this run, after that of the families by hand: 4 blocks",
     "dac": "its activation x + sin(ax)^2 / a counts as a block, with ours and in autograd's graph",
 }
 # Blocks that a person counted in the code, where neither count below applies, and why.
