@@ -476,3 +476,22 @@ def test_blocks_behind_codes_of_the_input_are_found():
     for i, f in enumerate(model.f):
         expected = torch.func.jacrev(lambda h, f=f: h + f(h))(states[i][0])
         torch.testing.assert_close(stream.jacobian(i, states, "block").to_dense(), expected.detach())
+
+
+class Selected(nn.Module):
+    """Blocks on those tokens of a sample whose first entry is positive."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.out = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = x[x[..., 0] > 0]
+        for part in self.parts:
+            h = h + torch.tanh(part(h))
+        return self.out(h.sum(0, keepdim=True))
+
+
+def test_states_whose_size_is_counted_are_refused():
+    with pytest.raises(resdyn.errors.ComputationError, match="depends on values there"):
+        resdyn.find_stream(Selected().eval(), torch.randn(1, 8, 4))

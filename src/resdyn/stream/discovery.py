@@ -11,9 +11,11 @@ from itertools import pairwise
 
 from torch import fx
 
+from resdyn.errors import ComputationError
 from resdyn.stream.chain import longest_chain
 from resdyn.stream.closing import closed
-from resdyn.stream.cut import reach
+from resdyn.stream.cut import is_fixed, reach
+from resdyn.stream.failures import VALUES
 from resdyn.stream.flow import Flow, looked_up, stream_sources
 from resdyn.stream.gates import Join, Sum, attach_gates
 from resdyn.stream.graph import DataGraph, tensor_of
@@ -95,6 +97,11 @@ def joins_of(flow: Flow, chain: list[Candidate]) -> list[Join]:
     """The blocks of a chain with their gates."""
     if not chain:
         return []
+    shapes = [value.shape for block in chain for n in (block.fork, block.total) if (value := tensor_of(n)) is not None]
+    if not all(map(is_fixed, shapes)):
+        raise ComputationError(
+            f"{type(flow.graph.model).__name__} has states whose size is counted as it runs: {VALUES}"
+        )
     sums = [closed(flow.graph, block) for block in chain]
     return in_one_shape(flow.graph, attach_gates(flow.graph, sums, backbone(flow, sums)))
 

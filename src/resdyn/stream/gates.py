@@ -123,7 +123,7 @@ def is_gate(graph: DataGraph, start: fx.Node, end: fx.Node) -> bool:
     A cast to another precision begins something new (a final norm in float32) and belongs to no gate.
     """
     before, after = tensor_of(start), tensor_of(end)
-    if before is None or after is None or (before.numel(), before.dtype) != (after.numel(), after.dtype):
+    if before is None or after is None or before.dtype != after.dtype or not same_numel(start, end):
         return False
     return all(is_pointwise(node) for node in between(graph, [start], [end]))
 
