@@ -232,7 +232,7 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
     """
     shaped = state.reshape(block.graph_shape_in)
     generator = torch.Generator().manual_seed(block.index)
-    plain = block.skip_kind == "identity" and block.gate_kind == "none"
+    plain = block.skip_kind == "identity" and block.gate_kind == "none" and not block.join.parts
     for kind in ("branch",) if plain else VERIFIED_KINDS:
         try:
             value, *products = _products(block.function(kind, shaped, inputs), shaped, generator)
