@@ -26,7 +26,9 @@ VIEWS = (
 )
 VIEWS += ("ReshapeAlias", "Slice", "Select", "AsStrided", "Roll", "ConstantPadNd", "Copy")
 SCALES = ("Mul", "Div")
-LINEAR = ("Convolution", "Addmm", "Mm", "NativeBatchNorm", "AvgPool2D", "MkldnnLinear", "UpsampleNearest2D", "Bmm")
+PROJECTIONS = ("Convolution", "Addmm", "Mm", "MkldnnLinear", "Bmm")
+LINEAR = (*PROJECTIONS, "NativeBatchNorm", "AvgPool2D", "UpsampleNearest2D")
+ELEMENTWISE = ("View", "Add", "Sub", "Mul", "Div", "Pow", "Neg", "Reciprocal", "Exp", "Sin", "Cos", "Tanh", "Sigmoid")
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "depth")
 DECODER_LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
 
@@ -120,15 +122,52 @@ def marked_leaf(node: Node) -> Tensor | None:
 
 
 def join_of(node: Node, dynamic: set[Node]) -> tuple[Node, Node] | None:
-    """The state that a sum adds to and the term that weights compute from it, if it is such a sum."""
+    """The state that a sum adds to and the term that weights compute from it, if it is such a sum.
+
+    Two linear maps side by side, as of two heads or of convolutions of several sizes, are one linear map and no sum of
+    a state and a branch, unless one of the two is the state itself, scaled or in another shape.
+    """
     terms = [source for source in before(node) if source in dynamic]
     if len(terms) != 2:
         return None
     for start, other in (terms, terms[::-1]):
         weighted, sources = made_by_weights(other, dynamic)
-        if (x := way_back(start, weighted, sources, dynamic)) is not None:
+        x = way_back(start, weighted, sources, dynamic)
+        if x is None or is_elementwise(other, x, dynamic):
+            continue
+        if not (is_map_of(start, x, dynamic, PROJECTIONS) and is_map_of(other, x, dynamic, ())):
             return x, other
     return None
+
+
+def is_elementwise(node: Node, x: Node, dynamic: set[Node]) -> bool:
+    """Whether a term is an activation of x, with weights of its own perhaps, which mixes no elements."""
+    seen, stack = {x}, [node]
+    while stack:
+        if (at := stack.pop()) not in seen:
+            seen.add(at)
+            if kind_of(at) not in ELEMENTWISE:
+                return False
+            stack += [source for source in before(at) if source in dynamic]
+    return True
+
+
+def is_map_of(node: Node, x: Node, dynamic: set[Node], within: tuple[str, ...]) -> bool:
+    """Whether a term is computed from x by linear operations alone, with all of its ways through one of `within`."""
+    seen: set[tuple[Node, bool]] = set()
+    stack = [(node, not within)]
+    while stack:
+        at, projected = state = stack.pop()
+        if at is x and not projected:
+            return False
+        if at is x or state in seen:
+            continue
+        seen.add(state)
+        into = [source for source in before(at) if source in dynamic]
+        if kind_of(at) != "Add" and (len(into) != 1 or kind_of(at) not in (*VIEWS, *SCALES, *LINEAR)):
+            return False
+        stack += [(source, projected or kind_of(at) in within) for source in into]
+    return True
 
 
 def longest_chain(order: list[Node], dynamic: set[Node], joins: dict[Node, tuple[Node, Node]]) -> int:

@@ -79,7 +79,8 @@ class Comparison(TorchFunctionMode):
     each of the values h of the state that point j belongs to; the result is in the ``step`` of each of the ``points``,
     and ``trouble`` says why autograd gave none.
 
-    A state whose step agrees is detached from what came before it, so that at most one block is kept in memory.
+    A state whose step from the one before agrees is detached from what came before it, so that hardly more than one
+    block is kept in memory. A state farther on is not: what comes between may be on its way through this tensor's past.
     """
 
     def __init__(self, points: Sequence[Point], expected: Expected, same: float, agrees: float) -> None:
@@ -142,7 +143,7 @@ class Comparison(TorchFunctionMode):
         return next(((j,) for j in reversed(range(k)) if self.points[j].sources), ())
 
     def _compare(self, k: int, tensor: Tensor) -> bool:
-        """Whether the step to point k ends in this tensor with the expected derivative."""
+        """Whether the step from the point before to point k ends in this tensor with the expected derivative."""
         starts = self._starts(k)
         before = self.points[k].step
         if not starts or (before is not None and before.error <= self.agrees):
@@ -166,7 +167,7 @@ class Comparison(TorchFunctionMode):
             step.functions = custom_functions(tensor, [source.edge.node for every in sources for source in every])
         if before is None or step.error < before.error:
             self.points[k].step = step
-        return step.error <= self.agrees
+        return step.error <= self.agrees and step.start == k - 1
 
 
 def _gradients(tensor: Tensor, sources: list[Source], u: Tensor) -> list[Tensor]:

@@ -247,12 +247,17 @@ def _run(
 
 def _passed(model: torch.nn.Module, watch: Comparison, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Comparison:
     with preserve_state(model), without_backward_hooks(model), torch.enable_grad(), plain_arithmetic():
-        given, named = pytree.tree_map_only(Tensor, watch.look, copies((args, kwargs)))
+        given, named = pytree.tree_map_only(Tensor, lambda x: watch.look(_tracked(x)), copies((args, kwargs)))
         with watch:
             returned = model(*given, **named)
         for value in tensors_of(returned):
             watch.look(value)
     return watch
+
+
+def _tracked(value: Tensor) -> Tensor:
+    """An input whose gradient is recorded, so that frozen weights do not hide what is computed in place."""
+    return value.requires_grad_().clone() if value.is_floating_point() else value
 
 
 def _has_neighbours(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

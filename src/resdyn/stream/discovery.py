@@ -23,7 +23,7 @@ from resdyn.stream.held import check_held
 from resdyn.stream.lanes import steps_on_lanes
 from resdyn.stream.packing import joins_on_lanes
 from resdyn.stream.plain import plain_joins
-from resdyn.stream.sums import Candidate, candidates, without_views
+from resdyn.stream.sums import Candidate, candidates, is_activation, without_views
 from resdyn.stream.views import in_one_shape
 
 
@@ -81,10 +81,13 @@ def chain_of(flow: Flow) -> list[Candidate]:
 
     Concatenations with the state are blocks only where they are all there is, as in a dense network, and not the last
     step of another: two of them at least.
-    An activation such as x - tanh(x) is a sum as well, and no block: between two of them there are weights.
+    An activation such as x - tanh(x) is a sum as well, and no block: between two of them there are weights. With
+    weights of its own, as x + sin(a x)^2 / a, it is one only where no other sum mixes elements of the state.
     """
     found = candidates(flow)
-    if chain := longest_chain(flow, [block for block in found if block.kind != "concat"]):
+    sums = [block for block in found if block.kind != "concat"]
+    mixing = [block for block in sums if not is_activation(flow, block)]
+    if chain := longest_chain(flow, mixing) or longest_chain(flow, sums):
         return chain
     if len(chain := longest_chain(flow, found)) > 1:
         return chain

@@ -166,7 +166,7 @@ def is_linear(node: fx.Node, flow: set[fx.Node]) -> bool:
     if name in NEUTRAL or name in RESHAPING:
         return True
     operands = [n for n in operands_of(node) if n in flow]
-    if name not in LINEAR or (len(operands) != 1 and name not in {"add", "sub", "cat"}):
+    if name not in LINEAR or (len(operands) != 1 and name not in {"add", "sub", "cat", "stack"}):
         return False
     return name != "div" or node.args[0] in flow
 

@@ -7,8 +7,9 @@ looks at the sum and what came before it; which candidates form the stream is de
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import fx
 
@@ -89,7 +90,7 @@ def _options(flow: Flow, total: fx.Node, found: dict[fx.Node, Candidate], inner:
     if name in {"add", "sub"}:
         terms = tuple(_terms(flow, total, found, inner))
         ways = {i: path for i, _ in enumerate(terms) if (path := _way_back(flow, terms, i)) is not None}
-        for i in _skips(flow, total, terms, ways):
+        for i in _skips(flow, total, terms, ways, found):
             if (farther := _pooled(flow, total, ways[i])) is not None:
                 yield Candidate(farther.root, total, "projection", terms, i)
             yield Candidate(ways[i].root, total, _kind(flow, ways[i], terms[i][1]), terms, i)
@@ -111,7 +112,12 @@ def _computes(flow: Flow, candidate: Candidate, weights: set[fx.Node]) -> bool:
         return True
     users = [user for user in candidate.total.users if user in flow]
     followed = all(operation(user) in NORM and any(n in weights for n in user.all_input_nodes) for user in users)
-    return bool(users) and followed and not all(is_elementwise(node) for node in inside)
+    return bool(users) and followed and not is_activation(flow, candidate)
+
+
+def is_activation(flow: Flow, block: Candidate) -> bool:
+    """Whether each element of a sum depends on the same element of the state alone."""
+    return all(is_elementwise(node) for node in between(flow.graph, [block.fork], [block.total]))
 
 
 def sum_terms(flow: Flow, total: fx.Node) -> Terms:
@@ -251,11 +257,19 @@ class _Ways:
         return Path(path.root, (node, *path.nodes), (factor, *path.factors))
 
 
-def _skips(flow: Flow, total: fx.Node, terms: Terms, ways: dict[int, Path]) -> Iterator[int]:
-    """Which terms may be the skip: those that are the fork itself, the nearest first, then the linear one."""
+def _skips(
+    flow: Flow, total: fx.Node, terms: Terms, ways: dict[int, Path], found: Collection[fx.Node]
+) -> Iterator[int]:
+    """Which terms may be the skip: those that are the fork itself, the nearest first, then the linear one.
+
+    A farther one comes before a nearer one where no block ends between the two, as in h + norm(h) + f(norm(h)).
+    """
     plain = [i for i, path in ways.items() if not path.nodes and same_numel(terms[i][0], total)]
     plain = [i for i in plain if not _centres(flow.graph, ways[i].root, total)]
-    yield from sorted(plain, key=lambda i: -flow.place[ways[i].root])
+    plain = sorted(plain, key=lambda i: -flow.place[ways[i].root])
+    apart = [_ends_between(flow, ways[b].root, ways[a].root, found) for a, b in pairwise(plain)]
+    nearest = apart.index(True) if True in apart else len(apart)
+    yield from [*plain[nearest::-1], *plain[nearest + 1 :]]
     linear = [i for i, path in ways.items() if path.nodes and not _is_one_map(flow, terms, i, path)]
     linear = [i for i in linear if not _attends(flow, ways[i])]
     if plain or not linear:
@@ -265,6 +279,12 @@ def _skips(flow: Flow, total: fx.Node, terms: Terms, ways: dict[int, Path]) -> I
     # Of two linear paths of equal weight it is undetermined which one is the skip.
     if sum(cost[i][0] == cost[best][0] and ways[i].root is ways[best].root for i in linear) == 1:
         yield best
+
+
+def _ends_between(flow: Flow, start: fx.Node, end: fx.Node, found: Collection[fx.Node]) -> bool:
+    """Whether a block ends on the way from one value to another, or there is no such way."""
+    after = [total for total in found if total is not start and flow.precedes(start, total)]
+    return not flow.precedes(start, end) or any(flow.precedes(total, end) for total in after)
 
 
 def _attends(flow: Flow, path: Path) -> bool:
@@ -285,6 +305,8 @@ def _pooled(flow: Flow, total: fx.Node, path: Path) -> Path | None:
         return None
     farther = _Ways(flow, held).back(path.root)
     if farther is None or any(operation(node) in WEIGHTED for node in farther.nodes):
+        return None
+    if any(flow.precedes(farther.root, factor) for factor in farther.factors):  # normed, not pooled
         return None
     return farther if all(flow.precedes(farther.root, node) for node in held) else None
 
