@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from resdyn._format import with_error
 from resdyn.cli.options import Json
-from resdyn.cli.output import print_json, table_of, terminal
+from resdyn.cli.output import print_json, print_table, terminal
 
 
 def compare(
@@ -54,19 +54,22 @@ def compare(
 
 
 def _print(titles: list[str], rows: list[dict[str, Any]], notes: list[str], page: Path) -> None:
+    import pandas as pd
+
     from resdyn.report.comparison.runs import chances_text, value_text
 
     console, pair = terminal(), len(titles) == 2
     headings = [*titles, "difference"] if pair else titles
-    table = table_of("metric", "where", *headings, "by chance", right=[*headings, "by chance"])
+    table = []
     for row in rows:
         cells = [value_text(value) for value in row["values"]]
         if pair:
             difference = row["difference"]
             cells.append("-" if difference is None else with_error(difference, row["difference_error"]))
         places = dict.fromkeys(value["where"] or "" for value in row["values"] if value)
-        table.add_row(row["title"], " / ".join(places), *cells, chances_text(row))
+        table.append([row["title"], " / ".join(places), *cells, chances_text(row)])
     for note in notes:
         console.print(f"note: {note}", markup=False)
-    console.print(table)
+    columns = ["metric", "where", *headings, "by chance"]
+    print_table(pd.DataFrame(table, columns=columns), right=columns[2:])
     console.print(f"comparison: {page}", markup=False, soft_wrap=True)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from resdyn._format import with_error
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
     from rich.console import Console
-    from rich.table import Table
 
     from resdyn.stream import ResidualStream
 
@@ -139,17 +139,22 @@ def print_summary(summary: dict[str, Any], paths: dict[str, Path], extra: dict[s
     from resdyn.metrics.summary import chance_text
 
     console = terminal()
-    table = table_of("metric", "value", "by chance", "where", "how to read it", right=("value", "by chance"))
-    for row in summary["metrics"]:
-        value = row["missing"] if row["value"] is None else with_error(row["value"], row["standard_error"])
-        table.add_row(row["title"], value, chance_text(row["chance"]), row["where"] or "", row["reading"])
-    console.print(table)
+    metrics = [
+        {
+            "metric": row["title"],
+            "value": row["missing"] if row["value"] is None else with_error(row["value"], row["standard_error"]),
+            "by chance": chance_text(row["chance"]),
+            "where": row["where"] or "",
+            "how to read it": row["reading"],
+        }
+        for row in summary["metrics"]
+    ]
+    print_table(metrics, right=("value", "by chance"))
     if summary["verdicts"]:
-        judged = table_of("verdict", "property", "why")
-        for row in summary["verdicts"]:
-            judged.add_row(row["verdict"], row["title"], row["reason"])
         console.print()
-        console.print(judged)
+        print_table(
+            [{"verdict": v["verdict"], "property": v["title"], "why": v["reason"]} for v in summary["verdicts"]]
+        )
         console.print(f"\n{summary['conclusion']}\n", markup=False)
     for name, value in extra.items():
         console.print(f"{name.replace('_', ' ')}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
@@ -157,22 +162,30 @@ def print_summary(summary: dict[str, Any], paths: dict[str, Path], extra: dict[s
         console.print(f"{name}: {path}", markup=False, soft_wrap=True)
 
 
-def table_of(
-    *columns: str,
+def print_table(
+    rows: pd.DataFrame | Sequence[Mapping[str, str]],
+    *,
     title: str | None = None,
     right: Container[str] = (),
     typed: Mapping[str, Sequence[str]] | None = None,
-) -> Table:
-    """An empty table without lines; the columns named in `right` are aligned to the right.
+    styles: Mapping[str, str] | None = None,
+) -> None:
+    """Print a table of text without lines, wrapped to the width of the terminal; nothing is ever cut.
 
-    `typed` are the words by column that a person has to type: a narrow terminal breaks the other columns first, and
-    nothing is ever cut.
+    The columns named in `right` are aligned to the right. `typed` are the words by column that a person has to type: a
+    narrow terminal breaks the other columns first. `styles` are those of cells that begin with a word.
     """
+    import pandas as pd
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    for column in columns:
+    frame = pd.DataFrame(rows)
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    table.title = Text(title, "table.title") if title else None
+    for column in frame:
         longest = max(map(len, (typed or {}).get(column, ())), default=None)
         justify: Literal["left", "right"] = "right" if column in right else "left"
         table.add_column(column, justify=justify, overflow="fold", min_width=longest)
-    return table
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(cell, (styles or {}).get(cell.split(",")[0], "")) for cell in row))  # no markup in cells
+    terminal().print(table, crop=False)

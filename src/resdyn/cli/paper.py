@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from resdyn.cli.options import DataRoot, Json
-from resdyn.cli.output import print_json, say, table_of, terminal
+from resdyn.cli.output import print_json, print_table, say, terminal
 from resdyn.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,10 +79,16 @@ def _list_papers(json: bool) -> None:
         return print_json({"papers": [_paper_row(name, compared) for name, compared in rows]})
     experiments = [f"{experiment}," for name, _ in rows for experiment in get_paper(name).experiments]
     typed = {"paper": [name for name, _ in rows], "experiments": experiments}
-    table = table_of("paper", "title", "experiments", "claims", typed=typed)
-    for name, compared in rows:
-        table.add_row(name, get_paper(name).title, ", ".join(get_paper(name).experiments), _headline(compared))
-    return terminal().print(table, crop=False)  # a narrower terminal wraps lines
+    listed = [
+        {
+            "paper": name,
+            "title": get_paper(name).title,
+            "experiments": ", ".join(get_paper(name).experiments),
+            "claims": _headline(compared),
+        }
+        for name, compared in rows
+    ]
+    return print_table(listed, typed=typed)
 
 
 def _paper_row(name: str, compared: list[ComparedExperiment]) -> dict[str, Any]:
@@ -112,29 +118,30 @@ def _headline(compared: list[ComparedExperiment]) -> str:
 
 
 def _print_claims(compared: list[ComparedExperiment]) -> None:
-    from rich.markup import escape
-
     from resdyn.papers.claims import quantity, shown
 
     for row in compared:
-        title = f"{row.experiment.name}: {row.experiment.title}"
-        table = table_of("claim", "where", "paper", "ours", "scale", "verdict", title=title)
-        for c in row.claims:
-            ours = "–" if c.number is None else quantity(c.number)
-            verdict = f"[{STYLES[c.verdict]}]{c.verdict}[/]" + (f", {c.few_seeds}" if c.few_seeds else "")
-            paper = shown(c.claim.paper) if isinstance(c.claim.paper, int | float) else c.claim.paper
-            table.add_row(escape(c.claim.claim), escape(c.claim.where), escape(paper), ours, c.scale or "–", verdict)
-        terminal().print(table)
+        claims = [
+            {
+                "claim": c.claim.claim,
+                "where": c.claim.where,
+                "paper": shown(c.claim.paper) if isinstance(c.claim.paper, int | float) else c.claim.paper,
+                "ours": "–" if c.number is None else quantity(c.number),
+                "scale": c.scale or "–",
+                "verdict": f"{c.verdict}, {c.few_seeds}" if c.few_seeds else c.verdict,
+            }
+            for c in row.claims
+        ]
+        print_table(claims, title=f"{row.experiment.name}: {row.experiment.title}", styles=STYLES)
     terminal().print(_headline(compared), markup=False)
 
 
 def _print_numbers(result: Result) -> None:
-    from rich.markup import escape
-
     from resdyn.papers.claims import quantity
 
-    table = table_of("number", "value", "note", title=f"{result.experiment} at scale {result.scale}")
-    for key, number in result.numbers.items():
-        table.add_row(escape(key), "–" if number.value is None else quantity(number), escape(number.note))
-    terminal().print(table)
+    numbers = [
+        {"number": key, "value": "–" if number.value is None else quantity(number), "note": number.note}
+        for key, number in result.numbers.items()
+    ]
+    print_table(numbers, title=f"{result.experiment} at scale {result.scale}")
     terminal().print(f"result: {result.path}", markup=False)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from resdyn._format import with_error
 from resdyn.cli.options import DataRoot, Device, Dtype, Json, Weights, Whole
-from resdyn.cli.output import print_json, say, table_of, terminal
+from resdyn.cli.output import print_json, print_table, say, terminal
 
 if TYPE_CHECKING:
     from resdyn.interventions.pruning import Accuracy, BlockEffect, Pruning
@@ -107,28 +107,31 @@ def _finite(value: Any) -> Any:
 
 
 def _print(found: Pruning, out: Path) -> None:
-    from rich.markup import escape
-
     console = terminal()
     title = f"Each block alone, on {found.chosen_by} images; least change of the logits first"
-    table = table_of("block", "module", "residual", "logits", "accuracy, points", "why it stays", title=title)
-    for effect in found.effects:
-        table.add_row(
-            str(effect.index),
-            escape(effect.path),
-            _number(effect.step),
-            _number(effect.logits),
-            _points(effect),
-            escape(effect.droppable.reason),
-        )
-    console.print(table)
-    headings = ("blocks left", "dropped last", "logits", "accuracy, points", "proposed")
-    table = table_of(*headings, title="One after the other")
-    for rung in found.rungs:
-        here = "<-" if set(rung.dropped) == set(found.dropped) else ""
-        change = with_error(100 * rung.accuracy, 100 * rung.accuracy_error)
-        table.add_row(str(found.blocks - len(rung.dropped)), str(rung.dropped[-1]), _number(rung.logits), change, here)
-    console.print(table)
+    alone = [
+        {
+            "block": str(effect.index),
+            "module": effect.path,
+            "residual": _number(effect.step),
+            "logits": _number(effect.logits),
+            "accuracy, points": _points(effect),
+            "why it stays": effect.droppable.reason,
+        }
+        for effect in found.effects
+    ]
+    print_table(alone, title=title)
+    together = [
+        {
+            "blocks left": str(found.blocks - len(rung.dropped)),
+            "dropped last": str(rung.dropped[-1]),
+            "logits": _number(rung.logits),
+            "accuracy, points": with_error(100 * rung.accuracy, 100 * rung.accuracy_error),
+            "proposed": "<-" if set(rung.dropped) == set(found.dropped) else "",
+        }
+        for rung in found.rungs
+    ]
+    print_table(together, title="One after the other")
     console.print(f"proposal: drop {_listed(found.dropped)} of {found.blocks} blocks")
     change = with_error(100 * found.change, 100 * found.change_error)
     console.print(

@@ -120,7 +120,7 @@ def transport(
 
 
 def _print(lens: Transport, paths: dict[str, Path], as_json: bool) -> None:
-    from resdyn.cli.output import print_json, table_of, terminal
+    from resdyn.cli.output import print_json, print_table, terminal
 
     rows = [(depth, lens.structure(depth), lens.relative_error[depth]) for depth in lens]
     if as_json:
@@ -134,12 +134,18 @@ def _print(lens: Transport, paths: dict[str, Path], as_json: bool) -> None:
         )
         return
     console = terminal()
-    headings = ("depth", "norm", "relative error", "identity", "effective rank", "noise")
-    table = table_of(*headings, right=headings)
-    for depth, found, error in rows:
-        values = (found.norm, error, found.identity_share, found.effective_rank, found.noise_share)
-        table.add_row(str(depth), *("-" if value != value else f"{value:.{ERROR}g}" for value in values))
-    console.print(table)
+    depths = [
+        {
+            "depth": str(depth),
+            "norm": _number(found.norm),
+            "relative error": _number(error),
+            "identity": _number(found.identity_share),
+            "effective rank": _number(found.effective_rank),
+            "noise": _number(found.noise_share),
+        }
+        for depth, found, error in rows
+    ]
+    print_table(depths, right=depths[0])
     console.print(
         f"{lens.dataset.attrs['definition']}; {lens.num_samples} samples. identity: share of the squared norm that is "
         "a multiple of the identity; effective rank and noise (share of the squared norm): of the rest.",
@@ -147,6 +153,10 @@ def _print(lens: Transport, paths: dict[str, Path], as_json: bool) -> None:
     )
     for name, path in paths.items():
         console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.{ERROR}g}"
 
 
 def _plain(depth: int, found: Any, error: float) -> dict[str, Any]:
