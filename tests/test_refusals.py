@@ -256,3 +256,28 @@ def test_flexible_attention_is_measured_by_plain_operations():
 
     expected = torch.autograd.functional.jacobian(by_hand, x[:1]).reshape(64, 64)
     torch.testing.assert_close(stream.jacobian(0, stream.states(x).sample(0)).to_dense(), expected)
+
+
+class Unpooled(nn.Module):
+    """h + unpool(f(pool(h))), as in SegNet; windows of 3 at distances of 2 share maxima."""
+
+    def __init__(self, stride):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head, self.stride = nn.Conv2d(1, 2, 3, padding=1), nn.Linear(2, 2), stride
+        self.f = nn.ModuleList(nn.Conv2d(2, 2, 3, padding=1) for _ in range(2))
+
+    def forward(self, x):
+        h = self.stem(x)
+        for f in self.f:
+            y, places = nn.functional.max_pool2d(h, 3, self.stride, return_indices=True)
+            h = h + nn.functional.max_unpool2d(f(y), places, 3, self.stride, output_size=h.shape[-2:])
+        return self.head(h.mean((2, 3)))
+
+
+def test_unpooling_of_windows_that_overlap_is_refused_for_its_gradient_in_torch_2_13():
+    # github.com/pytorch/pytorch/issues/80204
+    x = torch.randn(1, 1, 9, 9)
+    assert len(resdyn.find_stream(Unpooled(stride=3).eval(), x)) == 2
+    with pytest.raises(ComputationError, match="maximum that several windows share once per window"):
+        resdyn.find_stream(Unpooled(stride=2).eval(), x)

@@ -101,6 +101,11 @@ class ResidualBlock:
         self.num_parameters = sum(p.numel() for p in {p for name, p in every if name in read})
 
     @property
+    def nodes(self) -> Sequence[fx.Node]:
+        """The operations from state to state."""
+        return self._whole.nodes
+
+    @property
     def needs_inputs(self) -> tuple[str, ...]:
         """Names of model inputs, such as a mask, that the block reads besides its state."""
         cuts = [cut for cut in (self._whole, self._skip, self._branch, self._gate) if cut is not None]

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 VERIFIED_KINDS: tuple[Kind, ...] = ("gated", "block")
 
 
+# Operations whose gradient in torch 2.13 is not their derivative, and when.
+WRONG = {
+    name: f"torch takes the gradient of {name} at a maximum that several windows share once per window; let windows "
+    "not overlap (kernel_size = stride)"
+    for name in ("max_unpool2d", "max_unpool3d")
+}
 ROUNDING = 10  # products with a Jacobian of no more than this many eps are nothing but rounding
 
 
@@ -280,7 +286,15 @@ def _require_adjoint(block: ResidualBlock, kind: Kind, v: Tensor, forward: Tenso
         f"it is so small that rounding in {u.dtype} hides it, as after a norm of two values, which gives 1 and "
         "-1 whatever they are; leave the block out, or measure in float64 (model.double())"
         if gap <= rounding
-        else "an operation with a wrong derivative is the usual reason; name other blocks with stream_from_blocks",
+        else _wrong_derivative(block),
+    )
+
+
+def _wrong_derivative(block: ResidualBlock) -> str:
+    """Which operation of a block is known to have a wrong derivative, and what to do."""
+    known = (WRONG[name] for node in block.nodes if (name := operation(node)) in WRONG)
+    return next(
+        known, "an operation with a wrong derivative is the usual reason; name other blocks with stream_from_blocks"
     )
 
 
