@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from resdyn._numerics import plain_arithmetic
 from resdyn._torch import pytree
 from resdyn.errors import ComputationError
-from resdyn.stream.autograd import Comparison, Expected, Point, Step, first_line, without_backward_hooks
+from resdyn.stream.autograd import Comparison, Expected, Point, Step, Transposed, first_line, without_backward_hooks
 from resdyn.stream.block import graph_shape
 from resdyn.stream.cut import Cut, Evaluation
 from resdyn.stream.graph import LEAF, frozen, tensors_of
@@ -40,16 +40,22 @@ def deviation(dtype: torch.dtype) -> float:
 
 
 def compared_with_autograd(
-    stream: ResidualStream, states: States, args: tuple[Any, ...], kwargs: dict[str, Any], same: float
+    stream: ResidualStream,
+    states: States,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    same: float,
+    products: Sequence[Transposed],
 ) -> tuple[str, ...]:
     """Notes on steps that could not be compared, or run a custom `autograd.Function` with another backward.
 
-    Each step from state to state, and from the last to the output, at the example (whose states are given) and at a
-    random point near it, where there is one: tokens have none. Where only one of them deviates a third decides:
-    rounding may put a unit on the other side of its kink. Raises ComputationError for a step that deviates otherwise.
+    Each step from state to state, and from the last to the output, at the example (whose states are given, and J^T u
+    of every block there) and at a random point near it, where there is one: tokens have none. Where only one of them
+    deviates a third decides: rounding may put a unit on the other side of its kink. Raises ComputationError for a step
+    that deviates otherwise.
     """
     comparison = _Points(stream, min(same, SAME))
-    first = comparison.at(args, kwargs, states)
+    first = comparison.at(args, kwargs, states, products)
     second = comparison.at(*_nudged(args, kwargs, 1), quietly=True) if _has_neighbours(args, kwargs) else first
     suspects = [k for k in comparison.names if comparison.deviates(first, k) or comparison.deviates(second, k)]
     uncertain = [k for k in suspects if k in second and comparison.deviates(first, k) != comparison.deviates(second, k)]
@@ -115,6 +121,7 @@ class _Place:
     part: int = 0
     before: _State | None = None
     read: bool = False
+    block: int | None = None
 
 
 class _Points:
@@ -134,8 +141,10 @@ class _Points:
         for block in () if ends else stream.blocks:
             join, packed = block.join, block.join.packed
             name = f"block {block.index} ({block.path})"
-            values = (packed.after, packed.origin, packed.read) if packed else ()
-            state = self._add(name, state, join.out, *values)
+            if packed:
+                state = self._add(name, state, join.out, packed.after, packed.origin, packed.read)
+            else:
+                state = self._add(name, state, join.out, block=block.index)
             if join.following is not None:
                 after = stream.blocks[block.index + 1].join.packed
                 name, entry = f"the transition after block {block.index}", after.entry if after else None
@@ -150,6 +159,7 @@ class _Points:
         layout: Layout | None = None,
         origin: Sequence[int | None] | None = None,
         read: Sequence[bool] | None = None,
+        block: int | None = None,
     ) -> _State:
         """The state that follows on another, its values new points but for those that are unchanged."""
         if node is before.node or node.meta.get(ASSEMBLED):
@@ -163,7 +173,7 @@ class _Points:
         for part, point in enumerate(points):
             if point >= start:
                 self.names[point] = name
-                self.places.append(_Place(state, part, before if self.packed else None, read[part]))
+                self.places.append(_Place(state, part, before if self.packed else None, read[part], block))
         return state
 
     def values(self, states: States) -> list[Tensor]:
@@ -174,14 +184,25 @@ class _Points:
         return [place.state.parts(values[place.state.node])[place.part] for place in self.places]
 
     def at(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], states: States | None = None, quietly: bool = False
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        states: States | None = None,
+        products: Sequence[Transposed] | None = None,
+        quietly: bool = False,
     ) -> Steps:
         """The steps that one eager pass at these inputs shows; none where it fails."""
         stream = self.stream
         try:
             states = stream.states(*args, **kwargs) if states is None else states
             points = [
-                Point(value.reshape(-1), self._starts(place), place.state.layout is not None, place.read)
+                Point(
+                    value.reshape(-1),
+                    self._starts(place),
+                    None if products is None or place.block is None else products[place.block],
+                    place.state.layout is not None,
+                    place.read,
+                )
                 for place, value in zip(self.places, self.values(states), strict=True)
             ]
             expected = self._expected(states)

@@ -15,6 +15,7 @@ from resdyn._numerics import full_precision, plain_arithmetic
 from resdyn.errors import ComputationError
 from resdyn.linalg._norms import norm
 from resdyn.progress import stage, track
+from resdyn.stream.autograd import Transposed
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.comparison import compared_with_autograd
 from resdyn.stream.cut import reach
@@ -76,11 +77,14 @@ def _verified(
         )
         _check_output(stream, states.output, args, kwargs, returned(stream.model, args, kwargs), advice)
     states = states.sample(0)
-    for block in track(stream.blocks, "verifying the blocks"):
+    products = [
         verify_block(block, states[block.index][0], states.outputs[block.index][0], states.inputs)
+        for block in track(stream.blocks, "verifying the blocks")
+    ]
     stream.notes += _stopped_transitions(stream)
     with stage("comparing with autograd of the model"):
-        stream.notes += compared_with_autograd(stream, states, one, named, 10 * tolerance(stream._trace.precision))
+        same = 10 * tolerance(stream._trace.precision)
+        stream.notes += compared_with_autograd(stream, states, one, named, same, products)
     return stream
 
 
@@ -192,8 +196,8 @@ def _why_other(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
     return "its output differs from pass to pass: switch off what is random in it"
 
 
-def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: tuple[object, ...]) -> None:
-    """Check the value, its parts and the adjoint identity of a block at one recorded state."""
+def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: tuple[object, ...]) -> Transposed:
+    """Check the value, its parts and the adjoint identity of a block at one recorded state; returns J^T u and u."""
     value = block.block(state, inputs)
     _require(torch.isfinite(value).all(), block, "its output holds NaN or infinity", "check the weights and the input")
     error, limit = relative_error(value, recorded), tolerance(block.precision)
@@ -203,7 +207,7 @@ def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: 
         f"its value differs from the model's own by {error:.1e} (expected at most {limit:.1e})",
         "switch off what is random in it (model.eval()), or name the blocks by hand with stream_from_blocks",
     )
-    branch = _verify_adjoint(block, state, inputs)
+    branch, product = _verify_adjoint(block, state, inputs)
     recomposed = block.gate(block.skip(state, inputs) + branch, inputs)
     error = relative_error(recomposed, recorded)
     _require(
@@ -213,6 +217,7 @@ def verify_block(block: ResidualBlock, state: Tensor, recorded: Tensor, inputs: 
         "name the blocks by hand with stream_from_blocks",
     )
     _verify_linear_skip(block, state, inputs)
+    return product
 
 
 def _verify_linear_skip(block: ResidualBlock, state: Tensor, inputs: tuple[object, ...]) -> None:
@@ -231,9 +236,10 @@ def _verify_linear_skip(block: ResidualBlock, state: Tensor, inputs: tuple[objec
     )
 
 
-def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, ...]) -> Tensor:
-    """Check <Jv, u> = <v, J^T u> at random vectors; returns the branch at the state, which the derivatives give too.
+def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, ...]) -> tuple[Tensor, Transposed]:
+    """Check <Jv, u> = <v, J^T u> at random vectors.
 
+    Returns what the derivatives give too: the branch at the state, and u with J^T u for the whole block.
     Of a block h + F(h) the identity is that of F alone, and sharper there: the skip's share does not hide a gap.
     """
     shaped = state.reshape(block.graph_shape_in)
@@ -253,7 +259,10 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
                 "blocks with stream_from_blocks, or replace the operation that has no derivative"
             ) from error
         _require_adjoint(block, kind, *products)
-    return value.reshape(block.shape_out) if plain else block.branch(state, inputs)
+    u, backward = (vector.reshape(-1) for vector in products[2:])
+    if plain:
+        return value.reshape(block.shape_out), Transposed(u, u + backward)
+    return block.branch(state, inputs), Transposed(u, backward)
 
 
 @full_precision()
