@@ -231,9 +231,9 @@ class Spectrum:
 
 
 def _with_list(operator: LinearOperator, seed: int) -> EigenResult:
-    """The ends, and with the left one as many values as a count begins with, where that converges."""
+    """The ends, and with the left one as many values as a count needs, where these seem few and converge."""
     numbers = [min(FIRST_LIST, operator.shape[0]) if end == "SR" else 1 for end in ENDS]
-    result = eigenvalues(operator, ENDS, numbers, conditions=True, seed=seed)
+    result = eigenvalues(operator, ENDS, numbers, conditions=True, seed=seed, reach=0.0)
     return result if bool(result.converged.all()) else eigenvalues(operator, ENDS, conditions=True, seed=seed)
 
 
