@@ -138,7 +138,7 @@ def eigenvalues(
             by_end = {"all": part}
         elif "all" in ends:
             matrix = _matrix(inner, memory_limit)
-            by_end, num_blocks, known = all_with_ends(matrix, wanted)
+            by_end, num_blocks, known = all_with_ends(matrix, wanted, getattr(inner, "directions", None))
         elif dense:
             by_end, num_blocks = dense_ends(_matrix(inner, memory_limit), wanted, conditions)
         else:

@@ -192,7 +192,8 @@ class Spectrum:
         n = operator.shape[0]
         if n <= self.dense_limit:
             matrix = explicit(operator, torch.Generator().manual_seed(seed))
-            dense = DenseOperator(matrix)
+            known = operator.columns_after_waist(n) if isinstance(operator, JacobianOperator) else None
+            dense = DenseOperator(matrix, known)
             result = eigenvalues(dense, ("all", *ENDS), conditions=True, seed=seed)
             found = _all(matrix, result.end("all")) | _count(count_in(result))
             if n <= _DENSE_PRODUCTS or not isinstance(operator, JacobianOperator):

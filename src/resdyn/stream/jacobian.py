@@ -14,7 +14,7 @@ from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.graph import silence_logs
 from resdyn.stream.inputs import usable
-from resdyn.stream.linearize import BoundFunction, Direction, Product, plain_product
+from resdyn.stream.linearize import BoundFunction, Direction, Product, TracedProduct, plain_product
 
 MEMORY_LIMIT = 1 << 30
 SAFETY = 4
@@ -80,6 +80,25 @@ class JacobianOperator(LinearOperator):
     @full_precision()
     def _rmatmat(self, Y: Tensor) -> Tensor:
         return self._columns(self._product("reverse"), usable(Y).T.reshape(-1, *self._output_shape), self.shape[1])
+
+    @full_precision()
+    def columns_after_waist(self, most: int) -> Tensor | None:
+        """Columns that span the range of the part of J that goes through the hidden layer with the fewest active units.
+
+        With J = S + L D R and D diagonal these are the columns of L where D is not 0. Where everything else is a
+        multiple of the identity, as in ``h + W2 relu(W1 h)``, all other eigenvalues of J are that multiple.
+
+        Args:
+            most: number of columns at most.
+
+        Returns:
+            (m, r), or None: no product by elements with zeros is known, or r would be larger than ``most``.
+
+        Cost:
+            r times a part of a product.
+        """
+        product = self._product("forward")
+        return product.columns_after_waist(self._state, most) if isinstance(product, TracedProduct) else None
 
     def _product(self, direction: Direction) -> Product:
         if direction not in self._products:
