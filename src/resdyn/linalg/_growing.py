@@ -8,7 +8,8 @@ from resdyn.linalg._ends import Complex
 from resdyn.linalg._krylov_schur import Growth, Request
 
 LONGEST = 64  # length up to which a list grows
-_MARGIN = 1.2, 3  # of an expected length: a factor, and how many more
+_MORE = 2  # than an expected length
+_SETTLED = 0.75  # share of an expected length from which the Ritz values are counted instead
 _BEYOND = 1e-3  # how far the last value is to be beyond the real part, relative to the norm
 
 
@@ -36,12 +37,15 @@ def growth_to(reach: float, size: int, most_vectors: int) -> Growth:
         most_vectors: in a basis.
     """
 
-    def growth(values: Mapping[str, Complex], norm: float) -> Request | None:
-        expected = expected_length(values["SR"], reach + _BEYOND * norm)
+    def growth(values: Mapping[str, Complex], ritz: Complex, norm: float) -> Request | None:
+        goal = reach + _BEYOND * norm
+        expected = expected_length(values["SR"], goal)
         if expected is None or expected > LONGEST:
             return None
-        factor, more = _MARGIN
-        length = max(int(factor * expected), len(values["SR"])) + more
+        before = int(
+            (ritz.real <= goal).sum()
+        )  # at last as many as there are: outer Ritz values are the first to settle
+        length = max(before if before > _SETTLED * expected else int(expected), len(values["SR"])) + _MORE
         wanted = {end: len(found) for end, found in values.items()} | {"SR": min(length, size)}
         basis = min(size, basis_for(wanted))
         return Request(wanted, basis) if length > len(values["SR"]) and basis <= most_vectors else None

@@ -38,7 +38,7 @@ class Request(NamedTuple):
     basis_size: int
 
 
-Growth = Callable[[Mapping[str, Complex], float], Request | None]
+Growth = Callable[[Mapping[str, Complex], Complex, float], Request | None]  # of converged and all Ritz values, norm
 
 
 def krylov_schur(
@@ -68,7 +68,7 @@ def krylov_schur(
     space = KrylovSpace(operator, basis_size, generator, start)
     ritz = _iterate(space, wanted, wanted, tol, max_matvecs)
     while growth is not None and ritz.converged and not space.is_invariant:
-        larger = growth({end: ritz.values[rows] for end, rows in ritz.rows.items()}, ritz.norm)
+        larger = growth({end: ritz.values[rows] for end, rows in ritz.rows.items()}, ritz.everything, ritz.norm)
         if larger is None:
             break
         max_matvecs += _PER_VALUE * (sum(larger.wanted.values()) - sum(wanted.values()))
@@ -96,6 +96,7 @@ class _RitzPairs(NamedTuple):
     norm: float
     converged: bool
     known: Converged
+    everything: Complex
 
 
 def _iterate(
@@ -121,7 +122,7 @@ def _iterate(
         if converged or spent + space.capacity // 2 > max_matvecs:
             place = {int(position): row for row, position in enumerate(sought)}
             rows = {end: [place[int(p)] for p in positions] for end, positions in chosen.items()}
-            return _RitzPairs(values[sought], space.vectors(small[:, sought]), rows, size, converged, known)
+            return _RitzPairs(values[sought], space.vectors(small[:, sought]), rows, size, converged, known, values)
         space.restart(more, known)
 
 

@@ -18,6 +18,10 @@ from resdyn.stream.linearize import BoundFunction, Direction, Product, TracedPro
 
 MEMORY_LIMIT = 1 << 30
 SAFETY = 4
+# On a CPU, bytes of one state per column: two convolutions of 16 x 32 x 32 take twice as long per column beyond, and
+# more than a few columns at once gain nothing.
+IN_CACHE = 1 << 20
+SMALLEST_CHUNK = 8
 
 
 @cache
@@ -69,6 +73,9 @@ class JacobianOperator(LinearOperator):
         super().__init__((self._output_shape.numel(), state.numel()), state.dtype, state.device)
         per_column = SAFETY * max(numel_inside, *self.shape) * state.element_size()
         self.chunk_size = max(1, memory_limit // per_column)
+        if self.device.type == "cpu":
+            fitting = IN_CACHE // (max(self.shape) * self.dtype.itemsize)
+            self.chunk_size = min(self.chunk_size, max(SMALLEST_CHUNK, fitting))
         self._traced = traced
         self._products: dict[Direction, Product] = {}
         self._batches = True
