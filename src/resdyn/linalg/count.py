@@ -151,7 +151,9 @@ def _of_large(
     k = FIRST_LIST if left is None else len(left.values)
     while True:
         if left is None:
-            left = eigenvalues(operator, "SR", min(k, n), seed=seed, max_matvecs=3000 + 20 * k, conditions=True)
+            allowed = 3000 + 20 * k
+            left = eigenvalues(operator, "SR", min(k, n), seed=seed, max_matvecs=allowed, conditions=True, reach=0.0)
+            k = max(k, len(left.values))
         count, widest = _from_the_left(left)
         if count is not None:
             return count
