@@ -100,3 +100,31 @@ class FunctionOperator(LinearOperator):
 
     def _rmatmat(self, Y: Tensor) -> Tensor:
         return self._rmatmat_function(Y)
+
+
+class RememberedOperator(LinearOperator):
+    """An operator that keeps the matrix that `to_dense` has formed.
+
+    Args:
+        operator: A, (m, n).
+
+    Attributes:
+        matrix: (m, n), None until it has been formed.
+    """
+
+    def __init__(self, operator: LinearOperator) -> None:
+        super().__init__(operator.shape, operator.dtype, operator.device)
+        self._operator = operator
+        self.matrix: Tensor | None = None
+
+    def to_dense(self, memory_limit: int = 2**28) -> Tensor:
+        """The matrix, formed at the first call; arguments as in ``LinearOperator.to_dense``."""
+        if self.matrix is None:
+            self.matrix = super().to_dense(memory_limit)
+        return self.matrix
+
+    def _matmat(self, X: Tensor) -> Tensor:
+        return self._operator.matmat(X)
+
+    def _rmatmat(self, Y: Tensor) -> Tensor:
+        return self._operator.rmatmat(Y)
