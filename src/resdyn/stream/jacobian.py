@@ -105,7 +105,14 @@ class JacobianOperator(LinearOperator):
             r times a part of a product.
         """
         product = self._product("forward")
-        return product.columns_after_waist(self._state, most) if isinstance(product, TracedProduct) else None
+        if not isinstance(product, TracedProduct):
+            return None
+        try:
+            return product.columns_after_waist(self._state, most)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError):
+            return None  # an operation that cannot be batched; the columns only save time
 
     def _product(self, direction: Direction) -> Product:
         if direction not in self._products:

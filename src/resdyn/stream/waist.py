@@ -30,7 +30,7 @@ def columns_after_waist(graph: fx.Graph, constants: Sequence[Any], vector: Tenso
     values = dict(zip(placeholders[1:], constants))
     waists = [(int(d.count_nonzero()), node, d) for node, d in _diagonals(graph, values)]
     count, node, d = min(waists, key=lambda waist: waist[0], default=(0, None, None))
-    if node is None or d is None or not 0 < count <= most:
+    if node is None or d is None or not 0 < count <= most or any(n.op == "get_attr" for n in graph.nodes):
         return None
     after = _after(graph, values | {placeholders[0]: torch.zeros_like(vector)}, node)
     kept = d.reshape(-1).nonzero()[:, 0]
