@@ -99,7 +99,7 @@ class JacobianOperator(LinearOperator):
             most: number of columns at most.
 
         Returns:
-            (m, r), or None: no product by elements with zeros is known, or r would be larger than ``most``.
+            The columns (m, r). None where no product by elements with zeros is known, or r were larger than ``most``.
 
         Cost:
             r times a part of a product.
