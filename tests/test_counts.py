@@ -158,3 +158,20 @@ def test_a_count_continues_a_list_that_is_known():
     assert (count.negative, count.undecided, count.error, count.method) == (20, 0, 0.0, "leftmost")
     assert operator.num_matvecs - before < 2000
     assert count == count_negative(operator)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("negative", [0, 5, 33, 200])
+def test_a_list_grows_until_it_is_beyond_the_axis_where_few_are_left_of_it(negative, dtype):
+    edge = -1.5 * (1 - torch.linspace(0, 0.95, negative) ** (2 / 3))
+    real = torch.cat([edge, torch.linspace(0.05, 4, 420 - negative)]).double()
+    matrix = with_eigenvalues([value[None, None] for value in real], 0.1, 1).to(dtype)
+    operator = FunctionOperator((420, 420), dtype, "cpu", lambda X: matrix @ X, lambda Y: matrix.T @ Y)
+    found = eigenvalues(operator, ("LR", "SR"), (1, 8), conditions=True, reach=0.0)
+    left = found.end("SR")
+    assert bool(found.converged.all())
+    assert len(found.end("LR").values) == 1
+    assert (float(left.values.real[-1]) > 0) == (negative < 64)
+    torch.testing.assert_close(left.values.real.double(), real.sort().values[: len(left.values)], rtol=1e-3, atol=1e-3)
+    if 0 < negative < 64:
+        assert count_negative(operator, known=found).negative == negative

@@ -52,6 +52,27 @@ def test_values_ends_and_counts_are_those_of_the_whole_matrix(shift: float, rank
     assert count.zero in ((0,) if shift else range(300 - rank - 8, 300 - rank + 1))
 
 
+@pytest.mark.parametrize("expected", ["right", "too many", "wrong", "nearly right"])
+@pytest.mark.parametrize("shift", [1.0, 0.0])
+def test_directions_that_are_expected_save_a_search_and_decide_nothing(shift: float, expected: str) -> None:
+    generator = np.random.default_rng(1)
+    left, right = generator.standard_normal((300, 80)), generator.standard_normal((80, 300)) / 300
+    A, other = torch.from_numpy(shift * np.eye(300) + left @ right), generator.standard_normal((300, 80))
+    directions = {
+        "right": left,
+        "too many": np.hstack([left, other[:, :30]]),
+        "wrong": other,
+        "nearly right": left + 1e-6 * other,
+    }[expected]
+    found = eigenvalues(DenseOperator(A, torch.from_numpy(directions)), ENDS, conditions=True)
+    ((_, part),) = found.decomposition
+    assert isinstance(part, Deflated)
+    assert len(part.Q) == (110 if expected == "too many" else 80)
+    true = np.linalg.eigvals(A.numpy())
+    values = found.end("all").values.numpy()
+    assert (np.abs(values[:, None] - true[None]).min(axis=1) <= found.end("all").errors.numpy() + 1e-12).all()
+
+
 def test_an_end_may_be_the_eigenvalue_that_is_repeated() -> None:
     """Its vectors are in the null space of what is left, with residuals that are measured."""
     generator = np.random.default_rng(0)

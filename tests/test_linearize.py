@@ -80,6 +80,34 @@ def test_two_convolutions_with_batch_norm_and_relu_are_two_convolutions_and_two_
     assert {name: count for name, count in found.items() if name != "getitem"} == {convolution: 2, "mul": 2}
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.GELU()])
+def test_the_range_of_a_hidden_layer_is_that_of_its_units_that_are_on(activation):
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside, self.outside = nn.Linear(6, 9), nn.Linear(9, 6)
+
+        def forward(self, x):
+            return x + self.outside(activation(self.inside(x)))
+
+    torch.manual_seed(1)
+    model, x = nn.Sequential(Block(), Block()).double().eval(), torch.randn(1, 6, dtype=torch.float64)
+    stream = resdyn.find_stream(model, x)
+    states = stream.states(x)
+    jacobian = stream.jacobian(1, states, kind="block")
+    columns = jacobian.columns_after_waist(6)
+    if isinstance(activation, nn.GELU):
+        assert columns is None
+        return
+    on = int((model[1].inside(states[1]) > 0).sum())
+    assert 0 < on < 6
+    assert columns.shape == (6, on)
+    assert jacobian.columns_after_waist(on - 1) is None
+    rest = jacobian.to_dense() - torch.eye(6, dtype=torch.float64)
+    inside = columns @ torch.linalg.lstsq(columns, rest).solution
+    torch.testing.assert_close(inside, rest)
+
+
 def test_what_is_used_on_the_way_as_well_keeps_its_own_product():
     def forked(x: Tensor) -> Tensor:
         inner = x.sin() * 2

@@ -8,6 +8,7 @@ import torch
 from torch.func import jacrev
 
 from resdyn.errors import InputError
+from resdyn.linalg import DenseOperator
 from resdyn.nets import ResidualCNN, ResidualMLP
 from resdyn.probes import Coupling, Features, Sample, Singular, Trajectory, fit_probes, parse_probes, resolve_probes
 from resdyn.probes.sample import block_seed
@@ -110,6 +111,18 @@ def test_coupling_is_the_exact_jacobian_in_the_bases_of_every_block(net, stream,
             }
             for name, value in expected.items():
                 np.testing.assert_allclose(measured[name][i, j], value, atol=1e-12, err_msg=f"{name}[{i}, {j}]")
+
+
+def test_a_matrix_that_was_formed_for_the_triplets_serves_later_products_of_the_same_reading(net, stream, data):
+    lanczos = Singular(k=4, method="lanczos")
+    for probe, formed in ((EXACT, True), (lanczos, False)):
+        sample = sample_of(stream, data[0][0], probe)
+        assert len(sample.triplets) == len(stream)
+        for i, h in enumerate(hidden(net, data[0][:1])[:-1]):
+            jacobian = sample.jacobian(i)
+            assert isinstance(jacobian, DenseOperator) == formed
+            torch.testing.assert_close(jacobian.to_dense(), gated_jacobian(net.blocks[i], h))
+            assert not isinstance(sample.jacobian(i, "branch"), DenseOperator)
 
 
 def test_a_block_is_diagonal_in_its_own_bases(stream, data):

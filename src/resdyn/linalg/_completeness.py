@@ -21,7 +21,7 @@ from resdyn.errors import ComputationError
 from resdyn.linalg._orthonormal import random_rows
 from resdyn.linalg.operator import LinearOperator
 
-_RUNS = 2  # in step, since one call of a Jacobian costs as much as several columns
+_RUNS = 1  # in step: more of them exclude the same with fewer steps and more products
 _BELOW = np.array([0.9, 0.97, 0.99])  # of the last wanted value: where all above is excluded, bounds are tight
 _CANCELLED = 0.1  # share of a new vector's norm below which what is left of it is reorthogonalised
 _SPARE = 0.14  # of the products spent so far: what a search may take to show more than it must

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from resdyn.linalg._structure import of_matrix
 _SMALLEST = 256  # size from which copies are looked for
 _SHARE = 0.7  # of the size that the core may have
 _PIVOT = 1e-4  # of a triangular factor, relative to the largest, below which a row is taken for dependent
+_SEEN = 1e-3  # share of an image that may be outside of the directions expected
 _ROUNDING = 40.0  # of what is left out, in eps ||A||_F
 _STEPS = 20
 # The factor by which power iteration from a random start falls short at most, but for a probability of
@@ -110,42 +112,80 @@ def scaled_to_one(matrix: Tensor) -> Tensor:
     return (matrix * power_of_two(float(matrix.abs().max()))).cpu()
 
 
-def decomposition(matrix: Tensor) -> Decomposition:
-    """The diagonal blocks of a matrix as indices, each `scaled_to_one` and diagonalised where it has several rows."""
+def decomposition(matrix: Tensor, directions: Tensor | None = None) -> Decomposition:
+    """The diagonal blocks of a matrix as indices, each `scaled_to_one` and diagonalised where it has several rows.
+
+    Columns of ``directions`` are thought to span the range of the matrix less a multiple of the identity.
+    """
     scaled, one = scaled_to_one(matrix), power_of_two(float(matrix.abs().max()))
-    return [(block, decomposed(scaled[block][:, block], one)) for block in of_matrix(scaled)]
+    rows = None if directions is None else directions.to(scaled)
+    return [
+        (block, decomposed(scaled[block][:, block], one, None if rows is None else rows[block]))
+        for block in of_matrix(scaled)
+    ]
 
 
-def decomposed(A: Tensor, one: float) -> Part:
+def decomposed(A: Tensor, one: float, directions: Tensor | None = None) -> Part:
     """A matrix deflated or diagonalised, None for a number; ``one`` is what a 1 of the original matrix is in it."""
     if len(A) == 1:
         return None
+    Q = None
+    if directions is not None and len(A) >= _SMALLEST and 0 < directions.shape[1] <= _SHARE * len(A):
+        Q = torch.linalg.qr(directions.double()).Q.T
     for shift in (one, 0.0) if len(A) >= _SMALLEST else ():
-        if (found := _deflated(A, shift)) is not None:
+        if (found := _deflated(A, shift, Q)) is not None:
             return found
     return diagonalised(A.numpy())
 
 
-def _deflated(A: Tensor, shift: float) -> Deflated | None:
-    """The matrix with most copies of ``shift`` split off, None where it has few."""
-    n, eps = len(A), torch.finfo(A.dtype).eps
+def _deflated(A: Tensor, shift: float, expected: Tensor | None = None) -> Deflated | None:
+    """The matrix with most copies of ``shift`` split off, None where it has few.
+
+    Orthonormal rows ``expected`` are tried as Q^T first.
+    """
     F = A.clone()
     F.diagonal().sub_(shift)
+    if expected is not None and _is_seen_by(expected, F):
+        split = _split_off(F, expected, norm(A))
+        if split is not None:
+            return _core_of(split, shift)
     pivots = torch.linalg.lu_factor_ex(F).LU.diagonal().abs()
-    if int((pivots > _PIVOT * float(pivots.max())).sum()) > _SHARE * n:
+    if int((pivots > _PIVOT * float(pivots.max())).sum()) > _SHARE * len(A):
         return None
-    like = torch.empty(0, n, dtype=torch.float64)
+    like, eps = torch.empty(0, len(A), dtype=torch.float64), torch.finfo(A.dtype).eps
     generator = torch.Generator().manual_seed(0)
-    Q = range_basis(lambda X: (F @ X.to(F)).double(), like, int(_SHARE * n), generator, eps)
-    if Q is None or not len(Q):
-        return None
-    B = Q @ F.double()
-    rest = _CERTAIN * _norm(torch.addmm(F, Q.T.to(F), B.to(F), alpha=-1))
-    core = (B @ Q.T).numpy()
+    Q = range_basis(lambda X: (F @ X.to(F)).double(), like, int(_SHARE * len(A)), generator, eps)
+    split = None if Q is None or not len(Q) else _split_off(F, Q, norm(A))
+    return None if split is None else _core_of(split, shift)
+
+
+class _Split(NamedTuple):
+    """F = Q B but for ``rest``."""
+
+    Q: Tensor
+    B: Tensor
+    rest: float
+
+
+def _is_seen_by(Q: Tensor, F: Tensor) -> bool:
+    """Whether the image of a random vector is in the span of the rows of Q, roughly."""
+    x = torch.randn(len(F), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = (F @ x.to(F)).double()
+    return norm(y - (Q @ y) @ Q) <= _SEEN * norm(y)
+
+
+def _split_off(F: Tensor, Q: Tensor, size: float) -> _Split | None:
+    """F = Q B with the orthonormal rows of Q^T, None where that leaves out more than rounding of a matrix of a size."""
+    narrow = Q.to(F)
+    B = narrow @ F
+    rest = _CERTAIN * _norm(torch.addmm(F, narrow.T, B, alpha=-1))
+    return None if rest > _ROUNDING * torch.finfo(F.dtype).eps * size else _Split(Q, B.double(), rest)
+
+
+def _core_of(split: _Split, shift: float) -> Deflated | None:
+    core = (split.B @ split.Q.T).numpy()
     pairs = diagonalised(core + shift * np.eye(len(core)))
-    if pairs is None or rest > _ROUNDING * eps * norm(A):
-        return None
-    return Deflated(shift, Q.numpy(), B.numpy(), core, pairs, rest)
+    return None if pairs is None else Deflated(shift, split.Q.numpy(), split.B.numpy(), core, pairs, split.rest)
 
 
 def _norm(A: Tensor) -> float:

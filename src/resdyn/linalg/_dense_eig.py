@@ -59,12 +59,14 @@ def dense_ends(matrix: Tensor, wanted: Mapping[str, int], conditions: bool) -> t
     return {end: picked(everything, end, k) for end, k in wanted.items()}, len(blocks)
 
 
-def all_with_ends(matrix: Tensor, wanted: Mapping[str, int]) -> tuple[dict[str, Values], int, Decomposition | None]:
+def all_with_ends(
+    matrix: Tensor, wanted: Mapping[str, int], directions: Tensor | None = None
+) -> tuple[dict[str, Values], int, Decomposition | None]:
     """All eigenvalues and the ends among them from one decomposition in the matrix's own precision, with conditions.
 
     None for the decomposition where a block has no eigenvectors in that precision.
     """
-    known = decomposition(matrix)
+    known = decomposition(matrix, directions)
     if any(pairs is None for block, pairs in known if len(block) > 1):
         by_end, count = dense_ends(matrix, {end: k for end, k in wanted.items() if end != "all"}, True)
         return {"all": all_values(matrix)[0]} | by_end, count, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from resdyn.linalg._ends import OUTWARDS, Complex, Converged, leading, without_r
 from resdyn.linalg._krylov_space import KrylovSpace
 from resdyn.linalg._norms import column_norms
 from resdyn.linalg.operator import LinearOperator
+
+_PER_VALUE = 20  # products that each value asked for later may take
 
 
 class Pairs(NamedTuple):
@@ -29,6 +31,16 @@ class Pairs(NamedTuple):
     complete: bool
 
 
+class Request(NamedTuple):
+    """How many values each end is to hold, and how many vectors the basis."""
+
+    wanted: Mapping[str, int]
+    basis_size: int
+
+
+Growth = Callable[[Mapping[str, Complex], Complex, float], Request | None]  # of converged and all Ritz values, norm
+
+
 def krylov_schur(
     operator: LinearOperator,
     wanted: Mapping[str, int],
@@ -38,6 +50,7 @@ def krylov_schur(
     max_matvecs: int,
     generator: torch.Generator,
     start: Tensor | None = None,
+    growth: Growth | None = None,
 ) -> dict[str, Pairs]:
     """For each end ("LR", "SR", "LM") its leading eigenpairs, as many as wanted, from one Krylov space for all ends.
 
@@ -49,11 +62,20 @@ def krylov_schur(
     them, as it would for the operator deflated by them, until that changes none of the wanted values: for an end of one
     value one full basis of products, to reveal an end that the first vector did not contain; for more until the next
     value after the wanted ones has converged too, so that all copies are obtained. From a given ``start``, which is
-    near to the vectors sought, nothing else is looked for.
+    near to the vectors sought, nothing else is looked for. Before that ``growth`` may ask for more than was found: the
+    space that holds the first values continues.
     """
     space = KrylovSpace(operator, basis_size, generator, start)
-    more = {end: k if k == 1 else k + 1 for end, k in wanted.items()}
     ritz = _iterate(space, wanted, wanted, tol, max_matvecs)
+    while growth is not None and ritz.converged and not space.is_invariant:
+        larger = growth({end: ritz.values[rows] for end, rows in ritz.rows.items()}, ritz.everything, ritz.norm)
+        if larger is None:
+            break
+        max_matvecs += _PER_VALUE * (sum(larger.wanted.values()) - sum(wanted.values()))
+        wanted = larger.wanted
+        space.enlarge(larger.basis_size)
+        ritz = _iterate(space, wanted, wanted, tol, max_matvecs)
+    more = {end: k if k == 1 else k + 1 for end, k in wanted.items()}
     complete = space.is_invariant
     while start is None and ritz.converged and not complete:
         space.restart_randomly(wanted, ritz.known)
@@ -74,6 +96,7 @@ class _RitzPairs(NamedTuple):
     norm: float
     converged: bool
     known: Converged
+    everything: Complex
 
 
 def _iterate(
@@ -99,7 +122,7 @@ def _iterate(
         if converged or spent + space.capacity // 2 > max_matvecs:
             place = {int(position): row for row, position in enumerate(sought)}
             rows = {end: [place[int(p)] for p in positions] for end, positions in chosen.items()}
-            return _RitzPairs(values[sought], space.vectors(small[:, sought]), rows, size, converged, known)
+            return _RitzPairs(values[sought], space.vectors(small[:, sought]), rows, size, converged, known, values)
         space.restart(more, known)
 
 
@@ -117,9 +140,13 @@ def _agree(before: _RitzPairs, after: _RitzPairs, tol: float) -> bool:
 def _with_residuals(operator: LinearOperator, ritz: _RitzPairs, complete: bool) -> dict[str, Pairs]:
     """The pairs with residuals from products with their vectors."""
     X = ritz.vectors
-    images = operator.matmat(torch.cat([X.real, X.imag], dim=1).to(operator.dtype)).double()
+    rotating = X.imag.any(dim=0)
+    columns = torch.cat([X.real, X.imag[:, rotating]], dim=1)
+    images = operator.matmat(columns.to(operator.dtype)).double()
     count = X.shape[1]
-    defect = torch.complex(images[:, :count], images[:, count:]) - X * torch.from_numpy(ritz.values).to(X.device)
+    real, imaginary = images[:, :count], torch.zeros_like(images[:, :count])
+    imaginary[:, rotating] = images[:, count:]
+    defect = torch.complex(real, imaginary) - X * torch.from_numpy(ritz.values).to(X.device)
     lengths = column_norms(X)
     residuals = (column_norms(defect) / lengths / (ritz.norm or 1.0)).cpu().numpy()
     X = X / lengths

@@ -14,9 +14,14 @@ from resdyn.errors import ComputationError
 from resdyn.linalg._ends import Complex, Converged, leading
 from resdyn.linalg._norms import norm
 from resdyn.linalg._orthonormal import random_rows
+from resdyn.linalg._overlaps import Overlaps
 from resdyn.linalg.operator import LinearOperator
 
 _MEMORY = 1 << 28  # bytes of bases that grow in step
+_RECENT = 2  # vectors that a product overlaps with most
+# Norm of a new vector's overlaps with the basis, in sqrt(eps), above which they are removed once more. The
+# decomposition holds whatever they are; up to sqrt(eps) its Ritz values are those of an orthonormal basis (Simon 1984).
+_OVERLAP = 0.03
 
 
 def arnoldi(
@@ -47,6 +52,8 @@ class KrylovSpace:
         self._V = torch.empty(basis_size + 1, n, dtype=operator.dtype, device=operator.device)
         start = random_rows(1, n, generator, self._V)[0] if start is None else start
         self._V[0] = start / norm(start)
+        self._overlaps = Overlaps(self._V, torch.Generator().manual_seed(0))
+        self._overlaps.add(self._V[:1])
         self._H = np.zeros((basis_size + 1, basis_size))
         self._size, self.capacity, self._spent = 0, basis_size, 0
 
@@ -74,6 +81,15 @@ class KrylovSpace:
         """v, the vector whose product comes next."""
         return self._V[self._size]
 
+    def enlarge(self, basis_size: int) -> None:
+        """Let the basis hold more vectors."""
+        V, H, size = self._V, self._H, self._size
+        self._V, self._H = V.new_empty(basis_size + 1, V.shape[1]), np.zeros((basis_size + 1, basis_size))
+        self._V[: size + 1], self._H[: len(H), : H.shape[1]] = V[: size + 1], H
+        self._overlaps = Overlaps(self._V, torch.Generator().manual_seed(0))
+        self._overlaps.add(self._V[: size + 1])
+        self.capacity = basis_size
+
     def expand(self, max_matvecs: int) -> int:
         """Fill the basis, one product per vector, within the budget; return the products spent so far."""
         while self._size < self.capacity and self._spent < max_matvecs:
@@ -86,25 +102,28 @@ class KrylovSpace:
         """Take ``last`` into the basis, whose product is known."""
         j = self._size
         self._V[j + 1], self._H[: j + 1, j], self._H[j + 1, j] = self._orthogonal(image, j + 1)
+        self._overlaps.add(self._V[j + 1 : j + 2])
         self._size = j + 1
 
     def _orthogonal(self, w: Tensor, count: int) -> tuple[Tensor, NDArray[np.float64], float]:
         """w split into its part in the first ``count`` vectors and the length of the rest, which is normalised."""
-        basis = self._V[:count]
         before = norm(w)
         if not before < float("inf"):
             raise ComputationError("a product holds NaN or infinite values")
-        inside = torch.zeros(count, dtype=torch.float64)
-        length = before
+        inside = w.new_zeros(count)
+        # without its largest part, what rounding leaves of the others is small beside the rest
+        w = _without(w, self._V[max(0, count - _RECENT) : count], inside[-_RECENT:])
+        eps = torch.finfo(w.dtype).eps
         for repeat in range(4):
-            part = basis @ w
-            w = w - part @ basis
-            inside += part.cpu().double()
-            last, length = length, norm(w)
-            # what keeps its length was orthogonal already; what keeps shrinking is rounding noise of the basis
-            if repeat and length > 0.5 * last and length > 10 * torch.finfo(w.dtype).eps * before:
-                return w / length, inside.numpy(), length
-        return self._fresh(count), inside.numpy(), 0.0
+            w = _without(w, self._V[:count], inside)
+            length = norm(w)
+            if length > 10 * eps * before:  # what is less is rounding noise of the basis
+                unit = w / length
+                if self._overlaps.of(unit[None]) <= _OVERLAP * eps**0.5:
+                    return unit, inside.cpu().double().numpy(), length
+            elif repeat:
+                break
+        return self._fresh(count), inside.cpu().double().numpy(), 0.0
 
     def _fresh(self, count: int) -> Tensor:
         """A random unit vector orthogonal to the basis, for when the Krylov space is exhausted."""
@@ -132,6 +151,7 @@ class KrylovSpace:
         self._H[:] = 0
         self._H[:count, :count] = T[:count, :count]
         self._H[count, :count] = spike
+        self._overlaps.reset(self._V[: count + 1])
         self._size = count
 
     def restart_randomly(self, wanted: Mapping[str, int], known: Converged) -> None:
@@ -141,6 +161,7 @@ class KrylovSpace:
         """
         self._shrink(wanted, known, limit=0)
         self._V[self._size] = self._fresh(self._size)
+        self._overlaps.reset(self._V[: self._size + 1])
         self._H[self._size] = 0
 
     def vectors(self, small: Complex) -> Tensor:
@@ -148,6 +169,13 @@ class KrylovSpace:
         V = self._V[: self._size].T
         real, imaginary = (V @ torch.tensor(part).to(V) for part in (small.real, small.imag))
         return torch.complex(real.double(), imaginary.double())
+
+
+def _without(w: Tensor, rows: Tensor, inside: Tensor) -> Tensor:
+    """w less its projection on some rows, whose coefficients are added to ``inside``."""
+    part = rows @ w
+    inside += part
+    return torch.addmv(w, rows.T, part, alpha=-1)
 
 
 def _kept(values: Complex, wanted: Mapping[str, int], advance: NDArray[np.float64], limit: int) -> NDArray[np.bool_]:

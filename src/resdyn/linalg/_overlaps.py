@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -37,10 +39,14 @@ class Overlaps:
         self._members = 0
         self.add(rows)
 
+    def of(self, rows: Tensor) -> float:
+        """The norm of the overlaps of some rows with the basis, estimated."""
+        return float((rows @ self._sums.T).norm()) / math.sqrt(len(self._sums))
+
     def orthonormal(self, X: Tensor, basis: Tensor, neighbour_lost: bool, out: Tensor) -> Block:
         """X split as by ``orthonormal_block``; the recurrence makes it orthogonal to the basis up to rounding."""
         block = orthonormal_block(X, basis, self._generator, project_from=NEVER, out=out)
-        overlap = float((block.Q @ self._sums.T).norm()) / len(self._sums) ** 0.5
+        overlap = self.of(block.Q)
         self.lost = overlap > 30 * self._eps
         if not self.lost and not neighbour_lost:
             return block

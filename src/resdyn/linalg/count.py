@@ -13,6 +13,7 @@ from resdyn.linalg._compression import live_coordinates, near_one
 from resdyn.linalg._deflated import Decomposition
 from resdyn.linalg._discs import ROUNDING
 from resdyn.linalg._eigen_result import EigenResult
+from resdyn.linalg._growing import LONGEST, expected_length
 from resdyn.linalg._norms import norm
 from resdyn.linalg._range import low_rank
 from resdyn.linalg._sides import full_rank, sides, sides_of_product
@@ -24,7 +25,7 @@ from resdyn.linalg.sign import inertia
 
 _DENSE_LIMIT = 512  # live coordinates up to which all eigenvalues are computed
 FIRST_LIST = 8
-_LIST_SIZES = (64, 256, 512)  # after the first, and one that it suggests
+_LIST_SIZES = (LONGEST, 256, 512)  # after the first, and one that it suggests
 _MARGIN = 1.7, 4  # of a size that a list suggests: a factor, and how many more
 _BULK = 0.1  # estimated share at which one-by-one counting is abandoned
 _COPIES = 6  # of the compressed matrix that the sign function holds
@@ -146,14 +147,17 @@ def _of_large(
     operator: LinearOperator, seed: int, by_inertia: bool | None, memory_limit: int, left: EigenResult | None = None
 ) -> NegativeCount:
     """One block without structure and without dead coordinates; ``left`` is a first list of leftmost eigenvalues."""
-    n, estimate, width, k = operator.shape[0], None, _STRIP, FIRST_LIST
+    n, estimate, width = operator.shape[0], None, _STRIP
+    k = FIRST_LIST if left is None else len(left.values)
     while True:
         if left is None:
-            left = eigenvalues(operator, "SR", min(k, n), seed=seed, max_matvecs=3000 + 20 * k, conditions=True)
+            allowed = 3000 + 20 * k
+            left = eigenvalues(operator, "SR", min(k, n), seed=seed, max_matvecs=allowed, conditions=True, reach=0.0)
+            k = max(k, len(left.values))
         count, widest = _from_the_left(left)
         if count is not None:
             return count
-        width, suggested = max(width, widest), _suggested(left) if k == FIRST_LIST else None
+        width, suggested = max(width, widest), _suggested(left) if k <= FIRST_LIST + 1 else None
         if suggested is None:
             estimate = estimate or _estimate(operator, min(width, _TOO_UNCERTAIN) * left.norm, seed)
             if widest > _TOO_UNCERTAIN or estimate.negative > _BULK * n or k >= _LIST_SIZES[-1]:
@@ -173,13 +177,12 @@ def _of_large(
 
 
 def _suggested(left: EigenResult) -> int | None:
-    """A length at which a list of leftmost eigenvalues may reach the axis: their number grows as at an edge."""
-    real = left.values.real.double()
-    if not bool(left.converged.all()) or float(real[-1]) >= 0 or float(real[-1] - real[0]) <= 0:
-        return None
-    expected = len(real) * float(real[0] / (real[0] - real[-1])) ** 1.5
+    """A length at which a list of leftmost eigenvalues may reach the axis."""
+    expected = expected_length(left.values.cpu().numpy(), 0.0) if bool(left.converged.all()) else None
     factor, more = _MARGIN
-    return max(2 * len(real), int(factor * expected) + more) if expected <= _LIST_SIZES[0] else None
+    if expected is None or expected > LONGEST:
+        return None
+    return max(2 * len(left.values), int(factor * expected) + more)
 
 
 def _from_the_left(left: EigenResult) -> tuple[NegativeCount | None, float]:

@@ -19,7 +19,8 @@ from resdyn.linalg._dense_eig import PRODUCT_ROUNDING, all_values, all_with_ends
 from resdyn.linalg._dense_eig import Values as _Values
 from resdyn.linalg._eigen_result import EigenResult
 from resdyn.linalg._ends import leading, ordered
-from resdyn.linalg._krylov_schur import Pairs, krylov_schur
+from resdyn.linalg._growing import basis_for, growth_to
+from resdyn.linalg._krylov_schur import Growth, Pairs, krylov_schur
 from resdyn.linalg._structure import components, diagonal_blocks
 from resdyn.linalg.operator import LinearOperator, check_operator
 
@@ -41,6 +42,7 @@ def eigenvalues(
     max_matvecs: int = 3000,
     conditions: bool = False,
     memory_limit: int = 2**30,
+    reach: float | None = None,
 ) -> EigenResult:
     """Eigenvalues of a square operator, ``A x = lambda x``: all of them, or k at each requested end.
 
@@ -86,6 +88,9 @@ def eigenvalues(
             conditions excluded.
         conditions: also measure the condition of every value at the ends (default False).
         memory_limit: bytes for the Krylov basis or the dense matrix (default 1 GiB).
+        reach: a real part. Where ``krylov_schur`` finds the end "SR" of an operator without block structure, and its
+            values suggest that no more than 64 are to the left of this, the list grows until it reaches beyond it;
+            each grown value allows for 20 more products. Default: none.
 
     Returns:
         All values by descending real part; or the ends in the order asked for, each from its extreme inwards.
@@ -116,6 +121,7 @@ def eigenvalues(
     max_matvecs = checks.whole("max_matvecs", max_matvecs, 1)
     memory_limit = checks.whole("memory_limit", memory_limit)
     conditions = checks.flag("conditions", conditions)
+    reach = None if reach is None else checks.number("reach", reach, "a real number")
     generator = torch.Generator().manual_seed(checks.seed(seed))
     before = operator.num_matvecs
     try:
@@ -132,14 +138,19 @@ def eigenvalues(
             by_end = {"all": part}
         elif "all" in ends:
             matrix = _matrix(inner, memory_limit)
-            by_end, num_blocks, known = all_with_ends(matrix, wanted)
+            by_end, num_blocks, known = all_with_ends(matrix, wanted, getattr(inner, "directions", None))
         elif dense:
             by_end, num_blocks = dense_ends(_matrix(inner, memory_limit), wanted, conditions)
         else:
-            basis = max(40, 20 + 3 * sum(wanted.values())) if basis_size is None else basis_size
+            basis = basis_for(wanted) if basis_size is None else basis_size
             _check_memory(basis, inner, memory_limit)
             settings = {"basis_size": basis, "tol": tol, "max_matvecs": max_matvecs}
-            by_end, num_blocks = _ends_of_blocks(inner, wanted, conditions, generator, settings)
+            growth = None
+            if reach is not None and "SR" in ends:
+                fitting = memory_limit // (inner.shape[0] * inner.dtype.itemsize)
+                growth = growth_to(reach * factor, inner.shape[0], fitting)
+            by_end, num_blocks = _ends_of_blocks(inner, wanted, conditions, generator, settings, growth)
+            wanted |= {end: len(part.values) for end, part in by_end.items() if len(part.values) > wanted[end] + 1}
     except ComputationError as error:
         raise ComputationError(f"eigenvalues of {operator!r} failed: {error}") from error
     by_end = {end: _at_operator_scale(part, operator.dtype, factor) for end, part in by_end.items()}
@@ -163,17 +174,18 @@ def _ends_of_blocks(
     conditions: bool,
     generator: torch.Generator,
     settings: dict[str, Any],
+    growth: Growth | None,
 ) -> tuple[dict[str, _Values], int]:
     """The ends among the diagonal blocks of the operator, those of small blocks from all their eigenvalues."""
 
-    def krylov(block: LinearOperator) -> dict[str, _Values]:
+    def krylov(block: LinearOperator, growth: Growth | None = None) -> dict[str, _Values]:
         sizes = settings | {"basis_size": min(block.shape[0], settings["basis_size"])}
         fitting = {end: min(k, block.shape[0]) for end, k in wanted.items()}
-        return _krylov_ends(block, fitting, conditions, generator, sizes)
+        return _krylov_ends(block, fitting, conditions, generator, sizes, growth)
 
     blocks = components(operator, torch.Generator().manual_seed(generator.initial_seed()))
     if len(blocks) == 1:
-        return krylov(operator), 1
+        return krylov(operator, growth), 1
     small = [block for block in blocks if len(block) <= DENSE_BELOW]
     matrices = list(diagonal_blocks(operator, small))
     norms = [float(torch.linalg.matrix_norm(matrix.double(), 2)) for matrix in matrices]
@@ -200,8 +212,9 @@ def _krylov_ends(
     conditions: bool,
     generator: torch.Generator,
     settings: dict[str, Any],
+    growth: Growth | None,
 ) -> dict[str, _Values]:
-    right = krylov_schur(operator, wanted, generator=generator, **settings)
+    right = krylov_schur(operator, wanted, generator=generator, growth=growth, **settings)
     if not conditions:
         unknown = {end: np.full(len(p.values), np.nan) for end, p in right.items()}
         return {
@@ -210,6 +223,9 @@ def _krylov_ends(
     # left vectors have a part along the right ones, the larger the better conditioned their value is
     vectors = torch.cat([p.vectors for p in right.values()], dim=1)
     start = (vectors.real + vectors.imag).sum(dim=1).to(operator.dtype)
+    if growth is not None:
+        wanted = {end: max(k, len(right[end].values)) for end, k in wanted.items()}
+        settings = settings | {"basis_size": min(operator.shape[0], max(settings["basis_size"], basis_for(wanted)))}
     left = krylov_schur(operator.adjoint, wanted, generator=generator, start=start, **settings)
     known = {end: _conditions(p, left[end]) for end, p in right.items()}
     return {end: _Values(p.values, p.residuals, known[end], p.norm, complete=p.complete) for end, p in right.items()}

@@ -16,9 +16,12 @@ class DenseOperator(LinearOperator):
 
     Args:
         matrix: (m, n), of a real floating type; not copied, and detached from its gradients.
+        directions: (m, r), whose columns are thought to span the range of the matrix less a multiple of the identity;
+            saves the search for them where they do (default: none known).
 
     Attributes:
         matrix: (m, n).
+        directions: (m, r) or None.
 
     Raises:
         InputError: a tensor that is not a matrix, or not of a real floating type.
@@ -28,16 +31,19 @@ class DenseOperator(LinearOperator):
         tensor([11.])
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, directions: Tensor | None = None) -> None:
         if matrix.ndim != 2:
             raise InputError(f"got a tensor of shape {tuple(matrix.shape)}; expected a matrix (m, n)")
         super().__init__((matrix.shape[0], matrix.shape[1]), matrix.dtype, matrix.device)
-        self.matrix = matrix.detach()
+        if directions is not None and (directions.ndim != 2 or len(directions) != len(matrix)):
+            raise InputError(f"got directions of shape {tuple(directions.shape)}; expected ({len(matrix)}, r)")
+        self.matrix, self.directions = matrix.detach(), directions
 
     def restricted(self, rows: Index | None = None, cols: Index | None = None) -> LinearOperator:
         """The submatrix ``A[rows, cols]``, copied; arguments as in ``LinearOperator.restricted``."""
         kept = indices(rows, self.shape[0], self.device), indices(cols, self.shape[1], self.device)
-        return DenseOperator(self.matrix[kept[0]][:, kept[1]])
+        directions = None if self.directions is None else self.directions[kept[0]]
+        return DenseOperator(self.matrix[kept[0]][:, kept[1]], directions)
 
     def to_dense(self, memory_limit: int = 2**28) -> Tensor:
         """The matrix itself, not a copy; no products.
@@ -94,3 +100,31 @@ class FunctionOperator(LinearOperator):
 
     def _rmatmat(self, Y: Tensor) -> Tensor:
         return self._rmatmat_function(Y)
+
+
+class RememberedOperator(LinearOperator):
+    """An operator that keeps the matrix that `to_dense` has formed.
+
+    Args:
+        operator: A, (m, n).
+
+    Attributes:
+        matrix: (m, n), None until it has been formed.
+    """
+
+    def __init__(self, operator: LinearOperator) -> None:
+        super().__init__(operator.shape, operator.dtype, operator.device)
+        self._operator = operator
+        self.matrix: Tensor | None = None
+
+    def to_dense(self, memory_limit: int = 2**28) -> Tensor:
+        """The matrix, formed at the first call; arguments as in ``LinearOperator.to_dense``."""
+        if self.matrix is None:
+            self.matrix = super().to_dense(memory_limit)
+        return self.matrix
+
+    def _matmat(self, X: Tensor) -> Tensor:
+        return self._operator.matmat(X)
+
+    def _rmatmat(self, Y: Tensor) -> Tensor:
+        return self._operator.rmatmat(Y)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resdyn.errors import ComputationError
-from resdyn.linalg import LinearOperator, SVDResult
+from resdyn.linalg import DenseOperator, LinearOperator, SVDResult
+from resdyn.linalg.explicit import RememberedOperator
 from resdyn.stream import Block, Kind, States, Stream
 from resdyn.stream.placement import model_dtype
 
 Array = NDArray[Any]
 Dims = tuple[str, ...]
 Layout = dict[str, tuple[Dims, tuple[int, ...], str]]
+# Above this size a product with a block is faster than one with its matrix: fifty times at 4096, two convolutions.
+DENSE_PRODUCTS = 1024
 
 
 @dataclass
@@ -45,12 +48,14 @@ class Sample:
     kind: Kind
     seed: int
     svd: Callable[[LinearOperator, int], SVDResult]
+    _dense: dict[int, DenseOperator] = field(default_factory=dict, init=False, repr=False)
 
-    def jacobian(self, block: int) -> LinearOperator:
-        """The Jacobian of a block at this sample, read as `kind`; matrix-free.
+    def jacobian(self, block: int, kind: Kind | None = None) -> LinearOperator:
+        """The Jacobian of a block at this sample; matrix-free, unless a small matrix was formed for the triplets.
 
         Args:
             block: Index of the block.
+            kind: The reading of the Jacobian (default: this sample's).
 
         Returns:
             An operator of shape (numel of output, numel of state).
@@ -58,7 +63,9 @@ class Sample:
         Raises:
             InputError: There is no such block.
         """
-        return self.stream.jacobian(block, self.states, kind=self.kind)
+        if block in self._dense and kind in (None, self.kind):
+            return self._dense[block]
+        return self.stream.jacobian(block, self.states, kind=kind or self.kind)
 
     @cached_property
     def triplets(self) -> list[SVDResult]:
@@ -66,10 +73,14 @@ class Sample:
         return [self._triplets(block) for block in self.stream.blocks]
 
     def _triplets(self, block: Block) -> SVDResult:
+        operator = RememberedOperator(self.jacobian(block.index))
         try:
-            return self.svd(self.jacobian(block.index), block_seed(self.seed, self.index, block.index))
+            found = self.svd(operator, block_seed(self.seed, self.index, block.index))
         except ComputationError as error:
             raise ComputationError(f"sample {self.index}, block {block.index} ({block.path}): {error}") from error
+        if operator.matrix is not None and max(operator.shape) <= DENSE_PRODUCTS:
+            self._dense[block.index] = DenseOperator(operator.matrix)
+        return found
 
 
 def block_seed(seed: int, sample: int, block: int) -> int:

@@ -26,7 +26,7 @@ from resdyn.linalg import (
 from resdyn.linalg._compression import explicit
 from resdyn.linalg.count import FIRST_LIST, NegativeCount, count_in
 from resdyn.probes.protocol import described
-from resdyn.probes.sample import Array, Layout, Sample, block_seed, float_dtype, to_numpy
+from resdyn.probes.sample import DENSE_PRODUCTS, Array, Layout, Sample, block_seed, float_dtype, to_numpy
 from resdyn.stream import KINDS, Block, JacobianOperator, Kind, Stream
 
 Nonsquare = Literal["undefined", "projection"]
@@ -66,8 +66,6 @@ OTHERS = {
 }
 
 
-# Above this size a product with a block is faster than one with its matrix: fifty times at 4096, two convolutions.
-_DENSE_PRODUCTS = 1024
 _ACCEPTED = 0.1  # error of an end, relative to the spectral radius, up to which it counts as found
 
 
@@ -158,7 +156,7 @@ class Spectrum:
             for name, (_, shape, dtype) in layout.items()
         }
         for block in sample.stream.blocks:
-            jacobian = sample.stream.jacobian(block.index, sample.states, kind=self.kind)
+            jacobian = sample.jacobian(block.index, self.kind)
             seed = block_seed(sample.seed, sample.index, block.index)
             try:
                 found = self._slices(jacobian, block) if self.slices else {}
@@ -192,10 +190,11 @@ class Spectrum:
         n = operator.shape[0]
         if n <= self.dense_limit:
             matrix = explicit(operator, torch.Generator().manual_seed(seed))
-            dense = DenseOperator(matrix)
+            known = operator.columns_after_waist(n) if isinstance(operator, JacobianOperator) else None
+            dense = DenseOperator(matrix, known)
             result = eigenvalues(dense, ("all", *ENDS), conditions=True, seed=seed)
             found = _all(matrix, result.end("all")) | _count(count_in(result))
-            if n <= _DENSE_PRODUCTS or not isinstance(operator, JacobianOperator):
+            if n <= DENSE_PRODUCTS or not isinstance(operator, JacobianOperator):
                 operator = dense
         else:
             result = _with_list(operator, seed)
@@ -231,9 +230,9 @@ class Spectrum:
 
 
 def _with_list(operator: LinearOperator, seed: int) -> EigenResult:
-    """The ends, and with the left one as many values as a count begins with, where that converges."""
+    """The ends, and with the left one as many values as a count needs, where these seem few and converge."""
     numbers = [min(FIRST_LIST, operator.shape[0]) if end == "SR" else 1 for end in ENDS]
-    result = eigenvalues(operator, ENDS, numbers, conditions=True, seed=seed)
+    result = eigenvalues(operator, ENDS, numbers, conditions=True, seed=seed, reach=0.0)
     return result if bool(result.converged.all()) else eigenvalues(operator, ENDS, conditions=True, seed=seed)
 
 

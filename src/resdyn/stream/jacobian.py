@@ -14,10 +14,14 @@ from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
 from resdyn.stream.graph import silence_logs
 from resdyn.stream.inputs import usable
-from resdyn.stream.linearize import BoundFunction, Direction, Product, plain_product
+from resdyn.stream.linearize import BoundFunction, Direction, Product, TracedProduct, plain_product
 
 MEMORY_LIMIT = 1 << 30
 SAFETY = 4
+# On a CPU, bytes of one state per column: two convolutions of 16 x 32 x 32 take twice as long per column beyond, and
+# more than a few columns at once gain nothing.
+IN_CACHE = 1 << 20
+SMALLEST_CHUNK = 8
 
 
 @cache
@@ -69,6 +73,9 @@ class JacobianOperator(LinearOperator):
         super().__init__((self._output_shape.numel(), state.numel()), state.dtype, state.device)
         per_column = SAFETY * max(numel_inside, *self.shape) * state.element_size()
         self.chunk_size = max(1, memory_limit // per_column)
+        if self.device.type == "cpu":
+            fitting = IN_CACHE // (max(self.shape) * self.dtype.itemsize)
+            self.chunk_size = min(self.chunk_size, max(SMALLEST_CHUNK, fitting))
         self._traced = traced
         self._products: dict[Direction, Product] = {}
         self._batches = True
@@ -80,6 +87,32 @@ class JacobianOperator(LinearOperator):
     @full_precision()
     def _rmatmat(self, Y: Tensor) -> Tensor:
         return self._columns(self._product("reverse"), usable(Y).T.reshape(-1, *self._output_shape), self.shape[1])
+
+    @full_precision()
+    def columns_after_waist(self, most: int) -> Tensor | None:
+        """Columns that span the range of the part of J that goes through the hidden layer with the fewest active units.
+
+        With J = S + L D R and D diagonal these are the columns of L where D is not 0. Where everything else is a
+        multiple of the identity, as in ``h + W2 relu(W1 h)``, all other eigenvalues of J are that multiple.
+
+        Args:
+            most: number of columns at most.
+
+        Returns:
+            The columns (m, r). None where no product by elements with zeros is known, or r were larger than ``most``.
+
+        Cost:
+            r times a part of a product.
+        """
+        product = self._product("forward")
+        if not isinstance(product, TracedProduct):
+            return None
+        try:
+            return product.columns_after_waist(self._state, most)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError):
+            return None  # an operation that cannot be batched; the columns only save time
 
     def _product(self, direction: Direction) -> Product:
         if direction not in self._products:

@@ -23,6 +23,7 @@ from resdyn.stream.diagonal import alike, merge_diagonals
 from resdyn.stream.graph import silence_logs
 from resdyn.stream.ops import operation
 from resdyn.stream.rewrite import rewrite
+from resdyn.stream.waist import columns_after_waist
 
 ZERO_MAKERS = {"zeros", "zeros_like", "new_zeros", "_efficientzerotensor"}
 KEEP_ZERO = {
@@ -77,8 +78,24 @@ class LinearMap:
         """The linear map at one state, primal values computed now."""
         with torch.no_grad(), plain_arithmetic():
             values = [_dense(value) for value in self._primal(state, *pytree.tree_leaves(tuple(constants)))]
-        linear = self._linear.forward  # past the hooks of modules, which take a tenth of a small product
-        return lambda v: linear(v, *values)
+        return TracedProduct(self._linear, values)
+
+
+class TracedProduct:
+    """A linear map at one state."""
+
+    def __init__(self, linear: fx.GraphModule, values: Sequence[Any]) -> None:
+        self._linear, self._values = linear, values
+        self._forward = linear.forward  # past the hooks of modules, which take a tenth of a small product
+
+    def __call__(self, v: Tensor) -> Tensor:
+        result: Tensor = self._forward(v, *self._values)
+        return result
+
+    def columns_after_waist(self, v: Tensor, most: int) -> Tensor | None:
+        """What goes through the layer with the fewest active units, see `waist`; ``v`` is a vector that this takes."""
+        with torch.no_grad(), plain_arithmetic():
+            return columns_after_waist(self._linear.graph, self._values, v, most)
 
 
 def plain_product(function: Callable[[Tensor], Tensor], state: Tensor, direction: Direction) -> Product:
