@@ -147,8 +147,10 @@
     });
   }
 
+  // Between two figures the reader has a turn: a page of many is scrolled while it is drawn.
   async function drawAll() {
     for (const holder of document.querySelectorAll("figure[data-figure]")) {
+      await new Promise((go) => setTimeout(go, 0));
       try {
         await draw(holder);
       } catch (error) {
