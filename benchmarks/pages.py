@@ -1,4 +1,4 @@
-"""How large report pages are and how long a browser takes to open them: many blocks, classes and samples, and one of each.
+"""How large report pages are and how long a browser takes to open them: many blocks, classes, samples, and one of each.
 
 Pages of synthetic captures (those of the tests). A page is opened by headless Chromium, as a fresh process with a fresh
 profile, at 1280 x 900 pixels; a script added to it reports the browser's own clock, which starts with the navigation:
