@@ -91,7 +91,7 @@ def asked(*criteria):
 
 
 def verdict_of(criterion, metrics, nulls):
-    return find_verdict(asked(criterion), metrics, nulls, None)
+    return find_verdict(asked(criterion), metrics, nulls)
 
 
 CRITERIA = [
