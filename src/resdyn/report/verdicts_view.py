@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import xarray as xr
 
 from resdyn.metrics.properties import Finding, PropertyVerdict, conclusion, explained
-from resdyn.metrics.properties.explained import HOW_IT_IS_JUDGED
+from resdyn.metrics.properties.explanation import HOW_IT_IS_JUDGED
 from resdyn.metrics.summary import Metric
 from resdyn.report.sentences import by_chance, quantity, readable
 
