@@ -50,6 +50,7 @@ PROBE = """
   seen.buttons = Array.from(document.querySelectorAll("#coupling_grid .tools button"), (b) => b.textContent);
   seen.modebar = Array.from(document.querySelectorAll("#coupling_grid .modebar-btn"), (b) => b.dataset.title);
   const energy = document.querySelector("#diagonal_energy .plot");
+  seen.written = Boolean(energy.data[0].texttemplate);
   Plotly.Fx.hover(energy, { xval: 0, yval: 1 });
   await new Promise((go) => setTimeout(go, 100));
   seen.pair = document.querySelector("#diagonal_energy .hoverlayer").textContent;
@@ -154,6 +155,10 @@ def test_a_click_shows_a_pair_of_blocks_large_and_the_next_one_all(visit):
     assert found["again"]
 
 
+def test_a_grid_with_room_has_its_numbers(visit):
+    assert seen(visit[0])["written"]
+
+
 def test_the_pair_of_blocks_is_named_on_hover(visit):
     assert "i: block 1" in seen(visit[0])["pair"]
     assert EVIL in seen(visit[0])["pair"]
@@ -183,7 +188,7 @@ def test_each_block_of_the_grid_has_one_tick(visit):
 def test_the_page_fits_a_phone(tmp_path):
     path = tmp_path / "report.html"
     names = ["a class with a long name", "another class with a long name", "c", "d"]
-    ds = synthetic_dataset(n_samples=3, class_names=names)
+    ds = synthetic_dataset(n_samples=3, n_blocks=12, class_names=names)
     for block in ds.attrs["stream"]:
         block["path"] = f"encoder.stages.{block['path']}.branch.of.a.long.path"
     narrow = "<style>html { width: 385px; }</style></head>"  # below 500 pixels the window itself does not go
@@ -193,6 +198,7 @@ def test_the_page_fits_a_phone(tmp_path):
     assert found["overflow"] <= 0
     assert found["right"] <= 385
     assert found["tall"] == []  # a button of one line is lower than two
+    assert not found["written"]
     assert console == ""
 
 

@@ -149,7 +149,9 @@ def log_ticks(values: Any) -> dict[str, Any]:
     decades = np.log10(known.max() / known.min()) if known.size else 2.0
     if decades > 1:
         return {"type": "log", "tickformat": "~g", "dtick": 1 if decades > 2 else "D2"}
-    ticks = MaxNLocator(6).tick_values(known.min(), known.max())  # powers and their halves may all be outside
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(
+        known.min(), known.max()
+    )  # powers and their halves may all be outside
     return {"type": "log", "tickformat": "~g", "tickmode": "array", "tickvals": [float(t) for t in ticks if t > 0]}
 
 

@@ -225,7 +225,7 @@ def _draw_paper(ds: xr.Dataset, projections: list[Projection]) -> mf.Figure | No
     if not projections:
         return None
     with paper_style():
-        drawn = mf.Figure(figsize=(3.2 * len(projections) + 0.8, 3.5))
+        drawn = mf.Figure(figsize=(3.4 * len(projections) + 0.8, 3.8))
         for axis, projection in zip(drawn.subplots(1, len(projections), squeeze=False)[0], projections):
             _panel(axis, ds, projection)
         axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
