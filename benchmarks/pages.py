@@ -2,7 +2,8 @@
 
 Pages of synthetic captures (those of the tests). A page is opened by headless Chromium, as a fresh process with a fresh
 profile, at 1280 x 900 pixels; a script added to it reports the browser's own clock, which starts with the navigation:
-at the first paint of content, from when on the text is read and scrolled, and when the last figure is drawn. Run:
+at the first paint of content, from when on the text is read and scrolled, and when the last figure is drawn. The CPU
+seconds of the page's thread until then are what opening takes where nothing else runs. Run:
 python benchmarks/pages.py [--runs 3] [--chromium PATH]
 """
 
@@ -23,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
+
+import psutil
 
 from resdyn.report import render_page, write_comparison
 
@@ -72,8 +75,8 @@ class Clock:
         self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def opened(self, chromium: str, page: str) -> tuple[float, float]:
-        """Seconds until the first paint and until every figure of a page is drawn."""
+    def opened(self, chromium: str, page: str) -> tuple[float, float, float]:
+        """Seconds until the first paint, until every figure of a page is drawn, and of CPU of the page's thread."""
         script = SCRIPT.replace("PORT", str(self.server.server_port))
         own = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", script)
         self.arrived.clear()
@@ -90,12 +93,19 @@ class Clock:
             try:
                 if not self.arrived.wait(TIMEOUT_SECONDS):
                     raise TimeoutError(f"the page was not drawn within {TIMEOUT_SECONDS} s")
+                busy = page_seconds(browser.pid)
             finally:
                 browser.terminate()
                 browser.wait()
         if self.reported.get("errors"):
             raise RuntimeError(self.reported["errors"])
-        return float(self.reported["paint"]) / 1000, float(self.reported["drawn"]) / 1000
+        return float(self.reported["paint"]) / 1000, float(self.reported["drawn"]) / 1000, busy
+
+
+def page_seconds(browser: int) -> float:
+    """CPU seconds of the thread that reads, lays out and draws a page: what opening takes on an idle core."""
+    renderers = [p for p in psutil.Process(browser).children(recursive=True) if "--type=renderer" in p.cmdline()]
+    return max(t.user_time + t.system_time for p in renderers for t in p.threads() if t.id == p.pid)
 
 
 def pages() -> dict[str, str]:
@@ -120,12 +130,13 @@ def main() -> None:
     asked = parser.parse_args()
     clock = Clock()
     version = subprocess.run([asked.chromium, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    print(f"{version}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores; median of {asked.runs}\n")
-    print("| page | MB | first paint, s | all figures, s |\n|---|--:|--:|--:|")
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"{version}, {machine}; median of {asked.runs}\n")
+    print("| page | MB | first paint, s | all figures, s | CPU of the page, s |\n|---|--:|--:|--:|--:|")
     for name, page in pages().items():
         times = [clock.opened(asked.chromium, page) for _ in range(asked.runs)]
-        paint, drawn = (statistics.median(column) for column in zip(*times, strict=True))
-        print(f"| {name} | {len(page.encode()) / 1e6:.1f} | {paint:.2f} | {drawn:.2f} |", flush=True)
+        paint, drawn, busy = (statistics.median(column) for column in zip(*times, strict=True))
+        print(f"| {name} | {len(page.encode()) / 1e6:.1f} | {paint:.2f} | {drawn:.2f} | {busy:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
