@@ -28,7 +28,8 @@ class Size:
     """Bytes of what a capture stores.
 
     Attributes:
-        on_disk: Estimated: padding, which compresses to nothing, is left out; numbers are taken as they are.
+        on_disk: Estimated: padding, which compresses to nothing, is left out; numbers are taken as they are, so that it
+            is too much where many of them are zero, as after ReLUs.
         in_memory: Of all arrays, loaded.
     """
 
