@@ -65,7 +65,7 @@ def captured(net, stream, tmp_path):
 def test_a_capture_holds_what_the_probes_measured_under_names_of_the_schema(captured):
     ds = captured()
     sizes = {"sample": 4, "depth": 3, "block": 2, "block_j": 2, "rank": 3, "rank_j": 3, "coord": 6}
-    assert ds.sizes == sizes | {"class": 3, "class_j": 3, "feature": 6}
+    assert ds.sizes == sizes | {"class": 3, "class_j": 3, "feature": 6, "fold": 10, "last_coord": 6}
     assert set(ds.coords) == {
         "sample",
         "label",

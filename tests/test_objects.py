@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import resdyn
 from resdyn import store as stores
@@ -108,6 +112,51 @@ def test_a_run_killed_after_any_object_opens_and_is_finished(bucket, model, data
         np.testing.assert_array_equal(finished["states"].values, whole["states"].values)
 
 
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from resdyn.store.objects import Objects
+import test_objects
+
+plain, left = Objects.push, [{after}]
+
+def dying(self, folder, keys):
+    for key in keys:
+        if left[0] == 0:
+            print("killed before", key, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+        plain(self, folder, [key])
+
+Objects.push = dying
+test_objects.captured({url!r})
+"""
+
+
+def captured(url):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(9, 3, generator=generator), torch.arange(9) % 2
+    torch.manual_seed(0)
+    net = resdyn.nets.ResidualMLP(in_features=3, width=4, depth=2, classes=2).eval()
+    return resdyn.capture(net, inputs, "trajectory", url, command="", **SETTINGS)
+
+
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)
+def test_a_process_killed_with_sigkill_while_it_writes_objects_is_finished_by_the_same_call(bucket, tmp_path):
+    whole, total = captured(f"{bucket}/whole.zarr"), len(Objects(f"{bucket}/whole.zarr").keys())
+    for after, written in ((total - 1, True), (total - 3, True), (total // 4, False)):  # of four tasks the last's flag
+        url = f"{bucket}/killed{after}.zarr"
+        script = KILLED.format(tests=str(Path(__file__).parent), after=after, url=url)
+        ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
+        assert ran.returncode == -signal.SIGKILL, ran.stderr
+        assert stores.exists(url) == written  # its own metadata come last
+        if written:
+            assert ran.stdout.split()[-1].startswith("_done/c") == (after == total - 1)
+            assert stores.done_tasks(url).tolist() == [True, True, True, False]
+            assert resdyn.open_store(url).sizes["sample"] == 3
+        xr.testing.assert_identical(captured(url).load(), whole.load())
+
+
 def test_missing_and_damaged_objects_are_named(model, data):
     bucket = f"memory://{uuid.uuid4().hex}"
     url = f"{bucket}/run.zarr"
@@ -139,8 +188,6 @@ def test_what_is_not_a_store_of_these_settings_is_refused(model, data):
 
 
 def test_a_url_that_went_through_a_path_is_still_one_and_never_a_folder(model, data, tmp_path, monkeypatch):
-    from pathlib import Path
-
     monkeypatch.chdir(tmp_path)
     name = f"memory://{uuid.uuid4().hex}/run.zarr"
     resdyn.capture(model, data, "trajectory", Path(name), **SETTINGS)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +17,13 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 import resdyn
 from resdyn.errors import InputError
 from resdyn.metrics import Chance, Criterion, Metric, conclusion, summarize, verdicts
+from resdyn.metrics.properties import explained
 from resdyn.metrics.properties.concluding import properties_of
 from resdyn.metrics.properties.judged import Property, find_verdict
 from resdyn.metrics.summary import by_chance, descriptions
 from resdyn.phenomena import phenomena
+from resdyn.report import render_page
+from resdyn.report.sentences import readable
 from synthetic import synthetic_dataset
 
 PROBES = "trajectory,singular(k=5),coupling(k=4),features"
@@ -85,7 +91,7 @@ def asked(*criteria):
 
 
 def verdict_of(criterion, metrics, nulls):
-    return find_verdict(asked(criterion), metrics, nulls, None)
+    return find_verdict(asked(criterion), metrics, nulls)
 
 
 CRITERIA = [
@@ -239,3 +245,19 @@ class TestTwin:
         for model in (nn.TransformerEncoderLayer(8, 2), nn.LSTM(3, 4)):
             twin = resdyn.untrained_twin(model, 7)
             assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_every_verdict_links_to_its_explanation_in_the_page_with_the_text_of_the_documentation():
+    page = render_page(synthetic_dataset(n_samples=3, num_classes=4))
+    assert "<b>undecided</b>" in page
+    linked = re.findall(r'href="#(how-to-read-\d+)"', page)
+    assert len(linked) == page.count("<details><summary>Why</summary>") > 5
+    parts = re.split(r'<dt id="(how-to-read-\d+)">', page.partition('<dl class="reading">')[2].partition("</dl>")[0])
+    told = dict(zip(parts[1::2], map(html.unescape, parts[2::2]), strict=True))
+    assert sorted(told) == sorted(linked)
+    docs = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
+    for subject in (one for phenomenon in phenomena() for one in properties_of(phenomenon)):
+        assert f"\n## {subject.reading}\n" in docs
+        own = [text for text in told.values() if f"<small>{subject.reading}</small>" in text]
+        assert not own or any(all(readable(said) in text for said in explained(subject)) for text in own)
+    assert "By chance, RA1 mean cosine of successive steps: 0 (" in told["how-to-read-1"]

@@ -30,6 +30,9 @@ PROBE = """
   const root = document.documentElement;
   while (!root.dataset.ready) await new Promise((go) => setTimeout(go, 20));
   const seen = { copied: "", text: "", overflow: root.scrollWidth - root.clientWidth };
+  const captions = Array.from(document.querySelectorAll("figcaption *"));
+  seen.right = Math.max(...captions.map((e) => e.getBoundingClientRect().right));
+  seen.tall = Array.from(document.querySelectorAll(".tools button"), (b) => b.offsetHeight).filter((h) => h > 40);
   Object.defineProperty(navigator, "clipboard", { value: { writeText: async (t) => { seen.copied = t; } } });
   document.getElementById("copy-metrics").click();
   const grid = document.querySelector("#coupling_grid .plot");
@@ -47,6 +50,7 @@ PROBE = """
   seen.buttons = Array.from(document.querySelectorAll("#coupling_grid .tools button"), (b) => b.textContent);
   seen.modebar = Array.from(document.querySelectorAll("#coupling_grid .modebar-btn"), (b) => b.dataset.title);
   const energy = document.querySelector("#diagonal_energy .plot");
+  seen.written = Boolean(energy.data[0].texttemplate);
   Plotly.Fx.hover(energy, { xval: 0, yval: 1 });
   await new Promise((go) => setTimeout(go, 100));
   seen.pair = document.querySelector("#diagonal_energy .hoverlayer").textContent;
@@ -151,6 +155,10 @@ def test_a_click_shows_a_pair_of_blocks_large_and_the_next_one_all(visit):
     assert found["again"]
 
 
+def test_a_grid_with_room_has_its_numbers(visit):
+    assert seen(visit[0])["written"]
+
+
 def test_the_pair_of_blocks_is_named_on_hover(visit):
     assert "i: block 1" in seen(visit[0])["pair"]
     assert EVIL in seen(visit[0])["pair"]
@@ -180,10 +188,17 @@ def test_each_block_of_the_grid_has_one_tick(visit):
 def test_the_page_fits_a_phone(tmp_path):
     path = tmp_path / "report.html"
     names = ["a class with a long name", "another class with a long name", "c", "d"]
-    page = render_page(synthetic_dataset(n_samples=3, class_names=names))
-    path.write_text(probed(page), encoding="utf-8")
+    ds = synthetic_dataset(n_samples=3, n_blocks=12, class_names=names)
+    for block in ds.attrs["stream"]:
+        block["path"] = f"encoder.stages.{block['path']}.branch.of.a.long.path"
+    narrow = "<style>html { width: 385px; }</style></head>"  # below 500 pixels the window itself does not go
+    path.write_text(probed(render_page(ds)).replace("</head>", narrow), encoding="utf-8")
     dom, console = open_page(path, tmp_path / "profile", width=500)
-    assert seen(dom)["overflow"] <= 0
+    found = seen(dom)
+    assert found["overflow"] <= 0
+    assert found["right"] <= 385
+    assert found["tall"] == []  # a button of one line is lower than two
+    assert not found["written"]
     assert console == ""
 
 

@@ -10,6 +10,7 @@ import time
 import jinja2.meta
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from resdyn._format import percent
@@ -18,11 +19,13 @@ from resdyn.metrics import summarize
 from resdyn.metrics.summary import metrics_table
 from resdyn.report import figures, render_page
 from resdyn.report.comparison.page import comparison_page, opened
+from resdyn.report.comparison.runs import Run
+from resdyn.report.figures.lyapunov import lyapunov_exponents
 from resdyn.report.figures.stiffness import stiffness_index
 from resdyn.report.page import STATIC
 from resdyn.report.sections import paper_figures
 from resdyn.report.sentences import sentences
-from resdyn.report.theme import paper_style
+from resdyn.report.theme import log_ticks, paper_style
 from synthetic import synthetic_dataset
 
 TEMPLATES = STATIC.parent / "templates"
@@ -204,3 +207,33 @@ def test_a_line_across_stages_says_so():
     metric = next(m for m in summarize(synthetic_dataset(n_blocks=8)) if m.name == "inverse_scaling_slope")
     assert "across stages" in metric.where
     assert dataclasses.asdict(metric)["where"] == metric.where
+
+
+@pytest.mark.parametrize("values", [(1.02, 1.9), (0.98, 1.4), (3.0, 29.0), (1e-4, 3e-4), (2.0, 2.0)])
+def test_a_logarithmic_axis_below_a_decade_has_ticks_among_its_values(values):
+    found = log_ticks(values)
+    inside = [tick for tick in found["tickvals"] if values[0] * 0.999 <= tick <= values[1] * 1.001]
+    assert len(inside) >= (2 if values[1] > values[0] else 1)
+
+
+def test_a_mean_of_exponents_ends_where_the_smallest_are_missing():
+    values = np.array([[0.3, -0.1, -0.2], [0.1, -0.3, np.nan]])
+    ds = xr.Dataset({"lyapunov_exponent": (("sample", "rank"), values)}, {"sample": [0, 1]})
+    mean = lyapunov_exponents(ds).data[-1]
+    np.testing.assert_allclose(mean.y, [0.2, -0.2, np.nan])
+
+
+def test_a_comparison_says_means_over_samples_only_of_what_has_them():
+    runs = [synthetic_dataset(n_samples=4, seed=seed) for seed in (0, 1)]
+    page = comparison_page([Run(str(n), ds) for n, ds in enumerate(runs)])
+    captions = dict(re.findall(r'<figure id="(\w+)".*?<p class="how">(.*?)</p>', page, re.S))
+    assert "Means over samples" in captions["singular_growth" if "singular_growth" in captions else "collinearity"]
+    assert "Means over samples" not in captions["collapse_variability"]
+
+
+def test_a_long_axis_title_of_paths_has_two_lines():
+    ds = synthetic_dataset(n_samples=6)
+    ds["states"] = ds["states"] + 100 * xr.DataArray(np.arange(6.0), dims="sample")
+    title = figures.principal_trajectories(ds).layout.xaxis.title.text
+    assert title.partition("<br>")[2].startswith("samples centred: ")
+    assert all(len(line) < 45 for line in title.split("<br>"))

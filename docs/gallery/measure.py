@@ -40,7 +40,7 @@ def measured(name: str) -> tuple[xr.Dataset, xr.Dataset, dict[str, Any]]:
         )
         stores.append(found)
         file = transport_file(name, which)
-        if not file.exists():
+        if not file.exists() or json.loads(file.read_text(encoding="utf-8"))["n"] != found.sizes["sample"]:
             with whole_file(file) as partial:
                 partial.write_text(json.dumps(identity_share(module, data, found, network)), encoding="utf-8")
         shares[which] = json.loads(file.read_text(encoding="utf-8"))

@@ -206,6 +206,7 @@ NETWORKS = {
             "package torchfcpe 0.0.4 (MIT)",
             "eight synthetic tones with vibrato, at the frame in the middle",
             pitch_conformer,
+            samples=6,
             options={"position": 32, "kind": "branch"},
             transport={"granularity": "join", "reduction": "sum", "skip_first": 0, "skip_last": 0},
         ),

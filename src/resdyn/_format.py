@@ -64,3 +64,31 @@ def counted(text: str, n: float) -> str:
 def find(metrics: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     """All rows of one metric, in the order of the table."""
     return [row for row in metrics if row["name"] == name]
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that a person would use.
+
+    >>> duration(0.27), duration(27), duration(840), duration(9000), duration(300000)
+    ('0.3 s', '27 s', '14 min', '2.5 h', '3.5 days')
+    """
+    for unit, size, limit in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48)):
+        if seconds < limit * size:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes to two or three digits.
+
+    >>> bytes_text(812), bytes_text(13774), bytes_text(1.24e9)
+    ('812 bytes', '14 kB', '1.2 GB')
+    """
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if count < 999.5:
+            return f"{count:.1f} {unit}" if count < 10 else f"{count:.0f} {unit}"
+    return f"{count / 1000:.1f} TB"

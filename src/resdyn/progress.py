@@ -20,6 +20,9 @@ LOG_SECONDS = 30.0
 LOG_FORMAT = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt} after {elapsed}, {remaining} left"
 STAGE_FORMAT = "{desc}: {elapsed}"
 Item = TypeVar("Item")
+Totals = Mapping[str, int | None]
+Done = Mapping[str, int]
+Remarks = Callable[[Totals, Done, float], str | None]
 _showing: ContextVar[bool] = ContextVar("showing", default=False)
 
 
@@ -55,12 +58,16 @@ def track(items: Sequence[Item], title: str) -> Iterator[Item]:
 
 
 @contextlib.contextmanager
-def progress_bars(totals: Mapping[str, int | None], quiet: bool = False) -> Iterator[Callable[[str, int], None]]:
+def progress_bars(
+    totals: Totals, quiet: bool = False, remarks: Remarks = lambda totals, done, seconds: None
+) -> Iterator[Callable[[str, int], None]]:
     """Show on standard error how far some work is, once it has lasted two seconds (in a log, 30).
 
     Args:
         totals: Title of each part of the work -> its number of steps, None where that is not known.
         quiet: Show nothing.
+        remarks: Asked now and then, after the first two seconds, with the totals, the steps done and the seconds since
+            the start: a line to be shown, or None.
 
     Yields:
         `advance(title, n)`, which counts n more steps. Steps inside belong to this work and do not show themselves.
@@ -74,7 +81,7 @@ def progress_bars(totals: Mapping[str, int | None], quiet: bool = False) -> Iter
 
     over, stream = threading.Event(), sys.stderr
     draw = _draw if is_interactive(stream) else _log
-    drawing = threading.Thread(target=draw, args=(totals, done, over, stream, time.time()), daemon=True)
+    drawing = threading.Thread(target=draw, args=(totals, done, remarks, over, stream), daemon=True)
     if not quiet:
         drawing.start()
     try:
@@ -91,15 +98,16 @@ def is_interactive(stream: TextIO) -> bool:
     return stream.isatty() or type(stream).__module__.startswith("ipykernel")
 
 
-def _draw(
-    totals: Mapping[str, int | None], done: Mapping[str, int], over: threading.Event, stream: TextIO, start: float
-) -> None:
-    """Bars that disappear when the work is over."""
+def _draw(totals: Totals, done: Done, remarks: Remarks, over: threading.Event, stream: TextIO) -> None:
+    """Bars that disappear when the work is over; remarks stay above them."""
+    start = time.time()
     if over.wait(SHOWN_AFTER_SECONDS):
         return
     bars = {title: _bar(title, total, stream, start) for title, total in totals.items()}
     try:
         while True:
+            if line := remarks(totals, done, time.time() - start):
+                next(iter(bars.values())).write(line, file=stream)
             for title, bar in bars.items():
                 bar.update(done[title] - bar.n)
                 bar.refresh()
@@ -119,17 +127,24 @@ def _bar(title: str, total: int | None, stream: TextIO, start: float) -> Any:
     return bar
 
 
-def _log(
-    totals: Mapping[str, int | None], done: Mapping[str, int], over: threading.Event, stream: TextIO, start: float
-) -> None:
-    """A line for each part that has begun and is not done, every 30 seconds."""
-    while not over.wait(LOG_SECONDS):
-        from tqdm import tqdm
-
-        for title, total in totals.items():
-            if total is not None and done[title] in (0, total) and len(totals) > 1:
-                continue
-            bar_format = STAGE_FORMAT if total is None else LOG_FORMAT
-            text = tqdm.format_meter(done[title], total, time.time() - start, prefix=title, bar_format=bar_format)
+def _log(totals: Totals, done: Done, remarks: Remarks, over: threading.Event, stream: TextIO) -> None:
+    """A line for each part that has begun and is not done, every 30 seconds, and remarks when they are made."""
+    start = logged = time.time()
+    while not over.wait(min(REFRESH_SECONDS, LOG_SECONDS)):
+        now = time.time()
+        lines = [remarks(totals, done, now - start)] if now - start >= SHOWN_AFTER_SECONDS else []
+        if now - logged >= LOG_SECONDS:
+            logged = now
+            lines += _lines(totals, done, now - start)
+        for line in filter(None, lines):
             with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
-                print(text, file=stream, flush=True)
+                print(line, file=stream, flush=True)
+
+
+def _lines(totals: Totals, done: Done, seconds: float) -> Iterator[str]:
+    from tqdm import tqdm
+
+    for title, total in totals.items():
+        if total is None or done[title] not in (0, total) or len(totals) == 1:
+            bar_format = STAGE_FORMAT if total is None else LOG_FORMAT
+            yield tqdm.format_meter(done[title], total, seconds, prefix=title, bar_format=bar_format)

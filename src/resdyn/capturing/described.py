@@ -28,6 +28,8 @@ DIMS = {
     "class": "class of the data",
     "class_j": "the other class",
     "feature": "element of the classifier's input",
+    "fold": "a tenth of the images, which is left out",
+    "last_coord": "element of the flattened last state",
 }
 COORDS = {
     "stage": "stage of the block: blocks of a stage work on states of one shape",

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from resdyn import _checks as checks
 from resdyn.errors import ComputationError, InputError, require
-from resdyn.progress import progress_bars, show_progress, tell
+from resdyn.progress import Remarks, progress_bars, show_progress, tell
 from resdyn.stream.exclusive import one_at_a_time
 
 Tick = Callable[[int], None]
@@ -69,6 +69,7 @@ def run_tasks(
     workers: int = 0,
     scheduler: str | None = None,
     show_progress: bool = True,
+    remarks: Remarks = lambda totals, done, seconds: None,
 ) -> list[Any]:
     """Run `task_fn(shared, task.payload, tick)` for every task and return what the calls returned, in order.
 
@@ -79,6 +80,7 @@ def run_tasks(
         workers: 0 runs them here, N in N local processes.
         scheduler: Address of a running dask.distributed scheduler, whose workers must see the same file system.
         show_progress: Show bars on the standard error of a terminal.
+        remarks: Lines to be shown with them, as `progress_bars` takes them.
 
     Raises:
         Exception: What a task raised.
@@ -90,7 +92,7 @@ def run_tasks(
     if not tasks:
         return []
     totals = {t.title: sum(u.ticks for u in tasks if u.title == t.title) for t in tasks}
-    with progress_bars(totals, quiet=not show_progress) as bars:
+    with progress_bars(totals, quiet=not show_progress, remarks=remarks) as bars:
         if workers == 0 and scheduler is None:
             return [_run_here(task_fn, task, shared, bars) for task in tasks]
         with _client(workers, scheduler) as client:

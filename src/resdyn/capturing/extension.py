@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import numpy as np
 import xarray as xr
 
 from resdyn import store as stores
+from resdyn.capturing.executor import Task
 from resdyn.capturing.plan import Plan
 from resdyn.capturing.selection import fingerprint
+from resdyn.capturing.worker import SampleTask
 from resdyn.errors import StoreError
 from resdyn.store import place
 
@@ -42,6 +44,12 @@ class Earlier:
             if rows is None
             else {index: {name: rows[name].values[n] for name in names} for n, index in enumerate(found)}
         )
+
+    def without_known(self, task: Task) -> Task:
+        """The task, worth as many steps as it has samples that are not there; a pass over the data is not repeated."""
+        known = set(self.dataset["sample"].values.tolist()) if "sample" in self.dataset.dims else set()
+        new = [i for i in task.payload.indices if i not in known] if isinstance(task.payload, SampleTask) else []
+        return replace(task, ticks=len(new))
 
     def whole(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Arrays that do not belong to samples."""

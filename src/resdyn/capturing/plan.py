@@ -23,6 +23,7 @@ from resdyn.store import Layout, Region, Variable
 from resdyn.stream import Kind, Stream
 
 MANY_CLASSES = 1000
+SAMPLES, PASSES = "samples", "passes over the data"  # titles of the parts of a capture
 Coords = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 
@@ -158,11 +159,11 @@ class Plan:
         if region.start is None:
             reading = [traits(probe) for probe in self._reading]
             batches = sum(probe.passes * -(-len(self.read) // probe.batch_size) for probe in reading)
-            return Task(DataTask(number, region), "passes over the data", ticks=batches)
+            return Task(DataTask(number, region), PASSES, ticks=batches)
         rows = self.samples[region.start : region.stop]
         labels, indices = self.data.labels[rows].tolist(), self.data.index[rows].tolist()
         payload = SampleTask(number, region, self.data.read(rows), tuple(labels), tuple(indices))
-        return Task(payload, "samples", ticks=len(rows))
+        return Task(payload, SAMPLES, ticks=len(rows))
 
     def _coords(self, lengths: dict[str, int], with_samples: bool) -> Coords:
         depths = len(self.stream) + 1

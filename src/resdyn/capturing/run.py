@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from resdyn import _checks as checks
 from resdyn import store as stores
 from resdyn._numerics import plain_arithmetic
+from resdyn.capturing.cost import Cost
 from resdyn.capturing.executor import check_workers, run_tasks, tell_resuming
 from resdyn.capturing.extension import Earlier, begin_extension, is_extension
 from resdyn.capturing.plan import Plan
@@ -125,7 +126,8 @@ def capture(
         stream: The model's stream, where it is at hand or was named by hand.
         overwrite: Replace a store at `store`, whatever its settings. What resdyn did not write is never replaced, and
             the old store stays where the new run fails to start.
-        show_progress: Bars on the standard error of a terminal.
+        show_progress: Bars on the standard error of a terminal, lines in a log. A capture of half a minute and more
+            says what it will cost as soon as a part of it was timed: time and size of the store, both estimated.
         command: Recorded as what was called. None: the command of this process.
         notes: For a reader of the results; recorded.
         training: Rows of a `Monitor`; recorded.
@@ -235,6 +237,8 @@ class _Run:
         regions = stores.stored_regions(store, self.plan.layout)
         tell_resuming(done, self.show_progress)
         todo = [task for task in self.plan.tasks(regions) if not done[task.payload.number]]
+        if earlier is not None:
+            todo = [earlier.without_known(task) for task in todo]
         run_tasks(
             run_task,
             todo,
@@ -242,6 +246,7 @@ class _Run:
             workers=self.workers,
             scheduler=self.scheduler,
             show_progress=self.show_progress,
+            remarks=Cost.of(self.plan, todo, None if self.scheduler else max(self.workers, 1)),
         )
 
 

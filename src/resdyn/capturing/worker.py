@@ -183,7 +183,7 @@ def _measure_samples(job: Job, task: SampleTask, tick: Tick) -> dict[str, np.nda
     rows = []
     for n, index in enumerate(task.indices):
         rows.append(known[index] if index in known else _measure_sample(job, task, n))
-        tick(1)
+        tick(int(index not in known))
     return {name: _stacked([row[name] for row in rows]) for name in rows[0]}
 
 

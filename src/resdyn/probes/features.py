@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from resdyn import _checks as checks
 from resdyn.errors import InputError
+from resdyn.probes.folds import NUM_FOLDS, Folds, Turns, left_in
 from resdyn.probes.protocol import Batches, described
 from resdyn.probes.sample import Array, Layout, padded, state_sizes, to_numpy
+from resdyn.probes.scatter import Scatter, class_members
 from resdyn.probes.trajectory import class_logits
 from resdyn.stream import States, Stream
 
@@ -34,6 +35,13 @@ TEXTS = {
     "feature_within_trace": ("mean of |x - mu_c|^2 over the images of a class, x the classifier's input", "feature^2"),
     "feature_within_projected": ("m_c^T Sigma_W m_c' of the classifier's input", "feature^4"),
     **{f"feature_{name}": (f"{text}, by the classifier's input", "1") for name, text in SAME.items()},
+    "fold_class_count": ("images of each class without those of a fold", "1"),
+    "last_fold_mean": ("class means of the last state without the images of a fold", "state"),
+    "last_fold_within_trace": ("the same of within_trace", "state^2"),
+    "last_fold_within_projected": ("the same of within_projected", "state^4"),
+    "feature_fold_mean": ("class means of the classifier's input without the images of a fold", "feature"),
+    "feature_fold_within_trace": ("the same of feature_within_trace", "feature^2"),
+    "feature_fold_within_projected": ("the same of feature_within_projected", "feature^4"),
     "classifier_weight": ("weight of the last linear map", "1"),
     "classifier_bias": ("bias of the last linear map", "1"),
 }
@@ -59,7 +67,12 @@ class Features:
       linear map (a softmax may follow it);
     - `classifier_weight` (class, feature), `classifier_bias` (class): of that map.
 
-    The last two lines are absent where the model has no such map, or its classes are not the data's.
+    - `fold_class_count` (fold, class), `last_fold_mean` (fold, class, last_coord), `last_fold_within_trace`,
+      `last_fold_within_projected`, and with the prefix `feature_fold_` the same of the classifier's input: n_c and the
+      statistics without the images of a fold, of ten folds in which the images of a class take turns; errors over
+      images come from them. Absent where they would not fit into `memory_limit_gb`.
+
+    The lines on the classifier are absent where the model has no such map, or its classes are not the data's.
 
     Attributes:
         batch_size: Inputs of a batch (default 256).
@@ -70,7 +83,8 @@ class Features:
 
     Cost:
         Two forward passes over the data; memory 2 C x (sum of state sizes) float64 values, which must stay under
-        `memory_limit_gb` (else `InputError`).
+        `memory_limit_gb` (else `InputError`), and 30 C x (last state size + classifier's input) for errors over images,
+        where both fit.
 
     Source:
         Papyan, Han and Donoho (2020), "Prevalence of neural collapse", for the quantities of NC1-NC4.
@@ -112,7 +126,8 @@ class Features:
             "nearest_mean_agrees": (("depth",), (depths,), "float64"),
             "nearest_mean_accuracy": (("depth",), (depths,), "float64"),
         }
-        return layout | _classifier_layout(_classifier(stream, num_classes), c)
+        classifier = _classifier(stream, num_classes)
+        return layout | _classifier_layout(classifier, c) | self._fold_layout(stream, classifier, c)
 
     def measure(
         self, stream: Stream, batches: Batches, num_classes: int, tick: Callable[[int], None] = lambda n: None
@@ -129,35 +144,73 @@ class Features:
             The arrays, by name.
         """
         classifier = _classifier(stream, num_classes)
-        means, counts = self._means(stream, batches, num_classes, classifier is not None, tick)
-        scatters = [Scatter(mean, counts) for mean in means]
+        folds = {name: Folds() for name in self._folded(stream, classifier, num_classes)}
+        means, counts, per_fold = self._means(stream, batches, num_classes, classifier is not None, folds, tick)
+        scatters, turns = [Scatter(mean, counts) for mean in means], Turns(num_classes)
+        for fold in folds.values():
+            fold.begin(per_fold)
         for x, y in batches():
             states = stream.states(*x.args, **x.kwargs)
             predictions = _predictions(states.logits, num_classes)
-            for scatter, h in zip(scatters, _layers(states, classifier is not None)):
+            layers, turn = _layers(states, classifier is not None), turns.of(y)
+            for scatter, h in zip(scatters, layers):
                 scatter.add(h, y, predictions)
+            for name, fold in folds.items():
+                fold.add(_folded_layer(name, layers, len(stream)), y, turn)
             tick(1)
-        return _arrays(scatters, counts, state_sizes(stream), classifier)
+        found = _arrays(scatters, counts, state_sizes(stream), classifier)
+        found |= {f"{name}_fold_{key}": v for name, fold in folds.items() for key, v in fold.results().items()}
+        return found | ({"fold_class_count": left_in(per_fold)} if folds else {})
 
     def attributes(self, kind: str) -> dict[str, dict[str, str]]:
         """As in ``Probe``: long names and units; none is of a Jacobian."""
         return described(TEXTS)
 
     def _means(
-        self, stream: Stream, batches: Batches, num_classes: int, with_features: bool, tick: Callable[[int], None]
-    ) -> tuple[list[Tensor], Tensor]:
+        self,
+        stream: Stream,
+        batches: Batches,
+        num_classes: int,
+        with_features: bool,
+        folds: dict[str, Folds],
+        tick: Callable[[int], None],
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
         sums: list[Tensor] = []
         counts: Tensor | float = 0.0
+        turns, per_fold = Turns(num_classes), torch.zeros(NUM_FOLDS, num_classes, dtype=torch.float64)
         for x, y in batches():
             layers = _layers(stream.states(*x.args, **x.kwargs), with_features)
-            members = _members(y, num_classes).to(layers[0].device)
+            members = class_members(y, num_classes).to(layers[0].device)
             sums = sums or [torch.zeros_like(members.T @ h) for h in layers]
             for total, h in zip(sums, layers):
                 total += members.T @ h
             counts = counts + members.sum(0)
+            turn = turns.of(y)
+            per_fold.index_add_(0, turn, class_members(y.cpu(), num_classes))
+            for name, fold in folds.items():
+                fold.add_to_means(_folded_layer(name, layers, len(stream)), members, turn)
             tick(1)
         assert isinstance(counts, Tensor), "capture refuses empty data"
-        return [total / counts[:, None] for total in sums], counts
+        return [total / counts[:, None] for total in sums], counts, per_fold
+
+    def _folded(self, stream: Stream, classifier: Classifier | None, c: int) -> dict[str, int]:
+        """Sizes of the layers of which folds are kept, the last state and the classifier's input; none if too large."""
+        sizes = state_sizes(stream)
+        last = {"last": sizes[-1]} | ({} if classifier is None else {"feature": int(classifier[0].shape[1])})
+        values = 2 * sum(sizes) + 3 * NUM_FOLDS * sum(last.values())
+        return last if 8 * values * c / 2**30 <= self.memory_limit_gb else {}
+
+    def _fold_layout(self, stream: Stream, classifier: Classifier | None, c: int) -> Layout:
+        folded, g = self._folded(stream, classifier, c), NUM_FOLDS
+        layout: Layout = {"fold_class_count": (("fold", "class"), (g, c), "int64")} if folded else {}
+        for name, size in folded.items():
+            axis = {"last": "last_coord", "feature": "feature"}[name]
+            layout |= {
+                f"{name}_fold_mean": (("fold", "class", axis), (g, c, size), "float64"),
+                f"{name}_fold_within_trace": (("fold", "class"), (g, c), "float64"),
+                f"{name}_fold_within_projected": (("fold", "class", "class_j"), (g, c, c), "float64"),
+            }
+        return layout
 
     def _check_memory(self, values: int, num_classes: int) -> None:
         needed = 2 * 8 * values * num_classes / 2**30
@@ -166,45 +219,6 @@ class Features:
                 f"features: the means of {num_classes} classes at all depths need {needed:.1f} GB, more than "
                 f"memory_limit_gb={self.memory_limit_gb:g}; raise it or leave the probe out"
             )
-
-
-class Scatter:
-    """Within-class scatter of one layer about class means that are known, summed batch by batch."""
-
-    def __init__(self, means: Tensor, counts: Tensor) -> None:
-        self.means, self.counts, self.present = means, counts, counts > 0
-        centred = means - means[self.present].mean(0)
-        self.centred = torch.where(self.present[:, None], centred, 0.0)
-        self.gram = self.centred @ self.centred.T
-        self.trace = torch.zeros_like(counts)
-        self.projected = torch.zeros_like(self.gram)
-        self.agrees = self.correct = 0.0
-
-    def add(self, h: Tensor, labels: Tensor, predictions: Tensor | None) -> None:
-        """Add a batch: states h (N, d), labels (N,), predictions (N,) where they are of these classes."""
-        labels = labels.to(h.device)
-        deviation = h - self.means[labels]
-        self.trace += _members(labels, len(self.means)).T @ deviation.square().sum(1)
-        along = deviation @ self.centred.T
-        self.projected += along.T @ along
-        # |h - mu_c|^2 up to what does not depend on c
-        distance = self.gram.diagonal() - 2 * (along + self.gram[labels])
-        nearest = torch.where(self.present, distance, torch.inf).argmin(1)
-        self.correct += float((nearest == labels).sum())
-        self.agrees += float("nan") if predictions is None else float((nearest == predictions.to(h.device)).sum())
-
-    def results(self) -> dict[str, Array]:
-        """The sums as means, in float64."""
-        n, absent = self.counts.sum(), ~self.present
-        projected = self.projected / n
-        projected[absent], projected[:, absent] = torch.nan, torch.nan
-        return {
-            "mean": to_numpy(self.means),
-            "within_trace": to_numpy(self.trace / self.counts),
-            "within_projected": to_numpy(projected),
-            "nearest_mean_agrees": np.asarray(self.agrees / float(n)),
-            "nearest_mean_accuracy": np.asarray(self.correct / float(n)),
-        }
 
 
 def _arrays(
@@ -262,14 +276,13 @@ def _layers(states: States, with_features: bool) -> list[Tensor]:
     return layers
 
 
+def _folded_layer(name: str, layers: list[Tensor], depth: int) -> Tensor:
+    return layers[depth] if name == "last" else layers[-1]
+
+
 def _double(values: Tensor) -> Tensor:
     values = values.detach()
     return (values.cpu() if values.device.type == "mps" else values).double()  # mps has no float64
-
-
-def _members(labels: Tensor, num_classes: int) -> Tensor:
-    """(N, C), one where the image belongs to the class: sums by matrix product are the same every time."""
-    return one_hot(labels, num_classes).double()
 
 
 def _predictions(output: Any, num_classes: int) -> Tensor | None:

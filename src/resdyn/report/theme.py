@@ -11,7 +11,7 @@ import matplotlib as mpl
 import matplotlib.colors
 import numpy as np
 import plotly.graph_objects as go
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 __all__ = ["MARKERS", "PALETTE", "SEQUENTIAL", "class_colour", "class_symbol", "paper_style"]  # for figures elsewhere
 
@@ -147,7 +147,12 @@ def log_ticks(values: Any) -> dict[str, Any]:
     known = np.asarray(values, dtype=float)
     known = known[np.isfinite(known) & (known > 0)]
     decades = np.log10(known.max() / known.min()) if known.size else 2.0
-    return {"type": "log", "tickformat": "~g", "dtick": 1 if decades > 2 else "D2" if decades > 0.3 else "D1"}
+    if decades > 1:
+        return {"type": "log", "tickformat": "~g", "dtick": 1 if decades > 2 else "D2"}
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(
+        known.min(), known.max()
+    )  # powers and their halves may all be outside
+    return {"type": "log", "tickformat": "~g", "tickmode": "array", "tickvals": [float(t) for t in ticks if t > 0]}
 
 
 @contextmanager

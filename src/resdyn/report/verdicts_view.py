@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from resdyn.metrics.properties import Finding, PropertyVerdict, conclusion
+from resdyn.metrics.properties import Finding, PropertyVerdict, conclusion, explained
+from resdyn.metrics.properties.explanation import HOW_IT_IS_JUDGED
 from resdyn.metrics.summary import Metric
 from resdyn.report.sentences import by_chance, quantity, readable
 
@@ -26,9 +27,8 @@ class Card:
     beside: str
     anchor: str
     reasons: tuple[str, ...]
-    rules: tuple[str, ...]
+    explained: tuple[str, ...]
     reading: str
-    caution: str
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,15 @@ class VerdictsView:
     """What the template needs to show the verdicts."""
 
     conclusion: str
+    how: str
     cards: list[Card]
 
 
 def verdicts_view(found: Sequence[PropertyVerdict], null: xr.Dataset | None) -> VerdictsView | None:
     """The paragraph and the cards, or None where no property can be judged."""
-    return VerdictsView(conclusion(found, null is not None), [_card(verdict) for verdict in found]) if found else None
+    if not found:
+        return None
+    return VerdictsView(conclusion(found, null is not None), HOW_IT_IS_JUDGED, [_card(verdict) for verdict in found])
 
 
 def _card(verdict: PropertyVerdict) -> Card:
@@ -56,14 +59,17 @@ def _card(verdict: PropertyVerdict) -> Card:
         _beside(decisive),
         subject.anchor,
         tuple(dict.fromkeys(_reason(finding) for finding in verdict.findings)),
-        tuple(f"{_title(verdict, criterion.metric)}: {criterion}" for criterion in subject.criteria),
+        (*map(readable, explained(subject)), *_chances(verdict)),
         subject.reading,
-        subject.caution,
     )
 
 
-def _title(verdict: PropertyVerdict, metric: str) -> str:
-    return next((f.metric.title for f in verdict.findings if f.metric.name == metric), metric)
+def _chances(verdict: PropertyVerdict) -> list[str]:
+    """Where the values by chance come from, one sentence per metric that has one."""
+    known = {f.metric.title: (by_chance(f.metric.as_row()), f.metric.chance) for f in verdict.findings}
+    return [
+        f"By chance, {title}: {value} ({chance.basis})." for title, (value, chance) in known.items() if chance and value
+    ]
 
 
 def _reason(finding: Finding) -> str:

@@ -39,8 +39,7 @@ def verdicts(ds: xr.Dataset, null: xr.Dataset | None = None) -> list[PropertyVer
 
 def judged(ds: xr.Dataset, metrics: Sequence[Metric], nulls: Sequence[Metric] | None) -> list[PropertyVerdict]:
     """`verdicts` of metrics tables that are at hand."""
-    classes = ds.sizes.get("class")
-    found = [find_verdict(p, metrics, nulls, classes) for q in phenomena_in(ds) for p in properties_of(q)]
+    found = [find_verdict(p, metrics, nulls) for q in phenomena_in(ds) for p in properties_of(q)]
     known = [verdict for verdict in found if verdict is not None]
     return sorted(known, key=lambda verdict: not verdict.of.name[-1].isdigit())  # RA1, RA2, ... stay together
 

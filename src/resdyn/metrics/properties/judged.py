@@ -11,7 +11,7 @@ from resdyn import _checks as checks
 from resdyn._format import percent, with_error
 from resdyn.errors import InputError
 from resdyn.metrics.parts import ACROSS
-from resdyn.metrics.summary.metric import OVER_CLASSES, Metric
+from resdyn.metrics.summary.metric import Metric
 from resdyn.metrics.verdict import Estimate, Rule, Verdict, judge
 
 UNTRAINED, BY_CHANCE = "the untrained network", "chance"
@@ -173,9 +173,7 @@ class PropertyVerdict:
         return next((f for f in self.findings if f.verdict == self.verdict), self.findings[0])
 
 
-def find_verdict(
-    asked: Property, metrics: Sequence[Metric], nulls: Sequence[Metric] | None, classes: int | None
-) -> PropertyVerdict | None:
+def find_verdict(asked: Property, metrics: Sequence[Metric], nulls: Sequence[Metric] | None) -> PropertyVerdict | None:
     """Judge a property by two metrics tables; None where a criterion's metric is in no row."""
     places: dict[str | None, list[Finding]] = {}
     for criterion in asked.criteria:
@@ -184,7 +182,7 @@ def find_verdict(
             return None
         for row in rows:
             null = _at(nulls or (), row)
-            places.setdefault(_place(row), []).append(_judged(criterion, row, null, nulls is not None, classes))
+            places.setdefault(_place(row), []).append(_judged(criterion, row, null, nulls is not None))
     found = tuple(finding for own in places.values() for finding in own)
     return PropertyVerdict(asked, _over_places([_all([f.verdict for f in own]) for own in places.values()]), found)
 
@@ -211,14 +209,14 @@ def _over_places(verdicts: Sequence[Verdict]) -> Verdict:
     return verdicts[0] if len(set(verdicts)) == 1 else "undecided"
 
 
-def _judged(criterion: Criterion, row: Metric, null: Metric | None, with_null: bool, classes: int | None) -> Finding:
-    number = _estimate(row, classes)
+def _judged(criterion: Criterion, row: Metric, null: Metric | None, with_null: bool) -> Finding:
+    number = _estimate(row)
     if row.value is None:
         why = "; ".join(filter(None, (row.missing or "not measured", row.note)))
         return Finding(row, null, criterion, "undecided", f"{row.title}: {why}")
     if ACROSS in (row.where or ""):
         return Finding(row, null, criterion, "undecided", f"{row.title}: one line {ACROSS}, whose norms need not agree")
-    references = [_estimate(null, classes, UNTRAINED)] if null is not None and null.value is not None else []
+    references = [_estimate(null, UNTRAINED)] if null is not None and null.value is not None else []
     references += [Estimate(end, name=BY_CHANCE) for end in _nearest_chance(criterion, row)]
     used = references if criterion.against_null else []
     bound = criterion.bound
@@ -253,14 +251,14 @@ def _nearest_chance(criterion: Criterion, row: Metric) -> list[float]:
     return [max(ends) if criterion.kind == "at_least" else min(ends)]
 
 
-def _estimate(row: Metric, classes: int | None, name: str = "") -> Estimate:
+def _estimate(row: Metric, name: str = "") -> Estimate:
     """The value with what is known of its error; of a share of 0 or 1 a quarter of its interval."""
     value = math.nan if row.value is None else row.value
     error, n = row.standard_error, row.n if row.n > 1 else None
     if error is None and row.interval is not None:
         error = (row.interval[1] - row.interval[0]) / 2
-    if OVER_CLASSES in row.note:
-        n = classes
+    if row.groups is not None:
+        n = row.groups
     return Estimate(value, error, n if error is not None else None, name)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from resdyn.metrics.collapse import neural_collapse
+from resdyn.metrics.collapse_errors import collapse_errors
 from resdyn.metrics.summary import by_chance
-from resdyn.metrics.summary.metric import OVER_CLASSES, Chance, Metric, one_number, with_interval
+from resdyn.metrics.summary.metric import Chance, Metric, one_number, with_groups, with_interval
 from resdyn.metrics.summary.registry import Summary
 
 PAPYAN = "Papyan, Han and Donoho (2020)"
@@ -23,7 +22,6 @@ TEXTS = {
     "self_duality": ("NC3 classifier against class means", "0 when proportional, 1.41 orthogonal", PAPYAN),
     "nearest_mean_disagreement": ("NC4 predictions off the nearest class mean", "0 when all agree", PAPYAN),
 }
-GROUPS, MIN_GROUPS = 10, 4
 TRIVIAL_FOR_TWO = ("equinorm", "equiangularity", "maximal_angle")
 
 
@@ -33,7 +31,7 @@ def rows(ds: xr.Dataset) -> Iterator[Metric]:
     images = int(ds["num_images"]) if "num_images" in ds else int(ds["class_count"].sum())
     empty = measured.attrs["empty_classes"]
     left_out = f"{len(empty)} classes without images left out" if empty else ""
-    errors = _errors_over_classes(ds)
+    found_errors = collapse_errors(ds)
     two = ds.sizes["class"] - len(empty) == 2
     for key, values in measured.data_vars.items():
         name = str(key).removeprefix("feature_")
@@ -42,29 +40,11 @@ def rows(ds: xr.Dataset) -> Iterator[Metric]:
         trivial = "zero by construction for two classes" if two and name in TRIVIAL_FOR_TWO else ""
         size = ds.sizes["feature"] if str(key).startswith("feature_") and "feature" in ds.sizes else _last_size(ds)
         chance = _by_chance(name, ds, ds.sizes["class"] - len(empty), size)
-        error = None if trivial else errors.get(str(key))
-        said = OVER_CLASSES if error is not None else ""
+        error = None if trivial else found_errors.errors.get(str(key))
+        said = found_errors.said if error is not None else ""
         found = one_number(name, value, error, images, where, left_out, trivial, said, chance=chance)
+        found = with_groups(found, found_errors.groups) if error is not None else found
         yield with_interval(found, images) if name == "nearest_mean_disagreement" else found
-
-
-def _errors_over_classes(ds: xr.Dataset) -> dict[str, float]:
-    """Standard errors of NC1 to NC3: the classes are left out in turn, in at most `GROUPS` groups."""
-    present = np.flatnonzero(ds["class_count"].values > 0)
-    last = ds.isel(depth=[-1]) if "depth" in ds.dims else ds
-    groups = np.array_split(present, min(GROUPS, present.size))
-    if len(groups) < MIN_GROUPS:
-        return {}
-    without = [_without(last, np.setdiff1d(present, group)) for group in groups]
-    values = {name: np.array([found[name] for found in without]) for name in without[0]}
-    errors = {name: float(np.sqrt((len(groups) - 1) * column.var())) for name, column in values.items()}
-    return {name: error for name, error in errors.items() if np.isfinite(error)}
-
-
-def _without(ds: xr.Dataset, kept: NDArray[np.int64]) -> dict[str, float]:
-    part = ds.isel({dim: kept for dim in ("class", "class_j") if dim in ds.dims})
-    found = neural_collapse(part)
-    return {str(name): float(found[name].values.ravel()[-1]) for name in found if "disagreement" not in str(name)}
 
 
 def _last_size(ds: xr.Dataset) -> int:

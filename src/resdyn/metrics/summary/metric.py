@@ -18,7 +18,6 @@ from resdyn.metrics.rank import count_unconverged
 from resdyn.metrics.share import share_interval
 
 _LARGE = 1e150  # beyond, squares leave the dtype
-OVER_CLASSES = "standard error by jackknife over classes"
 NOT_MEASURED, UNDEFINED = "not measured", "undefined"
 
 
@@ -86,6 +85,7 @@ class Metric:
         missing: Where `value` is None: "not measured", or "undefined" of what was measured.
         per_sample: What `value` is the mean of, one per sample in the order of the dataset (NaN where unknown); None
             for a number that no single sample has.
+        groups: How many independent values the error comes from where these are not the `n`.
     """
 
     name: str
@@ -101,6 +101,7 @@ class Metric:
     chance: Chance | None = None
     missing: str = ""
     per_sample: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
+    groups: int | None = field(default=None, repr=False, compare=False)
 
     def as_row(self) -> dict[str, Any]:
         """The number as a row of `metrics_table`: plain, for JSON, without the values of single samples.
@@ -176,6 +177,11 @@ def with_interval(metric: Metric, n: int) -> Metric:
     error = (metric.value * (1 - metric.value) / n) ** 0.5 or None
     note = "; ".join(part for part in (metric.note, f"95 % interval {low:.2g} to {high:.2g} (Wilson)") if part)
     return replace(metric, standard_error=error, interval=(low, high), note=note)
+
+
+def with_groups(metric: Metric, groups: int) -> Metric:
+    """A row whose error comes from some groups of its `n` observations."""
+    return replace(metric, groups=groups)
 
 
 def with_samples(metric: Metric, values: ArrayLike) -> Metric:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import plotly.graph_objects as go
 import xarray as xr
 
 from resdyn import _checks as checks
@@ -18,6 +20,8 @@ from resdyn.report.comparison.outline import comparison_outline
 from resdyn.report.comparison.runs import Run
 from resdyn.report.page import figure_json, render, write_page
 from resdyn.report.theme import shortened
+
+ERRORS = " Means over samples with standard errors."
 
 
 def write_comparison(
@@ -91,6 +95,11 @@ def distinct(paths: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
+def _has_errors(drawn: go.Figure) -> bool:
+    """Whether the lines are means over samples; those of a pass over the data are not."""
+    return any(np.any(trace.error_y.array) for trace in drawn.data)
+
+
 def comparison_page(runs: Sequence[Run]) -> str:
     """The HTML text of the comparison."""
     runs = _measured(runs)
@@ -100,7 +109,7 @@ def comparison_page(runs: Sequence[Run]) -> str:
             {
                 "name": overlay.name,
                 "title": overlay.title,
-                "how": overlay.how,
+                "how": overlay.how + (ERRORS if _has_errors(drawn) else ""),
                 "json": figure_json(drawn),
                 "note": f"Not measured in: {', '.join(missing)}." if missing else "",
             }

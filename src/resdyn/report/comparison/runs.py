@@ -19,7 +19,7 @@ from resdyn.errors import InputError
 from resdyn.metrics.summary import Metric, chance_text, summarize
 from resdyn.report.comparison.overlay import Overlay, Values
 from resdyn.report.figures.profile import MEAN_HOVER, whole_ticks
-from resdyn.report.theme import MARKERS, PALETTE, SYMBOLS, figure, plain
+from resdyn.report.theme import MARKERS, PALETTE, SYMBOLS, figure, log_ticks, plain
 from resdyn.report.view import mean_and_error
 
 SETTINGS = (
@@ -219,11 +219,12 @@ def _draw(overlay: Overlay, known: list[tuple[Run, int, Values]]) -> go.Figure:
                 hovertemplate=f"%{{x}}: {MEAN_HOVER.removesuffix('<extra></extra>')}<extra>{plain(run.title)}</extra>",
             )
         )
+    shown = np.concatenate([np.asarray(trace.y, dtype=float) for trace in traces])
     drawn = figure(traces, height=380, showlegend=True)
     if together:
         drawn.update_xaxes(title_text=f"{overlay.x_title}, counted from 0", **whole_ticks(known[0][2][0]))
     else:
         drawn.update_xaxes(title_text=f"{overlay.x_title}, relative (the runs are not equally deep)")
     return drawn.update_yaxes(
-        title_text=overlay.y_title, **({"type": "log"} if overlay.log else {"rangemode": "tozero"})
+        title_text=overlay.y_title, **(log_ticks(shown) if overlay.log else {"rangemode": "tozero"})
     )

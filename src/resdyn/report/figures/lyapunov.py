@@ -42,4 +42,4 @@ def _profile(ds: xr.Dataset) -> profile.Profile | None:
         return None
     values = ds["lyapunov_exponent"].values
     ranks = np.arange(1, values.shape[1] + 1)
-    return profile.Profile(ranks, values, sample_ids(ds), "rank", "exponent per block")
+    return profile.Profile(ranks, values, sample_ids(ds), "rank", "exponent per block", complete=True)

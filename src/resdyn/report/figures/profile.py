@@ -20,7 +20,11 @@ MEAN_HOVER = "%{y:.4g} ± %{customdata[0]:.2g} (n = %{customdata[1]})<extra></ex
 
 @dataclass(frozen=True)
 class Profile:
-    """Values (sample, depth) and how to label them; `names` of the places, where numbers do not say enough."""
+    """Values (sample, depth) and how to label them; `names` of the places, where numbers do not say enough.
+
+    `complete`: values are missing for what they are, so that a mean over the others would be of the larger ones: there
+    is a mean only where every sample has a value.
+    """
 
     depth: Array
     values: Array
@@ -28,6 +32,12 @@ class Profile:
     x_title: str
     y_title: str
     names: list[str] | None = None
+    complete: bool = False
+
+    def mean_and_error(self) -> tuple[Array, Array, Array]:
+        """Mean over samples, its standard error and count, per place."""
+        values = self.values
+        return mean_and_error(np.where(np.isnan(values).any(axis=0), np.nan, values) if self.complete else values)
 
     @property
     def texts(self) -> list[str]:
@@ -37,7 +47,7 @@ class Profile:
 
 def draw(profile: Profile, **yaxis) -> go.Figure:
     """The profile as a plotly figure; at most `MAX_LINES` samples are drawn, the mean is over all."""
-    mean, error, n = mean_and_error(profile.values)
+    mean, error, n = profile.mean_and_error()
     traces = [_samples(profile)] if len(profile.values) > 1 else []
     traces.append(
         go.Scatter(
@@ -60,7 +70,7 @@ def draw(profile: Profile, **yaxis) -> go.Figure:
 
 
 def draw_paper(profile: Profile, **axis_settings) -> mf.Figure:
-    mean, error, _ = mean_and_error(profile.values)
+    mean, error, _ = profile.mean_and_error()
     with paper_style():
         drawn = mf.Figure(figsize=(3.3, 2.4))
         axis = drawn.subplots()

@@ -97,7 +97,7 @@ def inverse_scaling_paper(ds: xr.Dataset) -> mf.Figure | None:
             label=f"mean of {n.max()}",
         )
         for colour, (group, fit) in zip(LINE_COLOURS, scaling.fits, strict=False):
-            axis.plot(*scaling.line(group, fit), color=colour, label=_fit_text(group, fit))
+            axis.plot(*scaling.line(group, fit), color=colour, label=" ".join(_fit_texts(group, fit)))
         if scaling.start is not None:
             axis.axvline(scaling.start, color=PALETTE[8], linestyle=":", linewidth=0.7)
         axis.set(xlabel="block number, counted from 1", ylabel="1 / s₁")
@@ -149,9 +149,11 @@ def _line(scaling: Scaling, number: int) -> go.Scatter:
     group, fit = scaling.fits[number]
     x, y = scaling.line(group, fit)
     line = {"color": LINE_COLOURS[number % len(LINE_COLOURS)], "width": 2}
-    return go.Scatter(x=x, y=y, mode="lines", name=_fit_text(group, fit), line=line, hoverinfo="skip")
+    name = "<br>".join(_fit_texts(group, fit))  # a phone cuts what is longer
+    return go.Scatter(x=x, y=y, mode="lines", name=name, line=line, hoverinfo="skip")
 
 
-def _fit_text(group: BlockGroup, fit: InverseScalingFit) -> str:
+def _fit_texts(group: BlockGroup, fit: InverseScalingFit) -> list[str]:
+    """The group of blocks, where there are several, and the line."""
     text = f"slope {fit.slope:.3g}, adjusted R² = {fit.r_squared_adjusted:.3f}".replace("-", "−")
-    return f"{group.label}: {text}" if group.label else text
+    return [f"{plain(group.label, 60)}:", text] if group.label else [text]

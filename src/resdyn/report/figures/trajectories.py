@@ -119,7 +119,7 @@ def _centred(states: Array) -> tuple[Array, str]:
     moved = float(((states - middle) ** 2).sum())
     if between <= moved or len(states) < 2:
         return states, ""
-    return states - middle, f", samples centred: {percent(moved / (between + moved), digits=0)} of all"
+    return states - middle, f"\nsamples centred: {percent(moved / (between + moved), digits=0)} of all variance"
 
 
 def _principal(states: Array) -> tuple[Array, tuple[str, str]]:
@@ -209,13 +209,15 @@ def _stage_title(projection: Projection) -> str:
 
 
 def _titles(projection: Projection) -> dict[str, str]:
-    return {"xaxis.title.text": projection.axes[0], "yaxis.title.text": projection.axes[1]}
+    across, up = (title.replace("\n", "<br>") for title in projection.axes)
+    return {"xaxis.title.text": across, "yaxis.title.text": up}
 
 
 def _axes(projection: Projection) -> dict:
+    across, up = (title.replace("\n", "<br>") for title in projection.axes)
     return {
-        "xaxis": {"title": {"text": projection.axes[0]}},
-        "yaxis": {"title": {"text": projection.axes[1]}, "scaleanchor": "x"},
+        "xaxis": {"title": {"text": across}},
+        "yaxis": {"title": {"text": up}, "scaleanchor": "x"},
     }
 
 
@@ -223,7 +225,7 @@ def _draw_paper(ds: xr.Dataset, projections: list[Projection]) -> mf.Figure | No
     if not projections:
         return None
     with paper_style():
-        drawn = mf.Figure(figsize=(3.1 * len(projections) + 0.8, 3.3))
+        drawn = mf.Figure(figsize=(3.4 * len(projections) + 0.8, 3.8))
         for axis, projection in zip(drawn.subplots(1, len(projections), squeeze=False)[0], projections):
             _panel(axis, ds, projection)
         axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))

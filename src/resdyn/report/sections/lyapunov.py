@@ -34,7 +34,8 @@ SECTIONS = (
                 "lyapunov_exponents",
                 "Finite-time Lyapunov exponents",
                 "log s(d h_L / d h_0) / L, s the singular values at one sample: above 0 a direction of the first state "
-                "has grown when it arrives at the last one, below it has shrunk; exp of it is the factor per block.",
+                "has grown when it arrives at the last one, below it has shrunk; exp of it is the factor per block. "
+                "The mean ends where a sample's value cannot be told from zero.",
                 WORDING,
             ),
         ),

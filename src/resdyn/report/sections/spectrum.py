@@ -82,7 +82,8 @@ SECTIONS = (
             built_in(
                 "negative_share",
                 "Eigenvalues with negative real part",
-                "Share of the eigenvalues along which the block reverses its input, by both readings.",
+                "Share of the eigenvalues along which the block reverses its input: of the Jacobian as the matrix that "
+                "it is and, where asked for, of its spatial slices. Zeros are not negative.",
                 NEGATIVE,
             ),
             built_in(

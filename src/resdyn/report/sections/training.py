@@ -20,7 +20,7 @@ ALIGNMENT = (
 COLLAPSE = (("within_class_variability", "NC1"), ("loss", "training loss"))
 HOW = (
     "Measured before training, at intervals, and at the end, at a few fixed training samples, with standard errors "
-    "over them (R²: jackknife over samples; NC1: over classes); "
+    "over them (R²: jackknife over samples; NC1: jackknife over images); "
 )
 
 

@@ -2,6 +2,7 @@
 (function () {
   const root = document.documentElement;
   const LEGEND_ROW = 30;
+  const CELL = 40;  // least width of a figure per column of a grid with numbers in it: else they run into each other
   const errors = [];
   function report(message) {
     errors.push(String(message));
@@ -13,6 +14,9 @@
   const themes = JSON.parse(document.getElementById("themes").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const themeNow = () => themes[dark.matches ? "dark" : "light"];
+
+  // Of a grid as plotly writes it: rows, or bytes with their shape.
+  const columns = (grid) => grid.length || parseInt(grid.shape, 10);
 
   // Square figures follow the width of the page up to their design height; the rest keep that height.
   function heightFor(layout, width) {
@@ -98,6 +102,9 @@
     const design = Object.assign({}, content.layout);
     content.layout.width = plot.clientWidth;
     content.layout.height = heightFor(design, plot.clientWidth);
+    content.data.forEach((trace) => {
+      if (trace.texttemplate && trace.type === "heatmap" && plot.clientWidth < CELL * columns(trace.z)) trace.texttemplate = "";
+    });
     await Plotly.newPlot(plot, content.data, content.layout, config);
     await fit(plot, design);
     const tools = holder.querySelector(".tools");
@@ -147,8 +154,10 @@
     });
   }
 
+  // Between two figures the reader has a turn: a page of many is scrolled while it is drawn.
   async function drawAll() {
     for (const holder of document.querySelectorAll("figure[data-figure]")) {
+      await new Promise((go) => setTimeout(go, 0));
       try {
         await draw(holder);
       } catch (error) {
