@@ -145,7 +145,7 @@ class EncoderDecoder(nn.Module):
         return h
 
 
-def test_an_encoder_does_not_go_on_in_the_last_layer_of_its_decoder():
+def test_an_encoder_does_not_continue_in_the_last_layer_of_its_decoder():
     stream = resdyn.find_stream(EncoderDecoder().eval(), torch.randn(1, 4), torch.randn(1, 4))
     assert [block.path for block in stream] == [f"encoder.{i}" for i in range(5)]
 
