@@ -39,6 +39,15 @@ NO_SUMS = "has no residual stream"
 # What was found out about families in the table of differences.
 WHY: dict[str, str] = {
     "hrm_text": "torch.export alone takes most of them: a stack of layers applied eight times",
+    "mvitv2_tiny": "three attentions have a max-pooled skip, no linear map; ours are the sums of queries inside",
+    "sam3": "the decoder's queries are weights, so that encoder and decoder are one chain with ours",
+    "sam3_video": "the decoder's queries are weights, so that encoder and decoder are one chain with ours",
+    "sam3_lite_text": "the decoder's queries are weights, so that encoder and decoder are one chain with ours",
+    "inkling2": "a convolution with a skip inside the first attention counts, with ours, as a block before it",
+    "inkling2_text": "a convolution with a skip inside the first attention counts, with ours, as a block before it",
+    "hrnet_w18_small": "branches at several scales are added to each other; ours follows one of them",
+    "tnt_s_legacy_patch16_224": "inner and outer tokens in turn; ours follows the outer ones after one inner layer",
+    "crossvit_tiny_240": "two streams that exchange one token; ours follows one of them",
     "higgs_audio_v2": "the audio's feed-forward layers write into the places of a mask; these sums lie in transitions",
 }
 # Blocks that a person counted in the code, where neither count below applies, and why.
@@ -46,6 +55,8 @@ READ: dict[str, tuple[int, str]] = {
     "ghostnet_050": (16, "a sum in each of 16 bottlenecks, written into a slice, where autograd records no sum"),
     "groupvit": (14, "two in each of three layers, four in each of two grouping blocks"),
     "groupvit_vision_model": (14, "two in each of three layers, four in each of two grouping blocks"),
+    "gemma3n": (8, "prediction, attention, feed-forward and per-layer embedding in each of two layers"),
+    "gemma3n_text": (8, "prediction, attention, feed-forward and per-layer embedding in each of two layers"),
     "deepseek_v4": (4, "two in each of two layers, of four streams that a matrix of the state mixes"),
     "bridgetower": (8, "two in one layer of the image's encoder, three in each of two layers across"),
     "coat_tiny": (42, "three in each of eight layers in series and of six at three scales side by side"),

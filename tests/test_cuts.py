@@ -479,17 +479,17 @@ def test_blocks_behind_codes_of_the_input_are_found():
 
 
 class Selected(nn.Module):
-    """Blocks on those tokens of a sample whose first entry is positive."""
+    """Attention among those tokens of a sample whose first entry is positive, twice, with a skip around both."""
 
     def __init__(self):
         super().__init__()
-        self.parts, self.out = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), nn.Linear(4, 3)
+        self.parts, self.out = nn.ModuleList(nn.Linear(4, 4) for _ in range(3)), nn.Linear(4, 3)
 
     def forward(self, x):
-        h = x[x[..., 0] > 0]
-        for part in self.parts:
-            h = h + torch.tanh(part(h))
-        return self.out(h.sum(0, keepdim=True))
+        g = h = x[x[..., 0] > 0]
+        for part in self.parts[:2]:
+            g = g + torch.softmax(g @ g.T, -1) @ part(g)
+        return self.out((h + self.parts[2](g)).sum(0, keepdim=True))
 
 
 def test_states_whose_size_is_counted_are_refused():

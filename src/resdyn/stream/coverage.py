@@ -123,15 +123,20 @@ def operations(node: fx.Node) -> int:
         return 0
     value = node.meta.get("val")
     results = [v for v in (value if isinstance(value, tuple | list) else [value]) if isinstance(v, Tensor)]
-    size = sum(prod(int(s) if isinstance(s, int) else 1 for s in v.shape) for v in results)
-    shapes = [tuple(t.shape) if (t := tensor_of(n)) is not None else () for n in node.all_input_nodes]
+    size = sum(prod(_sizes(v)) for v in results)
+    shapes = [_sizes(t) if (t := tensor_of(n)) is not None else () for n in node.all_input_nodes]
     name = operation(node)
     if name in {"linear", "convolution", "conv1d", "conv2d", "conv3d"} and len(shapes) > 1:
         return 2 * size * prod(shapes[1][1:])
     if name in {"addmm", "mm", "bmm", "matmul"} and shapes:
-        return 2 * size * int(shapes[-2 if name != "addmm" else 1][-1])
+        return 2 * size * shapes[-2 if name != "addmm" else 1][-1]
     if name == "einsum" and shapes:
         return 2 * max(prod(s) for s in shapes) * max(1, size // max(1, min(prod(s) for s in shapes)))
     if "attention" in name and len(shapes) > 1:
-        return 4 * prod(shapes[0]) * int(shapes[1][-2])
+        return 4 * prod(shapes[0]) * shapes[1][-2]
     return size
+
+
+def _sizes(value: Tensor) -> tuple[int, ...]:
+    """The sizes of a tensor, 1 for those that are counted as the model runs."""
+    return tuple(int(size) if isinstance(size, int) else 1 for size in value.shape)
