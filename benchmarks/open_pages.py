@@ -4,7 +4,7 @@ Pages of synthetic captures (those of the tests). A page is opened by headless C
 profile, at 1280 x 900 pixels; a script added to it reports the browser's own clock, which starts with the navigation:
 at the first paint of content, from when on the text is read and scrolled, and when the last figure is drawn. The CPU
 seconds of the page's thread until then are what opening takes where nothing else runs. Run:
-python benchmarks/pages.py [--runs 3] [--chromium PATH]
+python benchmarks/open_pages.py [--runs 3] [--chromium PATH]
 """
 
 from __future__ import annotations
