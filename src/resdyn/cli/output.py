@@ -179,7 +179,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows) if len(rows) else pd.DataFrame({"": ["none"]})
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     table.title = Text(title, "table.title") if title else None
     for column in frame:

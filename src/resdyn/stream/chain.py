@@ -51,10 +51,11 @@ def _aside(flow: Flow, outer: Candidate, found: Sequence[Candidate], inputs: _In
     first, last = flow.place[outer.fork], flow.place[outer.total]
     near = [block for block in found if first <= flow.place[block.fork] and flow.place[block.total] < last]
     inner = [b for b in near if flow.precedes(outer.fork, b.fork) and flow.precedes(b.total, outer.total)]
-    chain = _longest(flow, inner, inputs)
+    if len(inner) < 2 or len(chain := _longest(flow, inner, inputs)) < 2:
+        return []
     held = {node for block in chain for node in between(flow.graph, [block.fork], [block.total])}
     work, whole = (sum(map(operations, nodes)) for nodes in (held, between(flow.graph, [outer.fork], [outer.total])))
-    return inner if len(chain) > 1 and len(chain) * work < whole else []
+    return inner if len(chain) * work < whole else []
 
 
 def _longest(flow: Flow, found: Sequence[Candidate], inputs: _Inputs) -> list[Candidate]:
