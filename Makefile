@@ -3,7 +3,7 @@
 # make newer  the stream, the linear algebra and the zoo on the newest PyTorch (5 GB), in an environment of its own
 # make zoo    find the streams of many families of models (timm's and torchvision's where installed), write docs/zoo.md
 # make docs   install what the tests need, execute the notebooks, write out/docs/index.html; a warning is an error
-# make setup  install into .venv alone
+# make setup  install into .venv alone; make dev  with what the tests need
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -17,7 +17,7 @@ NEWER_TESTS := tests/test_torch_names.py tests/test_linearize.py tests/test_stop
 	tests/test_subspace.py tests/test_zoo.py
 NEWER_ONLY := not test_zoo or (implies and (ResNet or Swinv2 or GPT2 or Llama or Mixtral or T5))
 
-.PHONY: setup demo test newer newer-setup lint types bench docs zoo clean
+.PHONY: setup dev demo test newer newer-setup lint types bench docs zoo clean
 
 setup: $(VENV)/.core
 
@@ -32,6 +32,8 @@ $(VENV)/.core: $(SOURCES)
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
 	@touch $@
+
+dev: $(VENV)/.dev
 
 demo: $(VENV)/.core
 	$(BIN)/resdyn demo --out out/demo

@@ -31,6 +31,7 @@ LIMITS = {
     "holds no floating-point tensor": "returns no floating-point tensor",
     "returns no tensors": "returns no tensors",
     "because it has not been implemented yet": "an operation without a forward-mode derivative in torch",
+    "or runs under torch.no_grad()": "blocks under torch.no_grad()",
     "the model gives NaN or infinity": "the model itself gives NaN here",
     "sums are of complex values": "sums of complex values",
 }
@@ -40,7 +41,6 @@ NO_SUMS = "has no residual stream"
 WHY: dict[str, str] = {
     "mimi_encoder": "mended after this run: refused in one line, for states whose size is counted",
     "pocket_tts_audio_tokenizer_encoder": "mended after this run: refused in one line, for the same reason",
-    "hrm_text": "torch.export alone takes most of them: a stack of layers applied eight times",
     "mvitv2_tiny": "three attentions have a max-pooled skip, no linear map; ours are the sums of queries inside",
     "sam3": "the decoder's queries are weights, so that encoder and decoder are one chain with ours",
     "sam3_video": "the decoder's queries are weights, so that encoder and decoder are one chain with ours",
@@ -69,6 +69,19 @@ READ: dict[str, tuple[int, str]] = {
     ),
 }
 
+# Blocks that are no whole number for each layer that the configuration counts, and why.
+OUTSIDE: dict[str, str] = {
+    "unispeech-sat": "the convolution of positions is added to the state, one block before the layers",
+    "unispeech": "the convolution of positions is added to the state, one block before the layers",
+    "data2vec-audio": "the convolution of positions is added to the state, one block before the layers",
+    "sew-d": "the convolution of positions is added to the state, one block before the layers",
+    "granite_speech_encoder": "the middle prediction is added to the state, one block between the layers",
+    "granite_speech_plus_encoder": "the middle prediction is added to the state, one block between the layers",
+    "phi4_multimodal_vision": "the head that pools by attention has a feed-forward block of its own",
+    "janus_vqgan": "a decoder of images by convolutions, whose levels the configuration counts by other names",
+    "pp_ocrv5_mobile_rec": "a backbone of convolutions; the configuration counts the layers of its neck",
+}
+
 
 def page(rows: list[Row], left: int = 0) -> str:
     tables = [section for group in GROUPS if (section := group_tables(group, [r for r in rows if r["group"] == group]))]
@@ -84,9 +97,15 @@ def verdict(row: Row) -> str:
     joins = independent(row)
     if not joins or (set(row["skip"]) <= WITHOUT_SUMS and joins == (0, 0)):
         return UNCOUNTED
-    if row["blocks"] in joins:
+    if row["blocks"] in joins and follows_layers(row):
         return WHOLE
     return PART if row["blocks"] < min(joins) else MORE
+
+
+def follows_layers(row: Row) -> bool:
+    """Whether there are as many blocks for each layer that the configuration counts, or it is known why not."""
+    layers = row["layers"][1] if row.get("layers") else 0
+    return not layers or row["blocks"] % layers == 0 or row["name"] in OUTSIDE
 
 
 def independent(row: Row) -> tuple[int, ...]:
@@ -148,8 +167,8 @@ Python {platform.python_version()}, {packages}.
   (`tests/zoo_joins.py`); two projections side by side are one map, and a term that is an activation of the other one is
   no branch. The first number is the longest chain in which every path from the input passes the join
   before; a second is all such sums (towers side by side, encoders beside the decoder's chain, sums inside a
-  branch). Blocks that equal either number are *whole*; anything else is a difference, is listed, and makes the
-  script exit with 1.
+  branch). Blocks that equal either number are *whole*, if they also are a whole number for each of the layers below;
+  anything else is a difference, is listed, and makes the script exit with 1.
 - **Layers** of the configuration times blocks per layer, where the inputs reach one stack of layers: 2 for
   attention and feed-forward, 1 for layers in parallel and state spaces, 3 with cross-attention.
 - **Inside** is the share of one sample's operations and of the parameters in the blocks. In models as small as
@@ -191,6 +210,9 @@ def differences(rows: list[Row]) -> str:
     parts += ["| family | | blocks, joins | inside, or the reason |\n|---|---|---|---|", *lines] if lines else ["None."]
     if read:
         parts += ["\nCounted by a person in the code, where autograd's graph shows other sums:\n", *read]
+    outside = [f"- {row['name']}: {row['blocks']}; {OUTSIDE[row['name']]}" for row in rows if row["name"] in OUTSIDE]
+    if outside:
+        parts += ["\nBlocks outside the layers that the configuration counts:\n", *outside]
     return "\n".join(parts)
 
 

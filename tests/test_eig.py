@@ -161,9 +161,9 @@ def test_eigenvalues_of_multiplicity_and_invariant_spaces_do_not_break_it():
     assert complex(found.values[0]) == pytest.approx(float(rank_one.trace()), rel=1e-8)
 
 
-@pytest.mark.parametrize("share", [0.002, 0.02, 0.08])
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.06])
 def test_few_negative_eigenvalues_are_counted_from_the_left(share):
-    n = 1000
+    n = 600
     values = torch.linspace(0.2, 2.0, n, dtype=torch.float64)
     values[: int(share * n)] *= -1
     matrix = torch.zeros(2 * n, 2 * n, dtype=torch.float64)  # half of the coordinates dead, as behind a ReLU

@@ -37,7 +37,7 @@ def plans(draw):
 
 
 @given(plans(), st.integers(0, 100))
-@settings(max_examples=16)
+@settings(max_examples=10)
 def test_discovery_finds_exactly_the_blocks_that_were_built(plan, seed):
     net, x = build(plan, seed), example(plan)
     stream = resdyn.find_stream(net, x)

@@ -20,7 +20,7 @@ from zoo_smallest import TIMM, TORCHVISION
 
 VOCABULARY, TOKENS, IMAGE = 64, 8, 32
 LAYERS = 2
-LAYER_COUNT = r"(^|_)(num_)?(\w+_)?layers?$|^depth$|n_layers?$|num_blocks$|num_hidden_groups|_depth$"
+LAYER_COUNT = r"(^|_)(num_)?(\w+_)?layers?$|^depth$|n_layers?$|num_blocks$|num_hidden_groups|_depth$|layers_per_stack$"
 FEWER: tuple[dict[str, Any], ...] = (
     {"depth": 2, "embed_dim": 16, "num_heads": 2},
     {"depth": 2},

@@ -401,7 +401,7 @@ def module_path(nodes: Sequence[fx.Node]) -> str:
 def child_modules(nodes: Sequence[fx.Node], path: str) -> tuple[str, ...]:
     """Names of the parts of module `path` that the nodes run through, in order."""
     depth = len(path.split(".")) if path else 0
-    parts = [node_path(node).split(".")[depth : depth + 1] for node in nodes]
+    parts = [node_path(node).split(".")[depth : depth + 1] for node in nodes if PACKING not in node.meta]
     return tuple(dict.fromkeys(part[0] for part in parts if part and part[0]))
 
 

@@ -20,9 +20,9 @@ from resdyn.stream.flow import Flow, looked_up, stream_sources
 from resdyn.stream.gates import Join, Sum, attach_gates
 from resdyn.stream.graph import DataGraph, tensor_of
 from resdyn.stream.held import check_held
-from resdyn.stream.lanes import steps_on_lanes
+from resdyn.stream.lanes import steps_but, steps_on_lanes
 from resdyn.stream.packing import joins_on_lanes
-from resdyn.stream.plain import plain_joins
+from resdyn.stream.plain import plain_chain, plain_joins, plain_lane
 from resdyn.stream.sums import Candidate, candidates, is_activation, without_views
 from resdyn.stream.views import in_one_shape
 
@@ -50,8 +50,20 @@ def find_joins(
     if found is not None:
         steps = steps_on_lanes(found, chain, hold)
         return joins_on_lanes(graph, steps, found.target) if steps else (joins_of(found, chain), found.target)
-    check_held(hold, [])
-    return max(((plain_joins(flow), flow.target) for flow in flows), key=lambda pair: len(pair[0]), default=([], None))
+    return _layers(graph, flows, hold)
+
+
+def _layers(
+    graph: DataGraph, flows: Sequence[Flow], hold: Sequence[str] | None
+) -> tuple[list[Join], fx.Node | None]:
+    """The layers of a graph without residual blocks, and the output that they lead to."""
+    chains = [plain_chain(flow) for flow in flows]
+    if not any(chains):
+        check_held(hold, [])
+        return [], None
+    chain, flow = max(zip(chains, flows, strict=True), key=lambda pair: len(pair[0]))
+    steps = [] if hold is None else steps_but(flow, [plain_lane(chain)], hold)
+    return joins_on_lanes(graph, steps, flow.target) if steps else (plain_joins(chain), flow.target)
 
 
 def _flow(graph: DataGraph, source: fx.Node, target: fx.Node, within: str | None) -> Flow:

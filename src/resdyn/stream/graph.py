@@ -24,7 +24,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from resdyn._hash import tensor_bytes
 from resdyn._numerics import plain_arithmetic
-from resdyn._torch import pytree
+from resdyn._torch import decomposed, pytree
 from resdyn.errors import ComputationError, InputError
 from resdyn.stream.failures import export_failure, failing_hook
 from resdyn.stream.preserve import preserve_state
@@ -141,8 +141,7 @@ def _functional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
             with frozen(model):  # also for what has no backward on this device, such as flexible attention on a CPU
                 program = torch.export.export(model, args, kwargs, strict=False)
         write_out_stops(program.graph_module.graph)
-        functional: torch.export.ExportedProgram = program.run_decompositions({})
-        return functional
+        return decomposed(program)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def steps_on_lanes(flow: Flow, chain: Sequence[Candidate], hold: Sequence[str] |
     steps = _coupled(flow, lanes)
     if hold is None:
         return [] if steered else steps
-    return _steps_but(flow, lanes if steps else [_lane(flow, chain)], hold)
+    return steps_but(flow, lanes if steps else [_lane(flow, chain)], hold)
 
 
 def _lanes(flow: Flow, chain: Sequence[Candidate]) -> list[Lane]:
@@ -72,10 +72,11 @@ def _coupled(flow: Flow, lanes: Sequence[Lane]) -> list[Step]:
     return steps if len(steps) >= max(2, len(lanes[0].blocks) - FEWER) and coupled else []
 
 
-def _steps_but(flow: Flow, lanes: Sequence[Lane], hold: Sequence[str]) -> list[Step]:
+def steps_but(flow: Flow, lanes: Sequence[Lane], hold: Sequence[str]) -> list[Step]:
     """The blocks whose state is everything that is not to be held; none where that is a single value as it is."""
     read = [held_among(flow.graph, leaves_of(flow, block)) for block in lanes[0].blocks]
-    check_held(hold, [[lane.name for lane in lanes], *([*map(value_name, nodes)] for nodes in read)])
+    passed = held_among(flow.graph, StateCuts(flow, lanes, None).leaks())  # that transitions read among them
+    check_held(hold, [[lane.name for lane in lanes], *([*map(value_name, nodes)] for nodes in (*read, passed))])
     kept = [lane for lane in lanes if lane.name not in hold]
     if not kept:
         raise InputError(f"got hold={list(hold)!r}, which holds every value that could be the state; leave one out")

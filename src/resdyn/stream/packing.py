@@ -33,7 +33,10 @@ def joins_on_lanes(graph: DataGraph, steps: Sequence[Step], target: fx.Node) -> 
     for earlier, step in zip([None, *steps], steps):
         fork, before = packing.state(step.forks), dict(packing.now)
         total = packing.state(step.totals)
-        skip, branch, kind = packing.terms(step, before)
+        if step.is_plain:
+            skip, branch, kind = None, total, "none"
+        else:
+            skip, branch, kind = packing.terms(step, before)
         out = packing.state(step.outs)
         packed = packing.described(step, earlier) if several else None
         joins.append(Join(fork, skip, branch, total, out, kind, packed=packed))

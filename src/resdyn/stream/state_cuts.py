@@ -60,6 +60,11 @@ class Step:
     outs: Values
     updates: dict[int, list[Candidate]]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether none of its updates has a skip."""
+        return all(block.kind == "none" for blocks in self.updates.values() for block in blocks)
+
 
 def leaves_of(flow: Flow, block: Candidate) -> list[fx.Node]:
     """What a block reads besides its state."""
