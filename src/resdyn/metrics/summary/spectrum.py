@@ -45,7 +45,7 @@ def rows(ds: xr.Dataset) -> Iterator[Metric]:
     for name, values in columns.items():
         table = values.transpose("sample", "block").values
         missing = int(np.isnan(table).sum())
-        note = f"kind {kind}{f'; {missing} of {table.size} without a value' if missing else ''}"
+        note = f"kind {kind}{f'; {missing} of {table.size} without a value' if missing else ''}{_zeros(ds, name)}"
         doubt = _share_note(measured, ds) if name == "percent_negative_flattened" else ""
         chance = _by_chance(name, ds, kind)
         yield over_samples(name, row_means(table), "mean over blocks", note, unsure, doubt, chance=chance(slice(None)))
@@ -65,9 +65,18 @@ def _size(ds: xr.Dataset, table: NDArray[np.float64], kind: str) -> Metric:
     ends = None if chance.ends is None else abs(chance.ends[0])
     error = bootstrap_error(known) if known.size > 1 else None
     said = "standard error by bootstrap over samples" if error is not None else ""
-    return one_number(
-        "stiffness_size", value, error, known.size, where, f"kind {kind}", said, chance=Chance(chance.basis, ends)
-    )
+    note = f"kind {kind}{_zeros(ds, 'stiffness_index_flattened')}"
+    return one_number("stiffness_size", value, error, known.size, where, note, said, chance=Chance(chance.basis, ends))
+
+
+def _zeros(ds: xr.Dataset, name: str) -> str:
+    """In how many Jacobians 0 leaves a stiffness index without a value."""
+    if not name.startswith("stiffness_index"):
+        return ""
+    ends = ds[f"smallest_real{'' if name.endswith('_flattened') else '_slices'}"].values
+    count = int((ends == 0).sum())
+    said = f"; no index in {count} of {ends.size} Jacobians, where 0 is an eigenvalue and no real part is negative"
+    return said if count else ""
 
 
 def _by_chance(name: str, ds: xr.Dataset, kind: str) -> Callable[[slice], Chance]:
