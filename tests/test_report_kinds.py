@@ -23,7 +23,7 @@ from resdyn.report.comparison.runs import Run
 from resdyn.report.figures.lyapunov import lyapunov_exponents
 from resdyn.report.figures.stiffness import stiffness_index
 from resdyn.report.page import STATIC
-from resdyn.report.sections import paper_figures
+from resdyn.report.sections import all_figures, paper_figures
 from resdyn.report.sentences import sentences
 from resdyn.report.theme import log_ticks, paper_style
 from synthetic import synthetic_dataset
@@ -120,6 +120,9 @@ def test_what_was_measured_and_has_no_value_is_undefined(ds):
     zero = ds.copy()
     zero["smallest_real"] = 0 * ds["smallest_real"]
     missing = {metric.name: metric.missing for metric in summarize(zero) if metric.value is None}
+    notes = {metric.name: metric.note for metric in summarize(zero)}
+    assert "where 0 is an eigenvalue and no real part is negative" in notes["stiffness_size"]
+    assert "0 is an eigenvalue" not in {metric.name: metric.note for metric in summarize(ds)}["stiffness_size"]
     assert missing["stiffness_index_flattened"] == missing["stiffness_size"] == "undefined"
     assert "not measured" not in {metric.missing for metric in summarize(zero)}
 
@@ -207,6 +210,25 @@ def test_a_line_across_stages_says_so():
     metric = next(m for m in summarize(synthetic_dataset(n_blocks=8)) if m.name == "inverse_scaling_slope")
     assert "across stages" in metric.where
     assert dataclasses.asdict(metric)["where"] == metric.where
+
+
+def test_every_axis_has_a_title(ds):
+    ds = ds.copy()
+    ds.attrs["training"] = [
+        {"epoch": e, "collinearity": 0.1 * e, "within_class_variability": 1.0, "loss": 0.5} for e in range(3)
+    ]
+    found = all_figures(ds)
+    assert {"collapse_decision", "training_alignment", "training_collapse"} <= set(found)
+    for name, planned in found.items():
+        drawn = planned.draw(ds)
+        layout = {} if drawn is None else drawn.to_plotly_json()["layout"]
+        axes = {key: axis for key, axis in layout.items() if re.fullmatch(r"[xy]axis\d*", key)}
+        assert [key for key, axis in axes.items() if not axis.get("title", {}).get("text")] == [], name
+        printed = None if planned.paper is None else planned.paper(ds)
+        for axis in [] if printed is None else printed.axes:
+            bar = axis.get_label() == "<colorbar>"
+            assert axis.get_ylabel(), name
+            assert axis.get_xlabel() or bar, name
 
 
 @pytest.mark.parametrize("values", [(1.02, 1.9), (0.98, 1.4), (3.0, 29.0), (1e-4, 3e-4), (2.0, 2.0)])
