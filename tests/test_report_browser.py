@@ -41,6 +41,8 @@ PROBE = """
   seen.printed = figures.filter((figure) => figure.querySelector(".main-svg")).length;
   while (drawn() < figures.length) await new Promise((go) => setTimeout(go, 20));
   seen.grown = Math.max(...figures.map((figure, k) => Math.abs(figure.offsetHeight - heights[k])));
+  seen.cut = Array.from(document.querySelectorAll(".scroll"))
+    .filter((box) => !box.querySelector(".stream") && box.scrollWidth > box.clientWidth).map((box) => box.innerText);
   const captions = Array.from(document.querySelectorAll("figcaption *"));
   seen.right = Math.max(...captions.map((e) => e.getBoundingClientRect().right));
   seen.tall = Array.from(document.querySelectorAll(".tools button"), (b) => b.offsetHeight).filter((h) => h > 40);
@@ -215,6 +217,7 @@ def test_the_page_fits_a_phone(tmp_path):
     dom, console = open_page(path, tmp_path / "profile", width=500)
     found = seen(dom)
     assert found["overflow"] <= 0
+    assert found["cut"] == []
     assert found["right"] <= 385
     assert found["tall"] == []  # a button of one line is lower than two
     assert not found["written"]
