@@ -91,7 +91,13 @@ def test_the_sign_in_the_text_is_the_sign_in_the_figure(ds):
     said = sentences(metrics_table(ds), (("stiffness_index_flattened", "Index"),))
     drawn = stiffness_index(ds)
     assert "Index: −" in said[0]
-    assert drawn.layout.yaxis.tickprefix == "−"
+    assert all(tick.startswith("−") for tick in drawn.layout.yaxis.ticktext)
+    assert [float(tick[1:]) for tick in drawn.layout.yaxis.ticktext] == pytest.approx(drawn.layout.yaxis.tickvals)
+    assert drawn.layout.yaxis.title.text == "max Re λ / min Re λ"
+    mixed = ds.copy(deep=True)
+    mixed["smallest_real"][:, :3] *= -1
+    assert stiffness_index(mixed).layout.yaxis.title.text == "|max Re λ / min Re λ|"
+    assert stiffness_index(mixed).layout.yaxis.ticktext is None
     assert all("−%{y" in trace.hovertemplate for trace in drawn.data)
 
 
@@ -236,6 +242,19 @@ def test_a_logarithmic_axis_below_a_decade_has_ticks_among_its_values(values):
     found = log_ticks(values)
     inside = [tick for tick in found["tickvals"] if values[0] * 0.999 <= tick <= values[1] * 1.001]
     assert len(inside) >= (2 if values[1] > values[0] else 1)
+
+
+@pytest.mark.parametrize("values", [(3.0, 9.0), (3.0, 80.0), (2.0, 4e5)])
+def test_every_tick_of_an_axis_of_negative_values_has_its_sign(values):
+    found = log_ticks(values, "−")
+    assert [text for text in found["ticktext"] if not text.startswith("−")] == []
+    assert len([tick for tick in found["tickvals"] if values[0] <= tick <= values[1]]) >= 2
+
+
+def test_one_block_has_no_pairs_and_its_page_says_one_block():
+    alone = synthetic_dataset(n_blocks=1)
+    assert figures.diagonal_energy(alone) is figures.diagonal_energy_paper(alone) is None
+    assert "through the one residual block of" in render_page(alone)
 
 
 def test_a_mean_of_exponents_ends_where_the_smallest_are_missing():

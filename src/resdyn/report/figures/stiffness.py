@@ -294,7 +294,7 @@ def _draw(ds: xr.Dataset, lines: list[Line], title: str, log: bool = False) -> g
     drawn.update_yaxes(title_text=title)
     if log:
         shown = np.concatenate([part for line in lines for part in line.quartiles[:3]])
-        return drawn.update_yaxes(**log_ticks(shown), tickprefix=_sign(lines))
+        return drawn.update_yaxes(**log_ticks(shown, _sign(lines)))
     return drawn.update_yaxes(rangemode="tozero")
 
 
