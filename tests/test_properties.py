@@ -157,6 +157,12 @@ def test_the_rounding_of_a_bound_lets_nothing_pass_that_misses_it():
             assert not held or (step > 0 if criterion.kind == "at_least" else step < 0)
 
 
+def test_a_number_without_an_error_says_why():
+    found = verdicts(synthetic_dataset(n_samples=1, n_blocks=10))
+    (line,) = [verdict for verdict in found if verdict.of.name == "RA1"]
+    assert "has no standard error, which the rule asks for (one sample: no standard error)" in line.decisive.reason
+
+
 def test_a_criterion_without_a_row_leaves_its_place_undecided():
     pair = asked(Criterion("a", "at_least", 0.5), Criterion("b", "at_least", 0.5))
     places = [f"stage {k} (depths 0-3)" for k in (0, 1)]

@@ -191,7 +191,7 @@ def _why_undecided(number: Estimate, rule: Rule) -> str:
     if not math.isfinite(number.value):
         return "not measured" if math.isnan(number.value) else f"{number} is not finite, which decides nothing"
     if rule.needs_error and number.error is None:
-        return f"{number} has no standard error, which the rule asks for: measure more than one"
+        return f"{number} has no standard error, which the rule asks for"
     margin = number.margin(rule.errors)
     ends = f"{rule.errors:g} standard errors reach from {number.value - margin:.4g} to {number.value + margin:.4g}"
     return f"{number} does not decide {rule}: {ends}"

@@ -248,7 +248,8 @@ def _judged(criterion: Criterion, row: Metric, null: Metric | None, with_null: b
     found = judge(
         number, Rule(criterion.kind, _stricter(criterion.kind, bound), needs_error=criterion.against_null), used
     )
-    verdict, reason = found.verdict, f"{row.title}: {found.reason}"
+    why = f" ({row.note})" if criterion.against_null and number.error is None and row.note else ""
+    verdict, reason = found.verdict, f"{row.title}: {found.reason}{why}"
     if own.verdict == "holds" and verdict == "does not hold":
         return Finding(row, null, criterion, *_no_better(criterion, number, references, row))
     if verdict == "holds" and criterion.against_null and not any(r.name == UNTRAINED for r in references):
