@@ -189,6 +189,10 @@ def test_a_null_counts_at_the_place_of_the_number_alone():
     lines = [f"blocks {start}-9 (1-based), attention" for start in (1, 4)]
     moved = verdict_of(Criterion("a", "at_least", 0.5), [row(0.9, where=lines[0])], [row(0.1, where=lines[1])])
     assert moved.verdict == "holds"
+    least = verdict_of(
+        Criterion("a", "at_most", 0.5, ideal=0.0), [row(0.1, where="block 7")], [row(0.9, where="block 3")]
+    )
+    assert least.findings[0].null.value == 0.9
 
 
 def test_a_transport_is_judged_beside_that_of_the_untrained_network():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
@@ -202,12 +203,12 @@ def _absent(criterion: Criterion, place: str | None) -> Metric:
 def _place(row: Metric) -> str | None:
     """Where criteria meet: rows of one stage belong together; a start of a line moves and is left out."""
     where = row.where or ""
-    return where.partition("(1-based)")[2] if _moves(where) else where if "stage" in where else None
+    return where.partition("(1-based)")[2] if "(1-based)" in where else where if "stage" in where else None
 
 
 def _moves(where: str) -> bool:
-    """Whether a place is the blocks of a line, which begins where the data say."""
-    return "(1-based)" in where
+    """Whether a place is where the data say: the blocks of a line, or the block of the least step."""
+    return "(1-based)" in where or re.fullmatch(r"block \d+", where) is not None
 
 
 def _at(nulls: Sequence[Metric], row: Metric) -> Metric | None:
