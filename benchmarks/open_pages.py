@@ -2,8 +2,9 @@
 
 Pages of synthetic captures (those of the tests). A page is opened by headless Chromium, as a fresh process with a fresh
 profile, at 1280 x 900 pixels; a script added to it reports the browser's own clock, which starts with the navigation:
-at the first paint of content, from when on the text is read and scrolled, and when the last figure is drawn. The CPU
-seconds of the page's thread until then are what opening takes where nothing else runs. Run:
+at the first paint of content, from when on the text is read and scrolled; when the page is open, with the figures
+within a screen of the reader; and when it has drawn all of them, as it does before printing. The CPU seconds of the
+page's thread until then are what both take where nothing else runs. Run:
 python benchmarks/open_pages.py [--runs 3] [--chromium PATH]
 """
 
@@ -45,10 +46,14 @@ SCRIPT = """<script>
 (async function () {
   while (!document.documentElement.dataset.ready) await new Promise((go) => setTimeout(go, 10));
   await new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)));
-  const paint = performance.getEntriesByName("first-contentful-paint")[0];
-  const errors = document.documentElement.dataset.errors || "";
-  fetch("http://127.0.0.1:PORT/?drawn=" + performance.now() + "&paint=" + (paint ? paint.startTime : "nan")
-    + "&errors=" + encodeURIComponent(errors), { mode: "no-cors" });
+  const open = performance.now(), paint = performance.getEntriesByName("first-contentful-paint")[0];
+  await fetch("http://127.0.0.1:PORT/?open=" + open + "&paint=" + (paint ? paint.startTime : "nan"),
+    { mode: "no-cors" });
+  const start = performance.now(), left = "figure[data-figure]:not([data-drawn])";
+  window.dispatchEvent(new Event("beforeprint"));
+  while (document.querySelector(left)) await new Promise((go) => setTimeout(go, 10));
+  fetch("http://127.0.0.1:PORT/?drawn=" + (open + performance.now() - start)
+    + "&errors=" + encodeURIComponent(document.documentElement.dataset.errors || ""), { mode: "no-cors" });
 })();
 </script></body>"""
 TIMEOUT_SECONDS = 120
@@ -62,24 +67,28 @@ class Clock:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                clock.reported = {name: found[0] for name, found in parse_qs(urlparse(self.path).query).items()}
-                self.send_response(204)
+                said = {name: found[0] for name, found in parse_qs(urlparse(self.path).query).items()}
+                clock.reported |= said | {f"busy {next(iter(said))}": str(page_seconds(clock.browser))}
+                self.send_response(204)  # the page goes on when its time is read
                 self.end_headers()
-                clock.arrived.set()
+                if "drawn" in said:
+                    clock.arrived.set()
 
             def log_message(self, *words: Any) -> None:
                 pass
 
         self.reported: dict[str, str] = {}
+        self.browser = 0
         self.arrived = threading.Event()
         self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def opened(self, chromium: str, page: str) -> tuple[float, float, float]:
-        """Seconds until the first paint, until every figure of a page is drawn, and of CPU of the page's thread."""
+    def opened(self, chromium: str, page: str) -> tuple[float, ...]:
+        """Seconds until the first paint, until it is open, of CPU until then, and the same until all is drawn."""
         script = SCRIPT.replace("PORT", str(self.server.server_port))
         own = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", script)
         self.arrived.clear()
+        self.reported = {}
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             path = Path(folder) / "page.html"
             path.write_text(own, encoding="utf-8")
@@ -90,16 +99,17 @@ class Clock:
                 "--remote-debugging-port=0",
             ]
             browser = subprocess.Popen([chromium, *words, path.as_uri()], stderr=subprocess.DEVNULL)
+            self.browser = browser.pid
             try:
                 if not self.arrived.wait(TIMEOUT_SECONDS):
                     raise TimeoutError(f"the page was not drawn within {TIMEOUT_SECONDS} s")
-                busy = page_seconds(browser.pid)
             finally:
                 browser.terminate()
                 browser.wait()
         if self.reported.get("errors"):
             raise RuntimeError(self.reported["errors"])
-        return float(self.reported["paint"]) / 1000, float(self.reported["drawn"]) / 1000, busy
+        paint, opened, drawn = (float(self.reported[name]) / 1000 for name in ("paint", "open", "drawn"))
+        return paint, opened, float(self.reported["busy open"]), drawn, float(self.reported["busy drawn"])
 
 
 def page_seconds(browser: int) -> float:
@@ -132,11 +142,11 @@ def main() -> None:
     version = subprocess.run([asked.chromium, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     print(f"{version}, {machine}; median of {asked.runs}\n")
-    print("| page | MB | first paint, s | all figures, s | CPU of the page, s |\n|---|--:|--:|--:|--:|")
+    print("| page | MB | first paint, s | open, s | CPU, s | all figures, s | CPU, s |\n|---|--:|--:|--:|--:|--:|--:|")
     for name, page in pages().items():
         times = [clock.opened(asked.chromium, page) for _ in range(asked.runs)]
-        paint, drawn, busy = (statistics.median(column) for column in zip(*times, strict=True))
-        print(f"| {name} | {len(page.encode()) / 1e6:.1f} | {paint:.2f} | {drawn:.2f} | {busy:.2f} |", flush=True)
+        medians = " | ".join(f"{statistics.median(column):.2f}" for column in zip(*times, strict=True))
+        print(f"| {name} | {len(page.encode()) / 1e6:.1f} | {medians} |", flush=True)
 
 
 if __name__ == "__main__":

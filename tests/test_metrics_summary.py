@@ -99,6 +99,28 @@ def test_a_stage_too_short_for_a_line_is_none_with_a_note():
     assert "fewer than two steps" in metric.note
 
 
+def test_a_stage_without_two_steps_has_no_rows_beside_one_that_has():
+    ds = synthetic_dataset(n_blocks=8)
+    ds["stage_of_depth"] = ("depth", [0, 1, 1, 2, 2, 2, 2, 2, 2])
+    assert [metric.where for metric in by_name(ds, "collinearity")] == ["stage 2 (depths 3-8)"]
+
+
+def test_missing_stiffness_widens_the_error_of_the_median_by_what_it_could_change():
+    ds = synthetic_dataset(n_samples=6, n_blocks=9, probes=("spectrum",))
+    (whole,) = by_name(ds, "stiffness_size")
+    few, many = ds.copy(deep=True), ds.copy(deep=True)
+    few["smallest_real"][:, :2] = 0.0
+    many["smallest_real"][:, :6] = 0.0
+    (some,), (none,) = by_name(few, "stiffness_size"), by_name(many, "stiffness_size")
+    sizes = np.abs(ds["largest_real"] / ds["smallest_real"]).values
+    for other in (0.0, 1e9):  # whatever the missing ones are
+        filled = np.concatenate([np.full((6, 2), other), sizes[:, 2:]], axis=1)
+        assert abs(np.median(np.median(filled, axis=1)) - some.value) <= 2 * some.standard_error + 1e-12
+    assert some.standard_error >= whole.standard_error
+    assert none.standard_error is None
+    assert "not bounded" in none.note
+
+
 def test_a_network_too_short_for_a_scaling_fit_is_none_with_a_note():
     metric = by_name(synthetic_dataset(n_blocks=3), "inverse_scaling_slope")[0]
     assert metric.value is None

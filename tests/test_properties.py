@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import itertools
+import math
 import re
 from pathlib import Path
 
@@ -129,6 +130,87 @@ def test_places_that_disagree_are_undecided():
     nulls = [dataclasses.replace(stage, value=0.0) for stage in stages]
     found = verdict_of(Criterion("a", "at_least", 0.5), stages, nulls)
     assert (found.verdict, [f.verdict for f in found.findings]) == ("undecided", ["holds", "does not hold"])
+
+
+ODD = [None, -math.inf, math.inf, 0.0, 0.3, 0.9, 5.0]
+
+
+@pytest.mark.parametrize("criterion", CRITERIA, ids=str)
+def test_infinite_and_missing_values_of_network_null_and_chance_never_hold(criterion):
+    sign = 1 if criterion.kind == "at_least" else -1
+    for value, null, chance, error in itertools.product(ODD, ODD, ODD, (None, 0.0, 0.01, math.inf)):
+        found = verdict_of(criterion, [row(value, error, chance)], [row(null)])
+        assert "not measured" not in found.decisive.reason or value is None
+        if found.verdict == "holds":
+            assert all(number is not None and math.isfinite(number) for number in (value, null, error))
+            beyond = [criterion.bound, null, *([chance] if chance is not None and math.isfinite(chance) else [])]
+            assert sign * value >= max(sign * bound for bound in beyond)
+            assert value != null
+
+
+def test_the_rounding_of_a_bound_lets_nothing_pass_that_misses_it():
+    rng = np.random.default_rng(0)
+    for null, step in zip(rng.random(300), rng.normal(size=300) * 1e-4, strict=True):
+        for criterion in (Criterion("a", "at_least", 0.01), Criterion("a", "at_most", 0.99, ideal=0.0)):
+            value = criterion.beyond(null) + step
+            held = verdict_of(criterion, [row(value, 1e-9)], [row(null, 1e-9)]).verdict == "holds"
+            assert not held or (step > 0 if criterion.kind == "at_least" else step < 0)
+
+
+def test_a_number_without_an_error_says_why():
+    found = verdicts(synthetic_dataset(n_samples=1, n_blocks=10))
+    (line,) = [verdict for verdict in found if verdict.of.name == "RA1"]
+    assert "has no standard error, which the rule asks for (one sample: no standard error)" in line.decisive.reason
+
+
+def test_a_criterion_without_a_row_leaves_its_place_undecided():
+    pair = asked(Criterion("a", "at_least", 0.5), Criterion("b", "at_least", 0.5))
+    places = [f"stage {k} (depths 0-3)" for k in (0, 1)]
+    good = [row(0.9, name=name, where=where) for name, where in (("a", places[0]), ("a", places[1]), ("b", places[0]))]
+    nulls = [row(0.0, name=name, where=where) for name in "ab" for where in places]
+    assert find_verdict(pair, good[:1], nulls).verdict == "undecided"
+    assert find_verdict(pair, good, nulls).verdict == "undecided"
+    assert find_verdict(pair, [*good, row(0.9, name="b", where=places[1])], nulls).verdict == "holds"
+    ds = synthetic_dataset(n_samples=5, n_blocks=10)
+    overlaps = [name for name in ds.data_vars if name.startswith("overlap_")]
+    (judged,) = [v for v in verdicts(ds.drop_vars(overlaps)) if v.of.name == "RA2"]
+    assert [f.reason for f in judged.findings if "subspace" in f.metric.title] == [
+        f"RA2 overlap of {side} subspaces across blocks: not measured" for side in ("left", "right")
+    ]
+
+
+def test_a_null_counts_at_the_place_of_the_number_alone():
+    criterion = Criterion("a", "at_most", 1.0, ideal=0.0, where="mean")
+    own = [row(0.2, where="mean over blocks")]
+    assert verdict_of(criterion, own, [row(0.9, where="mean over blocks")]).verdict == "holds"
+    elsewhere = verdict_of(criterion, own, [row(0.9, where="worst block")])
+    assert elsewhere.verdict == "undecided"
+    assert "no finite value there" in elsewhere.decisive.reason
+    lines = [f"blocks {start}-9 (1-based), attention" for start in (1, 4)]
+    moved = verdict_of(Criterion("a", "at_least", 0.5), [row(0.9, where=lines[0])], [row(0.1, where=lines[1])])
+    assert moved.verdict == "holds"
+    least = verdict_of(
+        Criterion("a", "at_most", 0.5, ideal=0.0), [row(0.1, where="block 7")], [row(0.9, where="block 3")]
+    )
+    assert least.findings[0].null.value == 0.9
+
+
+def test_a_transport_is_judged_beside_that_of_the_untrained_network():
+    net, data = resdyn.nets.ResidualMLP(**LENS).eval(), torch.randn(6, 3)
+    lenses = [
+        resdyn.transport(model, data, show_progress=False).dataset for model in (net, resdyn.untrained_twin(net, 1))
+    ]
+    (found,) = verdicts(*lenses)
+    assert found.of.name == "transport"
+    assert {finding.metric.where for finding in found.findings} == {"depth 0", "depth 2", "depth 3"}
+    assert all(finding.null.where == finding.metric.where for finding in found.findings)
+    shares = [finding.metric.value for finding in found.findings]
+    assert found.verdict != "holds"
+    (other,) = verdicts(lenses[0].assign(transport=lenses[0]["transport"] * 0 + 1.0))
+    assert other.verdict in ("does not hold", "undecided")
+    assert all(0 <= share <= 1 for share in shares)
+    with pytest.raises(InputError, match="got a null with to = logits"):
+        verdicts(lenses[0], lenses[1].assign_attrs(to="logits"))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,20 @@ PROBE = """
 (async function () {
   const root = document.documentElement;
   while (!root.dataset.ready) await new Promise((go) => setTimeout(go, 20));
-  const seen = { copied: "", text: "", overflow: root.scrollWidth - root.clientWidth };
+  const figures = Array.from(document.querySelectorAll("figure[data-figure]"));
+  const drawn = () => figures.filter((figure) => figure.dataset.drawn).length;
+  const heights = figures.map((figure) => figure.offsetHeight);
+  const seen = { copied: "", text: "", overflow: root.scrollWidth - root.clientWidth, near: drawn() };
+  figures.at(-1).scrollIntoView({ behavior: "instant" });
+  window.dispatchEvent(new Event("scroll"));  // the browser's own comes with a frame, which virtual time may skip
+  while (!figures.at(-1).dataset.drawn) await new Promise((go) => setTimeout(go, 20));
+  seen.scrolled = drawn();
+  window.dispatchEvent(new Event("beforeprint"));
+  seen.printed = figures.filter((figure) => figure.querySelector(".main-svg")).length;
+  while (drawn() < figures.length) await new Promise((go) => setTimeout(go, 20));
+  seen.grown = Math.max(...figures.map((figure, k) => Math.abs(figure.offsetHeight - heights[k])));
+  seen.cut = Array.from(document.querySelectorAll(".scroll"))
+    .filter((box) => !box.querySelector(".stream") && box.scrollWidth > box.clientWidth).map((box) => box.innerText);
   const captions = Array.from(document.querySelectorAll("figcaption *"));
   seen.right = Math.max(...captions.map((e) => e.getBoundingClientRect().right));
   seen.tall = Array.from(document.querySelectorAll(".tools button"), (b) => b.offsetHeight).filter((h) => h > 40);
@@ -86,7 +99,7 @@ def probed(page: str) -> str:
     return re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", PROBE + "</body>")
 
 
-def open_page(path: Path, profile: Path, width: int = 1280) -> tuple[str, str]:
+def open_page(path: Path, profile: Path, width: int = 1280, height: int = 900) -> tuple[str, str]:
     """The document after its program ran, and what the console said."""
     command = [
         str(BROWSER),
@@ -96,7 +109,7 @@ def open_page(path: Path, profile: Path, width: int = 1280) -> tuple[str, str]:
         "--enable-logging=stderr",
         "--virtual-time-budget=30000",
         f"--user-data-dir={profile}",
-        f"--window-size={width},900",
+        f"--window-size={width},{height}",
         OFFLINE,
         "--dump-dom",
         path.as_uri(),
@@ -129,6 +142,14 @@ def test_every_figure_is_drawn_and_the_console_is_silent(visit):
     assert dom.count('data-drawn="true"') == len(figures)
     assert "data-errors" not in re.findall(r"<html[^>]*>", dom)[0]
     assert console == ""
+
+
+def test_figures_are_drawn_near_the_reader_and_all_of_them_before_printing(visit):
+    found = seen(visit[0])
+    assert found["near"] <= found["scrolled"] < 22
+    assert found["near"] < 6
+    assert found["printed"] == 22
+    assert found["grown"] < 200  # the place of a figure is kept until it is drawn: tools and long legends add to it
 
 
 def test_text_of_users_stays_text_in_page_legend_hover_and_choices(visit):
@@ -196,6 +217,7 @@ def test_the_page_fits_a_phone(tmp_path):
     dom, console = open_page(path, tmp_path / "profile", width=500)
     found = seen(dom)
     assert found["overflow"] <= 0
+    assert found["cut"] == []
     assert found["right"] <= 385
     assert found["tall"] == []  # a button of one line is lower than two
     assert not found["written"]
@@ -223,7 +245,7 @@ def test_a_dataset_without_probes_opens_too(tmp_path):
 def test_the_comparison_draws_every_figure_and_titles_stay_text(tmp_path):
     runs = [synthetic_dataset(n_blocks=8), synthetic_dataset(n_blocks=5)]
     page = write_comparison(runs, tmp_path / "c.html", titles=[EVIL, "second"])
-    dom, console = open_page(page, tmp_path / "profile")
+    dom, console = open_page(page, tmp_path / "profile", height=15_000)
     figures = re.findall(r'<figure id="(\w+)"[^>]*>', dom)
     assert len(figures) == 12
     assert dom.count('data-drawn="true"') == len(figures)

@@ -23,7 +23,7 @@ from resdyn.report.comparison.runs import Run
 from resdyn.report.figures.lyapunov import lyapunov_exponents
 from resdyn.report.figures.stiffness import stiffness_index
 from resdyn.report.page import STATIC
-from resdyn.report.sections import paper_figures
+from resdyn.report.sections import all_figures, paper_figures
 from resdyn.report.sentences import sentences
 from resdyn.report.theme import log_ticks, paper_style
 from synthetic import synthetic_dataset
@@ -91,7 +91,13 @@ def test_the_sign_in_the_text_is_the_sign_in_the_figure(ds):
     said = sentences(metrics_table(ds), (("stiffness_index_flattened", "Index"),))
     drawn = stiffness_index(ds)
     assert "Index: −" in said[0]
-    assert drawn.layout.yaxis.tickprefix == "−"
+    assert all(tick.startswith("−") for tick in drawn.layout.yaxis.ticktext)
+    assert [float(tick[1:]) for tick in drawn.layout.yaxis.ticktext] == pytest.approx(drawn.layout.yaxis.tickvals)
+    assert drawn.layout.yaxis.title.text == "max Re λ / min Re λ"
+    mixed = ds.copy(deep=True)
+    mixed["smallest_real"][:, :3] *= -1
+    assert stiffness_index(mixed).layout.yaxis.title.text == "|max Re λ / min Re λ|"
+    assert stiffness_index(mixed).layout.yaxis.ticktext is None
     assert all("−%{y" in trace.hovertemplate for trace in drawn.data)
 
 
@@ -120,6 +126,9 @@ def test_what_was_measured_and_has_no_value_is_undefined(ds):
     zero = ds.copy()
     zero["smallest_real"] = 0 * ds["smallest_real"]
     missing = {metric.name: metric.missing for metric in summarize(zero) if metric.value is None}
+    notes = {metric.name: metric.note for metric in summarize(zero)}
+    assert "where 0 is an eigenvalue and no real part is negative" in notes["stiffness_size"]
+    assert "0 is an eigenvalue" not in {metric.name: metric.note for metric in summarize(ds)}["stiffness_size"]
     assert missing["stiffness_index_flattened"] == missing["stiffness_size"] == "undefined"
     assert "not measured" not in {metric.missing for metric in summarize(zero)}
 
@@ -209,11 +218,43 @@ def test_a_line_across_stages_says_so():
     assert dataclasses.asdict(metric)["where"] == metric.where
 
 
+def test_every_axis_has_a_title(ds):
+    ds = ds.copy()
+    ds.attrs["training"] = [
+        {"epoch": e, "collinearity": 0.1 * e, "within_class_variability": 1.0, "loss": 0.5} for e in range(3)
+    ]
+    found = all_figures(ds)
+    assert {"collapse_decision", "training_alignment", "training_collapse"} <= set(found)
+    for name, planned in found.items():
+        drawn = planned.draw(ds)
+        layout = {} if drawn is None else drawn.to_plotly_json()["layout"]
+        axes = {key: axis for key, axis in layout.items() if re.fullmatch(r"[xy]axis\d*", key)}
+        assert [key for key, axis in axes.items() if not axis.get("title", {}).get("text")] == [], name
+        printed = None if planned.paper is None else planned.paper(ds)
+        for axis in [] if printed is None else printed.axes:
+            bar = axis.get_label() == "<colorbar>"
+            assert axis.get_ylabel(), name
+            assert axis.get_xlabel() or bar, name
+
+
 @pytest.mark.parametrize("values", [(1.02, 1.9), (0.98, 1.4), (3.0, 29.0), (1e-4, 3e-4), (2.0, 2.0)])
 def test_a_logarithmic_axis_below_a_decade_has_ticks_among_its_values(values):
     found = log_ticks(values)
     inside = [tick for tick in found["tickvals"] if values[0] * 0.999 <= tick <= values[1] * 1.001]
     assert len(inside) >= (2 if values[1] > values[0] else 1)
+
+
+@pytest.mark.parametrize("values", [(3.0, 9.0), (3.0, 80.0), (2.0, 4e5)])
+def test_every_tick_of_an_axis_of_negative_values_has_its_sign(values):
+    found = log_ticks(values, "−")
+    assert [text for text in found["ticktext"] if not text.startswith("−")] == []
+    assert len([tick for tick in found["tickvals"] if values[0] <= tick <= values[1]]) >= 2
+
+
+def test_one_block_has_no_pairs_and_its_page_says_one_block():
+    alone = synthetic_dataset(n_blocks=1)
+    assert figures.diagonal_energy(alone) is figures.diagonal_energy_paper(alone) is None
+    assert "through the one residual block of" in render_page(alone)
 
 
 def test_a_mean_of_exponents_ends_where_the_smallest_are_missing():

@@ -32,7 +32,13 @@ def text_of(page):
 
 
 def test_the_page_of_a_lens_is_about_the_transport_and_misses_nothing(page):
-    assert re.findall(r'<section id="(\w+)"', page) == ["stream", "transport", "metrics", "provenance"]
+    assert re.findall(r'<section id="(\w+)"', page) == [
+        "verdicts",
+        "stream",
+        "transport",
+        "metrics",
+        "provenance",
+    ]
     text = text_of(page)
     assert "How a change of the state at 7 depths of ResidualMLP arrives" in text
     assert "J_l is the d target / d h, both flattened row-major; the target is the state at depth 7." in text
@@ -87,3 +93,15 @@ def test_resuming_says_how_much_is_done(tmp_path, capfd, monkeypatch):
     assert "resuming" not in capfd.readouterr().err
     resdyn.transport(model, data, tmp_path / "lens.zarr", chunk_size=2)
     assert "resuming: 2 of 3 parts are done" in capfd.readouterr().err
+
+
+def test_the_command_fits_the_untrained_network_beside_and_says_the_verdict(tmp_path, capsys):
+    words = ["transport", "resdyn:mlp,width=64,depth=3", "--data", "digits", "--out", str(tmp_path / "lens.zarr")]
+    assert command([*words, "--samples", "3", "--null", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    (verdict,) = said["verdicts"]
+    assert verdict["name"] == "transport"
+    assert all(finding["untrained"] is not None for finding in verdict["findings"])
+    assert "with the same network untrained" in said["conclusion"]
+    assert command(["report", str(tmp_path / "lens.zarr")]) == 0
+    assert "untrained" in (tmp_path / "lens.html").read_text(encoding="utf-8").partition("</header>")[0]

@@ -93,7 +93,7 @@ def null_store(store: Path) -> Path:
 def open_null(store: Path, named: Path | None = None) -> xr.Dataset | None:
     """The capture of the untrained network: the one that is named, else the one beside the store."""
     place = named or null_store(store)
-    return stores.open_store(place) if named is not None or stores.exists(place) else None
+    return open_results(place) if named is not None or stores.exists(place) else None
 
 
 def open_results(store: Path) -> xr.Dataset:

@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from resdyn.cli.options import Blocks, DataRoot, Device, Dtype, Granularity, Json, Weights, Whole
 
 if TYPE_CHECKING:
+    from resdyn.cli.measure import Measured
+    from resdyn.models import LoadedModel
     from resdyn.transporting import Transport
 
 ERROR = 3  # significant digits
@@ -42,6 +44,7 @@ def transport(
     workers: Whole = 0,
     scheduler: str | None = None,
     save: Path | None = None,
+    null: bool = False,
     json: Json = False,
 ) -> None:
     """Fit the mean transport from every depth to the end of a model (the Jacobian lens); run again, it resumes.
@@ -86,46 +89,62 @@ def transport(
         Address of a dask.distributed scheduler.
     save
         Write a lens file too, NAME.pt or NAME.safetensors.
+    null
+        Fit the same network with random weights too, which the verdict compares with, into a store beside the first.
     """
-    from resdyn.cli.measure import command_line, data_of, load, stream_of
+    from resdyn.cli.measure import Measured, command_line, data_of, load, null_store, open_null, stream_of
     from resdyn.cli.output import say
+    from resdyn.models.untrained import untrained_model
     from resdyn.transporting import transport as fit
 
     loaded = load(model, weights, device, dtype)
     read = data_of(loaded, data, split=split, data_root=data_root, tokens=tokens)
     for note in (*loaded.notes, *read.notes):
         say(f"note: {note}")
-    lens = fit(
-        loaded,
-        read,
-        out,
-        depths=depths or None,
-        to=to,
-        reduction=reduction,
-        samples=min(samples, len(read)),
-        skip_first=skip_first,
-        skip_last=skip_last,
-        products=products,
-        until=until,
-        seed=seed,
-        granularity="join" if blocks else granularity,
-        chunk_size=chunk_size,
-        workers=workers,
-        scheduler=scheduler,
-        stream=stream_of(loaded, blocks, read) if blocks else None,
-        command=command_line(),
-    )
+    twin = untrained_model(loaded, seed + 1) if null else None  # refused before anything is measured
+
+    def fitted(model: LoadedModel, store: Path) -> Transport:
+        return fit(
+            model,
+            read,
+            store,
+            depths=depths or None,
+            to=to,
+            reduction=reduction,
+            samples=min(samples, len(read)),
+            skip_first=skip_first,
+            skip_last=skip_last,
+            products=products,
+            until=until,
+            seed=seed,
+            granularity="join" if blocks else granularity,
+            chunk_size=chunk_size,
+            workers=workers,
+            scheduler=scheduler,
+            stream=stream_of(model, blocks, read) if blocks else None,
+            command=command_line(),
+        )
+
+    lens = fitted(loaded, out)
+    if twin is not None:
+        say("fitting the same network untrained")
+        fitted(twin, null_store(out))
     paths = {"store": out} | ({} if save is None else {"lens file": lens.save(save)})
-    _print(lens, paths, json)
+    _print(lens, Measured(lens.dataset, open_null(out)), paths, json)
 
 
-def _print(lens: Transport, paths: dict[str, Path], as_json: bool) -> None:
+def _print(lens: Transport, measured: Measured, paths: dict[str, Path], as_json: bool) -> None:
     from resdyn.cli.output import print_json, print_table, terminal
+    from resdyn.metrics import conclusion, verdicts
 
+    found = verdicts(measured.dataset, measured.null)
+    said = conclusion(found, measured.null is not None)
     rows = [(depth, lens.structure(depth), lens.relative_error[depth]) for depth in lens]
     if as_json:
         print_json(
             {
+                "conclusion": said,
+                "verdicts": [verdict.as_row() for verdict in found],
                 "depths": [_plain(depth, found, error) for depth, found, error in rows],
                 "num_samples": lens.num_samples,
                 "definition": lens.dataset.attrs["definition"],
@@ -151,6 +170,8 @@ def _print(lens: Transport, paths: dict[str, Path], as_json: bool) -> None:
         "a multiple of the identity; effective rank and noise (share of the squared norm): of the rest.",
         markup=False,
     )
+    for words in filter(None, (said, *(f"{v.verdict}: {v.decisive.reason}" for v in found))):
+        console.print(words, markup=False)
     for name, path in paths.items():
         console.print(f"{name}: {path}", markup=False, soft_wrap=True)
 

@@ -32,7 +32,7 @@ class Estimate:
     """A number and how well it is known.
 
     Attributes:
-        value: The number; not finite: not measured.
+        value: The number; one that is not finite decides nothing, NaN was not measured.
         error: Its standard error, at least 0. None: unknown; the number is then taken as exact.
         n: How many independent values the error comes from, at least 2. None: so many that it is known.
         name: What was measured, as the reason of a verdict calls it.
@@ -189,9 +189,9 @@ def _apart(number: Estimate, null: Estimate, errors: float) -> bool:
 
 def _why_undecided(number: Estimate, rule: Rule) -> str:
     if not math.isfinite(number.value):
-        return "not measured"
+        return "not measured" if math.isnan(number.value) else f"{number} is not finite, which decides nothing"
     if rule.needs_error and number.error is None:
-        return f"{number} has no standard error, which the rule asks for: measure more than one"
+        return f"{number} has no standard error, which the rule asks for"
     margin = number.margin(rule.errors)
     ends = f"{rule.errors:g} standard errors reach from {number.value - margin:.4g} to {number.value + margin:.4g}"
     return f"{number} does not decide {rule}: {ends}"

@@ -37,6 +37,7 @@ BUILT_IN = (
         "transport",
         variables=("transport",),
         metrics="resdyn.metrics.summary.transport:SUMMARY",
+        properties="resdyn.metrics.properties.builtin:TRANSPORT",
         sections="resdyn.report.sections.transport:SECTIONS",
     ),
     Phenomenon("training", attribute="training", sections="resdyn.report.sections.training:SECTIONS"),

@@ -57,16 +57,14 @@ def lead(ds: xr.Dataset) -> str:
         if own:
             return own[0](ds)
     blocks = ds.sizes.get("block") or max(ds.sizes.get("depth", 1) - 1, 0)
+    through = "the one residual block" if blocks == 1 else f"the {blocks} residual blocks"
     split = f"the {ds.attrs['split']} split of " if ds.attrs.get("split") else ""
     data, model = ds.attrs.get("data", "the data"), ds.attrs.get("model", "the model")
     position = ds.attrs.get("position")
     at = "" if position is None else f" at token {position}"
     jacobians = "what the Jacobian of each block does to them"
     classes = f", {jacobians}, and how the classes separate" if "class_count" in ds else f" and {jacobians}"
-    return (
-        f"{_samples(ds)} {split}{data}, followed through the {blocks} residual blocks of {model}{at}: where the "
-        f"states travel{classes}."
-    )
+    return f"{_samples(ds)} {split}{data}, followed through {through} of {model}{at}: where the states travel{classes}."
 
 
 def facts(ds: xr.Dataset) -> list[tuple[str, str]]:

@@ -142,17 +142,29 @@ def log_axis(axis: Any, sign: str = "") -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def log_ticks(values: Any) -> dict[str, Any]:
-    """The same for the page: distance and form of the ticks of a logarithmic axis that shows these values."""
+def log_ticks(values: Any, sign: str = "") -> dict[str, Any]:
+    """The same for the page: distance and form of the ticks of a logarithmic axis that shows these values.
+
+    With a sign every tick is written out: plotly leaves the prefix of an axis out at digits between powers of ten.
+    """
     known = np.asarray(values, dtype=float)
     known = known[np.isfinite(known) & (known > 0)]
     decades = np.log10(known.max() / known.min()) if known.size else 2.0
-    if decades > 1:
+    if decades > 1 and not (sign and known.size):
         return {"type": "log", "tickformat": "~g", "dtick": 1 if decades > 2 else "D2"}
-    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(
-        known.min(), known.max()
-    )  # powers and their halves may all be outside
-    return {"type": "log", "tickformat": "~g", "tickmode": "array", "tickvals": [float(t) for t in ticks if t > 0]}
+    ticks = _digits(known, decades) if decades > 1 else _linear(known)  # powers and halves may all be outside
+    written = {"ticktext": [f"{sign}{tick:g}" for tick in ticks]} if sign else {}
+    return {"type": "log", "tickformat": "~g", "tickmode": "array", "tickvals": ticks, **written}
+
+
+def _linear(known: Any) -> list[float]:
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(known.min(), known.max())
+    return [float(tick) for tick in ticks if tick > 0]
+
+
+def _digits(known: Any, decades: float) -> list[float]:
+    powers = range(int(np.floor(np.log10(known.min()))), int(np.ceil(np.log10(known.max()))) + 1)
+    return [digit * 10.0**power for power in powers for digit in ((1,) if decades > 2 else (1, 2, 5))]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ TRAJECTORY = (
     Property(
         "redundancy",
         "Redundant blocks",
-        "a redundant block, one that hardly changes its state",
+        "a block that hardly changes its state",
         (Criterion("least_relative_step", "at_most", 0.05, ideal=0.0, factor=2.0),),
         "steps",
         "The path of the states (RA1)",
@@ -144,5 +144,17 @@ FEATURES = (
         "collapse",
         "Neural collapse (NC1 to NC4)",
         "Two deciders that are both wrong may agree.",
+    ),
+)
+TRANSPORT = (
+    Property(
+        "transport",
+        "Transport: a change of a state arrives at the end as itself",
+        "changes of a state that arrive at the end mostly as themselves",
+        (Criterion("transport_identity_share", "at_least", 0.5),),
+        "transport",
+        "Transport",
+        "Small branches leave the identity whatever they have learned, so that an untrained network often shows more "
+        "of it; and the last depths are next to the end. The verdict asks for all depths of the table.",
     ),
 )

@@ -12,6 +12,8 @@ from resdyn.metrics.summary import Metric, summarize
 from resdyn.phenomena import Phenomenon, phenomena_in
 
 ORDER = ("holds", "does not hold", "undecided")
+OF_CAPTURES = ("data", "split", "kind", "position", "granularity", "probes")
+OF_TRANSPORTS = ("to", "reduction", "average_targets", "channels", "positions")
 FAMILIES = {"RA": "RA: Residual Alignment", "NC": "NC: Neural Collapse"}
 
 
@@ -59,7 +61,7 @@ def check_null(ds: xr.Dataset, null: xr.Dataset) -> None:
     Raises:
         InputError: What differs, with both values.
     """
-    for name in ("data", "split", "kind", "position", "granularity", "probes"):
+    for name in (*OF_CAPTURES, *OF_TRANSPORTS):
         own, other = ds.attrs.get(name), null.attrs.get(name)
         if own != other:
             raise InputError(

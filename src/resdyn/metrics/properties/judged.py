@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 from resdyn import _checks as checks
 from resdyn._format import percent, with_error
 from resdyn.errors import InputError
 from resdyn.metrics.parts import ACROSS
-from resdyn.metrics.summary.metric import Metric
+from resdyn.metrics.summary.metric import Metric, one_number
+from resdyn.metrics.summary.registry import descriptions
 from resdyn.metrics.verdict import Estimate, Rule, Verdict, judge
 
 UNTRAINED, BY_CHANCE = "the untrained network", "chance"
@@ -174,17 +177,27 @@ class PropertyVerdict:
 
 
 def find_verdict(asked: Property, metrics: Sequence[Metric], nulls: Sequence[Metric] | None) -> PropertyVerdict | None:
-    """Judge a property by two metrics tables; None where a criterion's metric is in no row."""
-    places: dict[str | None, list[Finding]] = {}
-    for criterion in asked.criteria:
-        rows = [m for m in metrics if m.name == criterion.metric and criterion.where in (m.where or "")]
-        if not rows and criterion is asked.criteria[0]:
-            return None
-        for row in rows:
-            null = _at(nulls or (), row)
-            places.setdefault(_place(row), []).append(_judged(criterion, row, null, nulls is not None))
-    found = tuple(finding for own in places.values() for finding in own)
-    return PropertyVerdict(asked, _over_places([_all([f.verdict for f in own]) for own in places.values()]), found)
+    """Judge a property by two metrics tables; None where the first criterion's metric is in no row.
+
+    A place where another criterion has no row is undecided.
+    """
+    rows = [[m for m in metrics if m.name == c.metric and c.where in (m.where or "")] for c in asked.criteria]
+    if not rows[0]:
+        return None
+    places = list(dict.fromkeys(_place(row) for own in rows for row in own))
+    found: dict[str | None, list[Finding]] = {place: [] for place in places}
+    for criterion, own in zip(asked.criteria, rows, strict=True):
+        absent = [_absent(criterion, place) for place in places if place not in map(_place, own)]
+        for row in [*own, *absent]:
+            found[_place(row)].append(_judged(criterion, row, _at(nulls or (), row), nulls is not None))
+    verdict = _over_places([_all([finding.verdict for finding in own]) for own in found.values()])
+    return PropertyVerdict(asked, verdict, tuple(finding for own in found.values() for finding in own))
+
+
+def _absent(criterion: Criterion, place: str | None) -> Metric:
+    """The row of a metric that is missing at a place."""
+    title = descriptions().get(criterion.metric, (criterion.metric, "", ""))[0]
+    return replace(one_number(criterion.metric, math.nan, where=place), title=title)
 
 
 def _place(row: Metric) -> str | None:
@@ -193,10 +206,18 @@ def _place(row: Metric) -> str | None:
     return where.partition("(1-based)")[2] if "(1-based)" in where else where if "stage" in where else None
 
 
+def _moves(where: str) -> bool:
+    """Whether a place is where the data say: the blocks of a line, or the block of the least step."""
+    return "(1-based)" in where or re.fullmatch(r"block \d+", where) is not None
+
+
 def _at(nulls: Sequence[Metric], row: Metric) -> Metric | None:
     """The row of the same metric at the same place."""
     own = [null for null in nulls if null.name == row.name]
-    return next((n for n in own if n.where == row.where), next((n for n in own if _place(n) == _place(row)), None))
+    same = next((null for null in own if null.where == row.where), None)
+    if same is not None or not _moves(row.where or ""):
+        return same
+    return next((null for null in own if _moves(null.where or "") and _place(null) == _place(row)), None)
 
 
 def _all(verdicts: Sequence[Verdict]) -> Verdict:
@@ -216,7 +237,8 @@ def _judged(criterion: Criterion, row: Metric, null: Metric | None, with_null: b
         return Finding(row, null, criterion, "undecided", f"{row.title}: {why}")
     if ACROSS in (row.where or ""):
         return Finding(row, null, criterion, "undecided", f"{row.title}: one line {ACROSS}, whose norms need not agree")
-    references = [_estimate(null, UNTRAINED)] if null is not None and null.value is not None else []
+    known = null is not None and null.value is not None and math.isfinite(null.value)
+    references = [_estimate(null, UNTRAINED)] if null is not None and known else []
     references += [Estimate(end, name=BY_CHANCE) for end in _nearest_chance(criterion, row)]
     used = references if criterion.against_null else []
     bound = criterion.bound
@@ -224,15 +246,23 @@ def _judged(criterion: Criterion, row: Metric, null: Metric | None, with_null: b
         stricter = criterion.beyond(reference.value)
         bound = max(bound, stricter) if criterion.kind == "at_least" else min(bound, stricter)
     own = judge(number, Rule(criterion.kind, criterion.bound), ())
-    found = judge(number, Rule(criterion.kind, float(f"{bound:.3g}"), needs_error=criterion.against_null), used)
-    verdict, reason = found.verdict, f"{row.title}: {found.reason}"
+    found = judge(
+        number, Rule(criterion.kind, _stricter(criterion.kind, bound), needs_error=criterion.against_null), used
+    )
+    why = f" ({row.note})" if criterion.against_null and number.error is None and row.note else ""
+    verdict, reason = found.verdict, f"{row.title}: {found.reason}{why}"
     if own.verdict == "holds" and verdict == "does not hold":
         return Finding(row, null, criterion, *_no_better(criterion, number, references, row))
     if verdict == "holds" and criterion.against_null and not any(r.name == UNTRAINED for r in references):
-        measured = "has no value there" if with_null else ""
-        why = f"but the untrained network {measured}" if measured else NO_NULL
+        why = "but the untrained network has no finite value there" if with_null else NO_NULL
         return Finding(row, null, criterion, "undecided", f"{row.title}: {own.reason}, {why}")
     return Finding(row, null, criterion, verdict, reason)
+
+
+def _stricter(kind: str, bound: float) -> float:
+    """The bound to three digits: whatever satisfies these satisfies the bound."""
+    context = Context(prec=3, rounding=ROUND_CEILING if kind == "at_least" else ROUND_FLOOR)
+    return float(context.create_decimal(repr(float(bound))))
 
 
 def _no_better(
@@ -252,7 +282,7 @@ def _nearest_chance(criterion: Criterion, row: Metric) -> list[float]:
 
 
 def _estimate(row: Metric, name: str = "") -> Estimate:
-    """The value with what is known of its error; of a share of 0 or 1 a quarter of its interval."""
+    """The value with what is known of its error; of a share of 0 or 1, half of its interval."""
     value = math.nan if row.value is None else row.value
     error, n = row.standard_error, row.n if row.n > 1 else None
     if error is None and row.interval is not None:

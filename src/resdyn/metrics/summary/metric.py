@@ -42,9 +42,10 @@ class Chance:
     @property
     def ends(self) -> tuple[float, float] | None:
         """(low, high), or None where there is no value by chance."""
-        if self.low is None or not math.isfinite(self.low):
+        if self.low is None:
             return None
-        return self.low, self.low if self.high is None else self.high
+        ends = self.low, self.low if self.high is None else self.high
+        return ends if all(map(math.isfinite, ends)) else None
 
     def __str__(self) -> str:
         return chance_text(self.ends)

@@ -45,7 +45,7 @@ def rows(ds: xr.Dataset) -> Iterator[Metric]:
     for name, values in columns.items():
         table = values.transpose("sample", "block").values
         missing = int(np.isnan(table).sum())
-        note = f"kind {kind}{f'; {missing} of {table.size} without a value' if missing else ''}"
+        note = f"kind {kind}{f'; {missing} of {table.size} without a value' if missing else ''}{_zeros(ds, name)}"
         doubt = _share_note(measured, ds) if name == "percent_negative_flattened" else ""
         chance = _by_chance(name, ds, kind)
         yield over_samples(name, row_means(table), "mean over blocks", note, unsure, doubt, chance=chance(slice(None)))
@@ -56,18 +56,39 @@ def rows(ds: xr.Dataset) -> Iterator[Metric]:
 
 
 def _size(ds: xr.Dataset, table: NDArray[np.float64], kind: str) -> Metric:
-    """The median over blocks and samples of |S|, which single eigenvalues near zero do not move."""
+    """The median over blocks and samples of |S|, which single eigenvalues near zero do not move.
+
+    Its error holds what the values that are missing could change: an index is missing where the smallest real part is
+    near 0, which is where it would be large.
+    """
     sizes = np.abs(table)
     known = np.array(row_medians(sizes))
     known = known[np.isfinite(known)]
     value = float(np.median(known)) if known.size else float("nan")
+    missing = int(np.isnan(sizes).sum())
+    ends = [float(np.median(row_medians(np.where(np.isnan(sizes), fill, sizes)))) for fill in (0.0, np.inf)]
+    reach = max(abs(end - value) for end in ends) if known.size else 0.0
     where, chance = "median over blocks and samples", _by_chance("stiffness_index_flattened", ds, kind)(slice(None))
-    ends = None if chance.ends is None else abs(chance.ends[0])
-    error = bootstrap_error(known) if known.size > 1 else None
+    expected = None if chance.ends is None else abs(chance.ends[0])
+    error = float(np.hypot(bootstrap_error(known), reach / 2)) if known.size > 1 and np.isfinite(reach) else None
     said = "standard error by bootstrap over samples" if error is not None else ""
+    if missing and known.size:
+        change = f"what the {missing} of {sizes.size} without a value could change"
+        said = f"{said}, and {change}" if said else f"no standard error: {change} is not bounded"
+    note = f"kind {kind}{_zeros(ds, 'stiffness_index_flattened')}"
     return one_number(
-        "stiffness_size", value, error, known.size, where, f"kind {kind}", said, chance=Chance(chance.basis, ends)
+        "stiffness_size", value, error, known.size, where, note, said, chance=Chance(chance.basis, expected)
     )
+
+
+def _zeros(ds: xr.Dataset, name: str) -> str:
+    """In how many Jacobians 0 leaves a stiffness index without a value."""
+    if not name.startswith("stiffness_index"):
+        return ""
+    ends = ds[f"smallest_real{'' if name.endswith('_flattened') else '_slices'}"].values
+    count = int((ends == 0).sum())
+    said = f"; no index in {count} of {ends.size} Jacobians, where 0 is an eigenvalue and no real part is negative"
+    return said if count else ""
 
 
 def _by_chance(name: str, ds: xr.Dataset, kind: str) -> Callable[[slice], Chance]:

@@ -25,11 +25,14 @@ TEXTS = {
 
 
 def rows(ds: xr.Dataset) -> Iterator[Metric]:
-    """Four numbers per stage."""
+    """Four numbers per stage of two steps or more; with none such, of the longest, which say so."""
     geometry = line_geometry(ds)
     stage_of_depth = ds["stage_of_depth"].values
-    for stage in geometry["stage"].values:
-        depths = np.flatnonzero(stage_of_depth == stage)
+    stages = [(stage, np.flatnonzero(stage_of_depth == stage)) for stage in geometry["stage"].values]
+    longest = max((depths.size for _, depths in stages), default=0)
+    for stage, depths in stages:
+        if depths.size < min(3, longest):
+            continue
         where = f"stage {stage} (depths {depths[0]}-{depths[-1]})"
         steps = depths.size - 1
         short = "" if steps > 1 else "fewer than two steps in this stage"

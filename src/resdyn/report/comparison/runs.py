@@ -85,7 +85,7 @@ def settings_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"name": "blocks", "values": [run.ds.sizes.get("block") for run in runs]}]
     for name in SETTINGS:
         values = [run.ds.attrs.get(name) for run in runs]
-        if any(value is not None for value in values):
+        if any(value not in (None, "") for value in values):
             rows.append({"name": name, "values": values})
     rows += [{"name": f"probe {name}", "values": values} for name, values in _probes(runs).items()]
     return [row | {"differs": any(value != row["values"][0] for value in row["values"])} for row in rows]

@@ -14,11 +14,13 @@ from resdyn.report.theme import MARKERS, SYMBOLS, figure, paper_style
 FEATURES = "classifier input"
 NC1 = Panel(
     "NC1: variability within classes",
+    "scatter within / between classes",
     (("within_class_variability", "tr(Σw Σb⁺)/C"), ("within_between_ratio", "tr Σw / tr Σb")),
     log=True,
 )
 NC2 = Panel(
     "NC2: distance from a simplex",
+    "distance from a simplex",
     (
         ("equinorm", "spread of norms"),
         ("equiangularity", "spread of cosines"),
@@ -27,6 +29,7 @@ NC2 = Panel(
 )
 NC34 = Panel(
     "NC3, NC4: classifier and nearest mean",
+    "share (NC4), distance (NC3)",
     (
         ("nearest_mean_disagreement", "NC4: disagrees with nearest mean"),
         ("self_duality", "NC3: classifier vs means"),

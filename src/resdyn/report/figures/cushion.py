@@ -145,6 +145,8 @@ def _layers(ds: xr.Dataset) -> profile.Profile | None:
     if not has(ds, "layer_input_norm"):
         return None
     values = _by_layer(ds)
+    if not values.size:
+        return None
     return profile.Profile(
         np.arange(1, values.shape[1] + 1),
         values,

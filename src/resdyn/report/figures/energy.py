@@ -26,9 +26,9 @@ def diagonal_energy(ds: xr.Dataset) -> go.Figure | None:
         ds: A captured dataset.
 
     Returns:
-        A plotly figure; None without the coupling probe.
+        A plotly figure; None without the coupling probe, or with a single block.
     """
-    if not has(ds, "coupling_uv"):
+    if not has(ds, "coupling_uv") or ds.sizes["block"] < 2:
         return None
     mean, error, n = _energy(ds)
     blocks, names = ds["block"].values, [plain(name, 60) for name in block_names(ds)]
@@ -75,9 +75,9 @@ def diagonal_energy_paper(ds: xr.Dataset) -> mf.Figure | None:
         ds: A captured dataset.
 
     Returns:
-        A matplotlib figure; None without the coupling probe.
+        A matplotlib figure; None without the coupling probe, or with a single block.
     """
-    if not has(ds, "coupling_uv"):
+    if not has(ds, "coupling_uv") or ds.sizes["block"] < 2:
         return None
     mean = _energy(ds)[0]
     blocks = ds["block"].values

@@ -65,7 +65,8 @@ def stiffness_index(ds: xr.Dataset) -> go.Figure | None:
     Returns:
         A plotly figure; None without the spectrum probe.
     """
-    return _draw(ds, _index_lines(ds), "max Re λ / min Re λ", log=True)
+    lines = _index_lines(ds)
+    return _draw(ds, lines, "max Re λ / min Re λ" if _sign(lines) else "|max Re λ / min Re λ|", log=True)
 
 
 def stiffness_index_paper(ds: xr.Dataset) -> mf.Figure | None:
@@ -292,8 +293,8 @@ def _draw(ds: xr.Dataset, lines: list[Line], title: str, log: bool = False) -> g
     drawn.update_xaxes(title_text="block, counted from 0", **whole_ticks(ds["block"].values))
     drawn.update_yaxes(title_text=title)
     if log:
-        shown = np.concatenate([line.quartiles[1] for line in lines])
-        return drawn.update_yaxes(**log_ticks(shown), tickprefix=_sign(lines))
+        shown = np.concatenate([part for line in lines for part in line.quartiles[:3]])
+        return drawn.update_yaxes(**log_ticks(shown, _sign(lines)))
     return drawn.update_yaxes(rangemode="tozero")
 
 

@@ -12,6 +12,7 @@ from resdyn.report.theme import MARKERS, SYMBOLS, figure, paper_style
 
 ALIGNMENT = Panel(
     "residual alignment",
+    "cosine, energy, R²",
     (
         ("collinearity", "RA1: cosine of steps"),
         ("diagonal_energy_uv", "RA2: energy on the diagonal"),
@@ -20,6 +21,7 @@ ALIGNMENT = Panel(
 )
 COLLAPSE = Panel(
     "neural collapse and loss",
+    "NC1, loss",
     (("within_class_variability", "NC1: tr(Σw Σb⁺)/C"), ("loss", "training loss")),
     log=True,
 )

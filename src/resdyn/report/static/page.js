@@ -94,10 +94,9 @@
     modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
   };
 
-  async function draw(holder) {
+  async function draw(holder, content) {
     const name = holder.dataset.figure;
     const plot = holder.querySelector(".plot");
-    const content = JSON.parse(holder.querySelector("script").textContent);
     content.layout.template = themeNow();
     const design = Object.assign({}, content.layout);
     content.layout.width = plot.clientWidth;
@@ -106,6 +105,7 @@
       if (trace.texttemplate && trace.type === "heatmap" && plot.clientWidth < CELL * columns(trace.z)) trace.texttemplate = "";
     });
     await Plotly.newPlot(plot, content.data, content.layout, config);
+    plot.style.minHeight = "";
     await fit(plot, design);
     const tools = holder.querySelector(".tools");
     if (content.menu) tools.append(choices(plot, content.menu, name, chosen(holder, content.menu[0])));
@@ -154,19 +154,48 @@
     });
   }
 
-  // Between two figures the reader has a turn: a page of many is scrolled while it is drawn.
-  async function drawAll() {
+  // What is not drawn yet, by its figure; until then the figure keeps the height that it will have.
+  const waiting = new Map();
+
+  function prepare() {
     for (const holder of document.querySelectorAll("figure[data-figure]")) {
-      await new Promise((go) => setTimeout(go, 0));
-      try {
-        await draw(holder);
-      } catch (error) {
-        report(holder.dataset.figure + ": " + error);
+      waiting.set(holder, JSON.parse(holder.querySelector("script").textContent));
+    }
+    const heights = Array.from(waiting, ([holder, content]) => heightFor(content.layout, holder.querySelector(".plot").clientWidth));
+    Array.from(waiting.keys()).forEach((holder, k) => { holder.querySelector(".plot").style.minHeight = heights[k] + "px"; });
+  }
+
+  async function drawOnce(holder) {
+    const content = waiting.get(holder);
+    if (!waiting.delete(holder)) return;
+    try {
+      await draw(holder, content);
+    } catch (error) {
+      report(holder.dataset.figure + ": " + error);
+    }
+  }
+
+  // Figures are drawn when the reader is a screen away from them, one by one: between two the reader has a turn.
+  function drawNear() {
+    let last = Promise.resolve();
+    const asked = new Set();
+    const isNear = (box) => box.top < 2 * window.innerHeight && box.bottom > -window.innerHeight;
+    function look() {
+      for (const holder of waiting.keys()) {
+        if (asked.has(holder) || !isNear(holder.getBoundingClientRect())) continue;
+        asked.add(holder);
+        last = last.then(() => new Promise((go) => setTimeout(go, 0))).then(() => drawOnce(holder));
       }
     }
-    root.setAttribute("data-ready", "true");
+    look();
+    last.then(() => root.setAttribute("data-ready", "true"));
+    window.addEventListener("scroll", look, { passive: true });
+    window.addEventListener("resize", look);
+    document.addEventListener("toggle", look, true);
+    window.addEventListener("beforeprint", () => Array.from(waiting.keys()).forEach(drawOnce));
   }
 
   enableCopy();
-  drawAll();
+  prepare();
+  drawNear();
 })();
