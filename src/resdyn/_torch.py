@@ -42,6 +42,9 @@ __all__ = [
 # Composite operations that torch always takes apart, into views, copies and kernels: into none that it would keep.
 TAKEN_APART = {"reshape", "reshape_as", "view_as", "expand_as", "type_as", "flatten", "chunk", "contiguous", "to"}
 TAKEN_APART |= {"dropout", "dropout_", "batch_norm"}
+IN_PYTHON = (
+    torch._C.DispatchKey.Autograd
+)  # where torch takes an operation apart in Python: hardshrink, an LSTM, upsampling
 
 
 def runs_as_written() -> bool:
@@ -104,7 +107,7 @@ def _kept_composites(program: torch.export.ExportedProgram) -> set[Any] | None:
         return None
     graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
     operations = {n.target for graph in graphs for n in graph.nodes if isinstance(n.target, torch._ops.OpOverload)}
-    composites = {op for op in operations if _is_cia_op(op)}
-    kept = {op for op in composites if _is_preservable_cia_op(op)}
-    taken_apart = {op.name().removeprefix("aten::").split(".")[0] for op in composites - kept}
+    kept = {op for op in operations if _is_preservable_cia_op(op)}
+    others = {op for op in operations if IN_PYTHON in op.py_kernels or (op not in kept and _is_cia_op(op))}
+    taken_apart = {op.name().removeprefix("aten::").split(".")[0] for op in others}
     return kept if taken_apart <= TAKEN_APART else None

@@ -53,9 +53,7 @@ def find_joins(
     return _layers(graph, flows, hold)
 
 
-def _layers(
-    graph: DataGraph, flows: Sequence[Flow], hold: Sequence[str] | None
-) -> tuple[list[Join], fx.Node | None]:
+def _layers(graph: DataGraph, flows: Sequence[Flow], hold: Sequence[str] | None) -> tuple[list[Join], fx.Node | None]:
     """The layers of a graph without residual blocks, and the output that they lead to."""
     chains = [plain_chain(flow) for flow in flows]
     if not any(chains):
