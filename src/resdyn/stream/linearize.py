@@ -264,6 +264,7 @@ def _extract(
     graph, copies = fx.Graph(), {}
     for index, node in enumerate(inputs):
         copies[node] = graph.placeholder(f"value_{index}")
+        copies[node].meta.update(node.meta)
     for node in traced.graph.nodes:
         if keep(node) and node not in copies and node.op in ("call_function", "get_attr"):
             copies[node] = graph.node_copy(node, lambda n: copies[n])
