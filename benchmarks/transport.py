@@ -145,11 +145,11 @@ def curves() -> dict[str, Any]:
     fit = our_fit(model, ids)
     fit(1)
     seconds = {count: timed(fit, count)[0] for count in (2, 4, 8)}
-    base = measured(our_fit(*build(**CURVES)))[0]
+    base = measured(our_fit(*build(samples=3, **CURVES)), 2)[0]
     doubled = {}
     for name, size in CURVES.items():
         larger = CURVES | {name: 2 * size - (name == "layers")}  # the first layer is not transported through
-        doubled[name] = measured(our_fit(*build(**larger)))[0] / base
+        doubled[name] = measured(our_fit(*build(samples=3, **larger)), 2)[0] / base
     return {"sizes": CURVES, "seconds_of_samples": seconds, "seconds_per_sample": base, "of_twice_the_size": doubled}
 
 
