@@ -123,15 +123,23 @@ class ReadsAnEarlierState(torch.nn.Module):
         return h + self.c(h).tanh() * early
 
 
-@pytest.mark.parametrize("kind", ["gpt", "bypass"])
-def test_one_sweep_forward_is_the_derivative_from_every_depth(kind):
-    net, data = gpt()[:2] if kind == "gpt" else (ReadsAnEarlierState().eval(), torch.randn(1, 4).double())
-    stream = resdyn.find_stream(net, data[:1], granularity="layer" if kind == "gpt" else "join")
-    states, end = stream.states(data[:1]), len(stream)
-    depths = [2, 0, end]
+def check_sweep(stream, inputs, end):
+    states = stream.states(inputs)
+    depths = [end - 1, 0, end]
     changes = [torch.randn(count, *states[0][0].shape).double() for count in (2, 5, 1)]
     found = ForwardSweep(stream, depths, end)(states, changes, block=3)
     for depth, change, images in zip(depths, changes, found, strict=True):
         rows = change.flatten(1)
         expected = between(stream, depth, end, states).matmat(rows.T).T if depth < end else rows
         torch.testing.assert_close(images, expected.reshape(images.shape))
+
+
+def test_one_sweep_forward_is_the_derivative_from_every_depth(fitted):
+    _, data, asked, _ = fitted
+    check_sweep(asked["stream"], data[:1], asked.get("to", len(asked["stream"])))
+
+
+def test_a_sweep_where_a_state_is_read_after_a_later_one():
+    net, x = ReadsAnEarlierState().eval(), torch.randn(1, 4).double()
+    stream = resdyn.find_stream(net, x)
+    check_sweep(stream, x, len(stream))
