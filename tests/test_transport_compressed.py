@@ -125,8 +125,8 @@ class ReadsAnEarlierState(torch.nn.Module):
 
 def check_sweep(stream, inputs, end):
     states = stream.states(inputs)
-    depths = [end - 1, 0, end]
-    changes = [torch.randn(count, *states[0][0].shape).double() for count in (2, 5, 1)]
+    depths = list(dict.fromkeys([end - 1, 0, end]))
+    changes = [torch.randn(2 + depth, *states[depth][0].shape).double() for depth in depths]
     found = ForwardSweep(stream, depths, end)(states, changes, block=3)
     for depth, change, images in zip(depths, changes, found, strict=True):
         rows = change.flatten(1)
