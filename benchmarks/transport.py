@@ -1,10 +1,10 @@
 """Fitting a transport beside TransformerLens, in narrower products, compressed, and by size; one run, one thread.
 
-    python benchmarks/transport.py [--parts fits memory compressed curves]
+    python benchmarks/transport.py [--parts fits passes memory compressed curves]
 
 GPT-2s of random weights (heads of 64, as the published ones) on random tokens. Seconds are of the processor
-(`time.process_time`), which other programs on the machine disturb least. Cost per sample is the slope between one
-sample and two, so that what is done once (export, trace, store) is apart. The rate counts 2 x parameters x tokens x
+(`time.process_time`), which other programs on the machine disturb least. Fits are timed whole, trace and store included,
+a stream found beforehand; the pass is also timed alone. The rate counts 2 x parameters x tokens x
 width operations per sample for the layers that are transported through, as if attention were free; beside it that of
 plain matrix products of the same weights, of as many rows as a block has. Both fits are compared entry by entry.
 Memory is the resident peak of a fit above what its process held before, in a fresh process each, after a fit of a small
@@ -31,6 +31,8 @@ from torch import Tensor, nn
 
 import resdyn
 from resdyn.papers.results import provenance, write_whole
+from resdyn.stream.tail_map import TailMap
+from resdyn.transporting.reductions import block_size
 
 HERE = Path(__file__).parent / "results"
 VOCABULARY = 200
@@ -42,7 +44,8 @@ FITS = [
 COMPRESSED = {"width": 768, "layers": 12, "tokens": 32}
 CURVES = {"width": 128, "layers": 5, "tokens": 128}
 SMALL = {"width": 64, "layers": 2, "tokens": 32}
-PARTS = ("fits", "memory", "compressed", "curves")
+PASSES = [FITS[0], {"width": 768, "layers": 2, "tokens": 128}]
+PARTS = ("fits", "passes", "memory", "compressed", "curves")
 Fit = Callable[[int], dict[int, Tensor]]
 
 
@@ -57,7 +60,9 @@ def main() -> None:
         return
     result: dict[str, Any] = {}
     for part in options.parts:
-        result[part] = {"fits": fits, "memory": memory, "compressed": compressed, "curves": curves}[part]()
+        result[part] = {"fits": fits, "passes": passes, "memory": memory, "compressed": compressed, "curves": curves}[
+            part
+        ]()
         print(json.dumps({part: result[part]}, indent=1), flush=True)
     result["provenance"] = provenance(0) | {"command": "python benchmarks/transport.py"}
     HERE.mkdir(exist_ok=True)
@@ -73,21 +78,62 @@ def fits() -> list[dict[str, Any]]:
 
 
 def fits_of(sizes: dict[str, int]) -> dict[str, Any]:
-    model, ids = build(samples=3, **sizes)
-    exact, rounded, theirs = our_fit(model, ids), our_fit(model, ids, products="bfloat16"), other_fit(model, ids)
-    rate = product_rate(**sizes)
-    (seconds, ours), (narrow, near) = measured(exact), measured(rounded, 2)  # two samples serve for the error as well
-    row: dict[str, Any] = {"sizes": sizes, "seconds_per_sample": {"ours": seconds, "bfloat16": narrow}}
-    row["difference"] = {"bfloat16": largest_difference(ours, near)}
-    row["ratio"] = {"bfloat16_over_ours": narrow / seconds}
-    if theirs is not None:
-        row["seconds_per_sample"]["theirs"], same = measured(theirs)
-        row["difference"]["theirs"] = largest_difference(ours, same)
-        row["ratio"]["ours_over_theirs"] = seconds / row["seconds_per_sample"]["theirs"]
-    rate = max(rate, product_rate(**sizes))
-    row["gflops"] = {"ours": operations(**sizes) / seconds / 1e9, "products": rate}
-    row["ratio"]["ours_over_products"] = row["gflops"]["ours"] / rate
+    """Whole fits of one sample in turn, least of three; and the pass alone."""
+    model, ids = build(**sizes)
+    fitted = {"ours": our_fit(model, ids), "theirs": other_fit(model, ids)}
+    seconds: dict[str, float] = {}
+    lenses = {}
+    for name, fit in [(name, fit) for _ in range(3) for name, fit in fitted.items() if fit is not None]:
+        took, lenses[name] = timed(fit, 1)
+        seconds[name] = min(took, seconds.get(name, took))
+    row: dict[str, Any] = {"sizes": sizes, "seconds_of_a_fit": seconds}
+    if "theirs" in seconds:
+        row["ours_over_theirs"] = seconds["ours"] / seconds["theirs"]
+        row["largest_difference"] = largest_difference(lenses["ours"], lenses["theirs"])
     return row
+
+
+def passes() -> list[dict[str, Any]]:
+    """The backward pass alone, a block of rows in turn with plain products, least of some; exact and in bfloat16."""
+    found = []
+    for sizes in PASSES:
+        seconds = pass_seconds(**sizes)
+        rate = product_rate(**sizes)
+        for _ in range(3):
+            again = pass_seconds(**sizes)
+            seconds = {name: min(seconds[name], again[name]) for name in seconds}
+            rate = max(rate, product_rate(**sizes))
+        gflops = operations(**sizes) / sizes["width"] / seconds["float32"] / 1e9
+        found.append(
+            {
+                "sizes": sizes,
+                "ms_per_row": {name: 1e3 * value for name, value in seconds.items()},
+                "gflops": {"ours": gflops, "products": rate},
+                "ours_over_products": gflops / rate,
+                "bfloat16_over_float32": seconds["bfloat16"] / seconds["float32"],
+            }
+        )
+    return found
+
+
+def pass_seconds(width: int, layers: int, tokens: int) -> dict[str, float]:
+    """Processor seconds per row, least of some blocks."""
+    model, ids = build(width, layers, tokens, samples=1)
+    stream = resdyn.find_stream(model, ids, granularity="layer")
+    states, blocks = stream.states(ids), {}
+    cotangents = torch.zeros(1, tokens, width)
+    for name, products in (("float32", None), ("bfloat16", torch.bfloat16)):
+        tail = TailMap(stream, range(1, layers), products=products)
+        count = block_size(tail.largest, 4, torch.device("cpu"))
+        cotangents = torch.randn(count, tokens, width)
+        blocks[name] = tail.at(states)
+    best = dict.fromkeys(blocks, float("inf"))
+    for _ in range(6):
+        for name, block in blocks.items():
+            begun = time.process_time()
+            block(cotangents)
+            best[name] = min(best[name], (time.process_time() - begun) / len(cotangents))
+    return best
 
 
 def memory() -> dict[str, float]:
@@ -145,12 +191,12 @@ def curves() -> dict[str, Any]:
     fit = our_fit(model, ids)
     fit(1)
     seconds = {count: timed(fit, count)[0] for count in (2, 4, 8)}
-    base = measured(our_fit(*build(samples=3, **CURVES)), 2)[0]
+    base = pass_seconds(**CURVES)["float32"] * CURVES["width"]
     doubled = {}
     for name, size in CURVES.items():
         larger = CURVES | {name: 2 * size - (name == "layers")}  # the first layer is not transported through
-        doubled[name] = measured(our_fit(*build(samples=3, **larger)), 2)[0] / base
-    return {"sizes": CURVES, "seconds_of_samples": seconds, "seconds_per_sample": base, "of_twice_the_size": doubled}
+        doubled[name] = pass_seconds(**larger)["float32"] * larger["width"] / base
+    return {"sizes": CURVES, "seconds_of_samples": seconds, "of_twice_the_size": doubled}
 
 
 def build(width: int, layers: int, tokens: int, samples: int = 2) -> tuple[nn.Module, Tensor]:
@@ -186,13 +232,6 @@ def timed(fit: Fit, count: int) -> tuple[float, dict[int, Tensor]]:
     begun = time.process_time()
     lens = fit(count)
     return time.process_time() - begun, lens
-
-
-def measured(fit: Fit, count: int = 1) -> tuple[float, dict[int, Tensor]]:
-    """Processor seconds of one sample more than `count`, and the lens of two samples."""
-    some, at_first = timed(fit, count)
-    more, at_last = timed(fit, count + 1)
-    return more - some, at_first if count == 2 else at_last
 
 
 def largest_difference(ours: dict[int, Tensor], other: dict[int, Tensor]) -> float:
