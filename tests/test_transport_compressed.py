@@ -6,6 +6,8 @@ import torch
 
 import resdyn
 from resdyn.errors import InputError
+from resdyn.stream.sensitivities import between
+from resdyn.stream.sweep import ForwardSweep
 from resdyn.transporting.compressed import smallest_share
 
 
@@ -106,3 +108,38 @@ def test_what_does_not_fit_is_refused(settings, words):
     net, data, stream, _ = logistic()
     with pytest.raises(InputError, match=words):
         resdyn.compressed_transport(net, data, stream=stream, **settings)
+
+
+class ReadsAnEarlierState(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c = (torch.nn.Linear(4, 4).double() for _ in range(3))
+
+    def forward(self, x):
+        h = x + self.a(x).tanh()
+        early = h.sin()
+        h = h + self.b(h).tanh()
+        return h + self.c(h).tanh() * early
+
+
+def check_sweep(stream, inputs, end):
+    states = stream.states(inputs)
+    depths = list(dict.fromkeys([end - 1, 0, end]))
+    changes = [torch.randn(2 + depth, *states[depth][0].shape).double() for depth in depths]
+    found = ForwardSweep(stream, depths, end)(states, changes, block=3)
+    for depth, change, images in zip(depths, changes, found, strict=True):
+        rows = change.flatten(1)
+        expected = between(stream, depth, end, states).matmat(rows.T).T if depth < end else rows
+        torch.testing.assert_close(images, expected.reshape(images.shape))
+
+
+def test_one_sweep_forward_is_the_derivative_from_every_depth(fitted):
+    _, data, asked, _ = fitted
+    check_sweep(asked["stream"], data[:1], asked.get("to", len(asked["stream"])))
+
+
+def test_a_sweep_where_a_state_is_read_after_a_later_one():
+    net, x = ReadsAnEarlierState().eval(), torch.randn(1, 4).double()
+    stream = resdyn.find_stream(net, x)
+    check_sweep(stream, x, len(stream))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, fx, nn
 
 from resdyn._numerics import plain_arithmetic
 from resdyn._torch import make_fx, pytree
+from resdyn.stream.batching import batched
 from resdyn.stream.cut import Cut, reach
 from resdyn.stream.diagonal import alike, merge_diagonals
 from resdyn.stream.graph import silence_logs
@@ -74,22 +76,32 @@ class LinearMap:
             traced = make_fx(product)(state, v, *flat)
         self._primal, self._linear = linear_parts(traced)
 
-    def at(self, state: Tensor, constants: Sequence[Any]) -> Product:
+    def at(self, state: Tensor, constants: Sequence[Any]) -> TracedProduct:
         """The linear map at one state, primal values computed now."""
         with torch.no_grad(), plain_arithmetic():
             values = [_dense(value) for value in self._primal(state, *pytree.tree_leaves(tuple(constants)))]
-        return TracedProduct(self._linear, values)
+        return TracedProduct(self._linear, values, self)
+
+    @cached_property
+    def batched(self) -> fx.GraphModule:
+        """The linear operations for many vectors at once."""
+        return batched(self._linear)
 
 
 class TracedProduct:
     """A linear map at one state."""
 
-    def __init__(self, linear: fx.GraphModule, values: Sequence[Any]) -> None:
-        self._linear, self._values = linear, values
+    def __init__(self, linear: fx.GraphModule, values: Sequence[Any], of: LinearMap) -> None:
+        self._linear, self._values, self._of = linear, values, of
         self._forward = linear.forward  # past the hooks of modules, which take a tenth of a small product
 
     def __call__(self, v: Tensor) -> Tensor:
         result: Tensor = self._forward(v, *self._values)
+        return result
+
+    def many(self, vectors: Tensor) -> Tensor:
+        """Products with some vectors (B, *shape of one)."""
+        result: Tensor = self._of.batched(vectors, *self._values)
         return result
 
     def columns_after_waist(self, v: Tensor, most: int) -> Tensor | None:
@@ -264,6 +276,7 @@ def _extract(
     graph, copies = fx.Graph(), {}
     for index, node in enumerate(inputs):
         copies[node] = graph.placeholder(f"value_{index}")
+        copies[node].meta.update(node.meta)
     for node in traced.graph.nodes:
         if keep(node) and node not in copies and node.op in ("call_function", "get_attr"):
             copies[node] = graph.node_copy(node, lambda n: copies[n])

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from resdyn._numerics import plain_arithmetic
 from resdyn._torch import make_fx, pytree
 from resdyn.errors import InputError
+from resdyn.stream.batching import batched
 from resdyn.stream.block import graph_shape, sample_shape
 from resdyn.stream.cut import Cut, Evaluation, is_fixed
 from resdyn.stream.graph import silence_logs, tensor_of
@@ -22,6 +23,7 @@ from resdyn.stream.states import States
 from resdyn.stream.stream import ResidualStream
 
 Target = int | str  # a depth, or "logits"
+SHARES = (1.0, -0.5, 0.25)  # of the vectors that a trace is checked with
 AGREES = 1e-3  # largest deviation of a traced product from a plain one, relative, in single precision
 
 
@@ -100,14 +102,15 @@ class TailMap:
 
     def _traced(self, start: Tensor, leaves: tuple[Any, ...], plain: PlainPass) -> Product | None:
         """The traced pass at this sample if it agrees with the plain one, otherwise None."""
-        cotangent = torch.randn(plain.target.shape, generator=torch.Generator().manual_seed(0)).to(plain.target)
         if not self._traceable or not plain.target.requires_grad:
             return None
+        generator = torch.Generator().manual_seed(0)
+        cotangents = torch.randn(len(SHARES), *plain.target.shape, generator=generator).to(plain.target)
         try:
             if self._trace is None:
-                self._trace = LinearPass(self._values, start, cotangent, leaves, self._products)
+                self._trace = LinearPass(self._values, start, cotangents[0], leaves, self._products)
             linear, served = self._trace.at(start, leaves)
-            found = linear(cotangent[None])
+            found = linear(cotangents)
         except torch.OutOfMemoryError:
             raise
         except Exception:
@@ -115,7 +118,7 @@ class TailMap:
             self._traceable = False
             return None
         limit = AGREES if self._cut.precision != torch.float64 else AGREES**3
-        return served if all(map(partial(_close, limit), found, plain.one(cotangent))) else None
+        return served if all(map(partial(_close, limit), map(_mixed, found), plain.one(_mixed(cotangents)))) else None
 
 
 Product = Callable[[Tensor], list[Tensor]]
@@ -167,27 +170,23 @@ class LinearPass:
 
         with silence_logs(), plain_arithmetic(), torch.enable_grad():
             traced = make_fx(pulled)(start, cotangent, *flat)
-        self._primal, self._linear = linear_parts(traced)
-        self._rounded = None if products is None else RoundedProducts(self._linear, products)
+        self._primal, linear = linear_parts(traced)
+        self._linear = batched(linear)
+        self._rounded = None if products is None else RoundedProducts(linear, products)
 
     def at(self, start: Tensor, leaves: tuple[Any, ...]) -> tuple[Product, Product]:
         """The pass at a sample, and the one that serves: the same, or with rounded products."""
         with torch.no_grad(), plain_arithmetic():
             constants = self._primal(start, *pytree.tree_leaves(leaves))
-            exact = _product(self._linear, constants)
+            exact = partial(_product, self._linear, constants)
             if self._rounded is None:
                 return exact, exact
-            return exact, _product(self._rounded.module, self._rounded.constants(constants))
+            return exact, partial(_product, self._rounded.module, self._rounded.constants(constants))
 
 
-def _product(linear: Callable[..., Any], constants: Sequence[Any]) -> Product:
-    batched = torch.func.vmap(lambda u: linear(u, *constants))
-
-    def product(cotangents: Tensor) -> list[Tensor]:
-        with torch.no_grad(), plain_arithmetic():
-            return list(batched(cotangents))
-
-    return product
+def _product(linear: Callable[..., Any], constants: Sequence[Any], cotangents: Tensor) -> list[Tensor]:
+    with torch.no_grad(), plain_arithmetic():
+        return list(linear(cotangents, *constants))
 
 
 class Pullback:
@@ -209,6 +208,12 @@ class Pullback:
 def _gradients(target: Tensor, sources: list[Tensor], cotangents: Tensor, **options: Any) -> list[Tensor]:
     found = torch.autograd.grad([target], sources, [cotangents], allow_unused=True, materialize_grads=True, **options)
     return list(found)
+
+
+def _mixed(values: Tensor) -> Tensor:
+    """A sum of vectors, each with a share of its own: one product with it checks those with all of them."""
+    mixed: Tensor = torch.tensordot(torch.tensor(SHARES).to(values), values, 1)
+    return mixed
 
 
 def _close(limit: float, found: Tensor, expected: Tensor) -> bool:

@@ -21,7 +21,7 @@ from resdyn.models import LoadedModel, weights_hash
 from resdyn.stream import Granularity, ResidualStream, States
 from resdyn.stream.exclusive import one_at_a_time
 from resdyn.stream.placement import model_device
-from resdyn.stream.sensitivities import between
+from resdyn.stream.sweep import ForwardSweep
 from resdyn.stream.verify import taken_as_current
 from resdyn.transporting.lens import Transport
 from resdyn.transporting.plan import coords_of
@@ -284,15 +284,13 @@ def _forward(found: Prepared, bases: list[Tensor]) -> Iterator[Tensor]:
     sums = [torch.zeros(found.reduction.rows, Q.shape[1], dtype=torch.float64) for Q in bases]
     end = found.target
     assert isinstance(end, int)
+    sweep = ForwardSweep(found.stream, found.tail.depths, end)
     for _, states, valid in _samples(found):
-        for d, (depth, Q) in enumerate(zip(found.tail.depths, bases, strict=True)):
-            if depth == end:
-                sums[d] += Q
-                continue
-            jacobian = between(found.stream, depth, end, states)
-            moved = found.reduction.injected(Q.T.to(states[depth]), d, valid)
-            images = jacobian.matmat(moved.reshape(len(moved), -1).T).T.reshape(-1, *found.reduction.target)
-            sums[d] += found.reduction.collected(images, valid).double().cpu().T
+        changes = [found.reduction.injected(Q.T.to(states[0]), d, valid) for d, Q in enumerate(bases)]
+        block = block_size(found.tail.largest, changes[0].element_size(), changes[0].device)
+        for d, (depth, images) in enumerate(zip(found.tail.depths, sweep(states, changes, block), strict=True)):
+            collected = found.reduction.collected(images, valid).double().cpu().T
+            sums[d] += bases[d] if depth == end else collected
     return iter(part / len(found.samples) for part in sums)
 
 
