@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import resdyn
 from resdyn.stream.linearize import TracedProduct
-from resdyn.stream.windows import common, hull, reshaped
+from resdyn.stream.window import common, hull, reshaped
 
 TOKENS, WIDTH = 5, 8
 

@@ -9,70 +9,37 @@ windows of an operation are not known its operands are filled up with zeros, so 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from resdyn.stream.diagonal import LINEAR_IN_FIRST
 from resdyn.stream.ops import RENAMING, operation
 from resdyn.stream.rewrite import reshape
+from resdyn.stream.window import (
+    ELEMENTWISE,
+    Window,
+    arguments,
+    asked_of,
+    but,
+    common,
+    dim_of,
+    full,
+    hull,
+    offset_of,
+    order_of,
+    place_of,
+    reduced_of,
+    reshaped,
+    shape_of,
+    start_of,
+    step_of,
+)
 
 aten = torch.ops.aten
-Window = tuple[tuple[int, int], ...]
-ELEMENTWISE = {"add", "sub", "neg", "mul", "where", "div", "div_", "plain_clone", "clone", "alias"} | LINEAR_IN_FIRST
 IN_PLACE = {"div_": {"Tensor": aten.div.Tensor, "Scalar": aten.div.Scalar}}  # and what does the same elsewhere
 LISTS = {"native_layer_norm_backward", "split", "split_with_sizes"}
-
-
-def arguments(node: Any) -> Any:
-    """The arguments of a node, of which fx does not tell the types."""
-    return node.args
-
-
-def full(shape: Sequence[int]) -> Window:
-    """The window of everything."""
-    return tuple((0, size) for size in shape)
-
-
-def hull(first: Window, second: Window) -> Window:
-    """The smallest window around two."""
-    return tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(first, second, strict=True))
-
-
-def common(first: Window, second: Window) -> Window:
-    """What two windows share; the second where in a dimension they share nothing."""
-    both = ((max(a, c), min(b, d), (c, d)) for (a, b), (c, d) in zip(first, second, strict=True))
-    return tuple((start, stop) if start < stop else other for start, stop, other in both)
-
-
-def shape_of(node: Any) -> tuple[int, ...] | None:
-    """The shape of a node's tensor, None for what is no tensor of one size."""
-    value = node.meta.get("val") if isinstance(node, fx.Node) else None
-    fixed = isinstance(value, Tensor) and all(isinstance(size, int) for size in value.shape)
-    return tuple(value.shape) if fixed and isinstance(value, Tensor) else None
-
-
-def reshaped(window: Window, before: Sequence[int], after: Sequence[int]) -> tuple[Window, Window]:
-    """(what of `before` has to be there, what of `after` that is) for a reshape of a window of `before`."""
-    required, result = list(full(before)), list(full(after))
-    i = j = 0
-    while i < len(before) or j < len(after):
-        rows, cols = [i] if i < len(before) else [], [j] if j < len(after) else []
-        i, j = i + len(rows), j + len(cols)
-        while (left := math.prod(before[d] for d in rows)) != (right := math.prod(after[d] for d in cols)):
-            if left < right:
-                rows.append(i)
-                i += 1
-            else:
-                cols.append(j)
-                j += 1
-        long = [d for d in rows if before[d] != 1], [d for d in cols if after[d] != 1]
-        if len(long[0]) == len(long[1]) == 1:
-            required[long[0][0]] = result[long[1][0]] = window[long[0][0]]
-    return tuple(required), tuple(result)
 
 
 class Windows:
@@ -125,54 +92,13 @@ class Windows:
         wanted = full(shape or ()) if node.op == "output" else self.needed.get(node, full(shape or ()))
         for operand in self._operands(node):
             size = shape_of(operand) or ()
-            asked = full(size) if node.op == "output" else self._asked(node, operand, wanted, size)
+            asked = full(size) if node.op == "output" else asked_of(node, operand, wanted, size)
             self.needed[operand] = hull(self.needed[operand], asked) if operand in self.needed else asked
 
     def _operands(self, node: fx.Node) -> list[fx.Node]:
         """The operands that depend on the tangent, of a piece of a list those of the list."""
         source = arguments(node)[0] if operation(node) == "getitem" else node
         return [n for n in source.all_input_nodes if n in self.moving]
-
-    def _asked(self, node: fx.Node, operand: fx.Node, wanted: Window, size: tuple[int, ...]) -> Window:
-        name, every = operation(node), full(size)
-        if name in ELEMENTWISE or name == "expand":
-            lead = len(wanted) - len(size)
-            return tuple((0, 1) if n == 1 else wanted[lead + d] for d, n in enumerate(size))
-        if name in RENAMING:
-            return reshaped(wanted, shape_of(node) or (), size)[1]
-        if name in ("transpose", "t", "permute"):
-            order = self._order(node, len(size))
-            return tuple(wanted[order.index(d)] for d in range(len(size)))
-        if name in ("mm", "bmm"):
-            first = operand is arguments(node)[0]
-            return (*wanted[:-2], wanted[-2], every[-1]) if first else (*wanted[:-2], every[-2], wanted[-1])
-        if name in ("sum", "mean") and self._reduced(node, size) is not None:
-            reduced, keep = self._reduced(node, size) or ((), True)
-            kept = iter(wanted if not keep else [w for d, w in enumerate(wanted) if d not in reduced])
-            return tuple(every[d] if d in reduced else next(kept) for d in range(len(size)))
-        if name == "_softmax_backward_data":
-            return self._but(wanted, every, self._dim(node, 2, size))
-        if name == "getitem" and operation(arguments(node)[0]) == "native_layer_norm_backward":
-            lead = len(size) - len(arguments(arguments(node)[0])[2])
-            return (*wanted[:lead], *every[lead:])
-        if name == "getitem":
-            dim, start = self._place(node, size)
-            return (*wanted[:dim], (wanted[dim][0] + start, wanted[dim][1] + start), *wanted[dim + 1 :])
-        if name == "slice" and self._step(node) == 1:
-            dim, start = self._dim(node, 1, size), self._start(node, size)
-            return (*wanted[:dim], (wanted[dim][0] + start, wanted[dim][1] + start), *wanted[dim + 1 :])
-        if name == "select":
-            dim = self._dim(node, 1, size)
-            index = arguments(node)[2] % size[dim]
-            return (*wanted[:dim], (index, index + 1), *wanted[dim:])
-        if name == "cat" and (offset := self._offset(node, operand)) is not None:
-            dim = self._dim(node, 1, size)
-            inside = max(wanted[dim][0] - offset, 0), min(wanted[dim][1] - offset, size[dim])
-            return (*wanted[:dim], inside if inside[0] < inside[1] else (0, min(1, size[dim])), *wanted[dim + 1 :])
-        if name == "select_backward":
-            dim = arguments(node)[2] % len(wanted)
-            return (*wanted[:dim], *wanted[dim + 1 :])
-        return every
 
     # The operations again, each on its window.
 
@@ -206,7 +132,7 @@ class Windows:
             )
             return self._call(node.target, a, b), (*batch, rows, cols)
         if name in ("transpose", "t", "permute"):
-            order = self._order(node, len(have[0]))
+            order = order_of(node, len(have[0]))
             window = tuple(have[0][d] for d in order)
             return self._call(aten.permute.default, self._at(operands[0], have[0]), list(order)), window
         if name in RENAMING:
@@ -225,9 +151,9 @@ class Windows:
         if name in ("sum", "mean"):
             return self._summed(node, name, operands[0], have[0])
         if name == "_softmax_backward_data" and len(operands) == 1 and operands[0] is arguments(node)[0]:
-            window = self._but(have[0], full(shape), self._dim(node, 2, shape))
+            window = but(have[0], full(shape), dim_of(node, 2, shape))
             x, y = self._at(operands[0], window), self._at(arguments(node)[1], window)
-            dim = self._dim(node, 2, shape)
+            dim = dim_of(node, 2, shape)
             return self._call(node.target, x, y, dim, *arguments(node)[3:]), window
         if name == "cat":
             return self._joined(node, operands, shape)
@@ -237,12 +163,12 @@ class Windows:
             x = self._call(aten.unsqueeze.default, self._at(operands[0], have[0]), dim)
             return x, (*have[0][:dim], (index, index + 1), *have[0][dim:])
         if name == "select":
-            dim = self._dim(node, 1, shape_of(operands[0]) or ())
+            dim = dim_of(node, 1, shape_of(operands[0]) or ())
             index = arguments(node)[2] % (shape_of(operands[0]) or ())[dim]
             window = (*have[0][:dim], (index, index + 1), *have[0][dim + 1 :])
             return self._call(node.target, self._at(operands[0], window), dim, 0), (*window[:dim], *window[dim + 1 :])
-        if name == "slice" and self._step(node) == 1:
-            dim, start = self._dim(node, 1, shape), self._start(node, shape_of(operands[0]) or ())
+        if name == "slice" and step_of(node) == 1:
+            dim, start = dim_of(node, 1, shape), start_of(node, shape_of(operands[0]) or ())
             inside = common((have[0][dim],), ((start, start + shape[dim]),))[0]
             window = (*have[0][:dim], inside, *have[0][dim + 1 :])
             moved = (inside[0] - start, inside[1] - start)
@@ -250,7 +176,7 @@ class Windows:
         if name == "getitem" and operation(arguments(node)[0]) == "native_layer_norm_backward":
             return self._of_norm(node, operands, have[0])
         if name == "getitem":
-            dim, start = self._place(node, shape_of(operands[0]) or ())
+            dim, start = place_of(node, shape_of(operands[0]) or ())
             inside = common((have[0][dim],), ((start, start + shape[dim]),))[0]
             part = self._at(operands[0], (*have[0][:dim], inside, *have[0][dim + 1 :]))
             return part, (*have[0][:dim], (inside[0] - start, inside[1] - start), *have[0][dim + 1 :])
@@ -295,7 +221,7 @@ class Windows:
 
     def _summed(self, node: fx.Node, name: str, operand: fx.Node, part: Window) -> tuple[fx.Node, Window] | None:
         size = shape_of(operand) or ()
-        found = self._reduced(node, size)
+        found = reduced_of(node, size)
         if found is None:
             return None
         reduced, keep = found
@@ -305,7 +231,7 @@ class Windows:
         return self._call(node.target, self._at(operand, part), list(reduced), keep), window
 
     def _joined(self, node: fx.Node, operands: list[fx.Node], shape: tuple[int, ...]) -> tuple[fx.Node, Window] | None:
-        pieces, dim = list(arguments(node)[0]), self._dim(node, 1, shape)
+        pieces, dim = list(arguments(node)[0]), dim_of(node, 1, shape)
         if any(p not in self.zeros and p not in operands for p in pieces):
             return None
         if len(operands) > 1:
@@ -314,9 +240,9 @@ class Windows:
             window = self._window(operands[0])
             for other in operands[1:]:
                 window = hull(window, self._window(other))
-            parts = [self._at(p, self._but(window, full(shape_of(p) or ()), dim)) for p in pieces]
-            return self._call(node.target, parts, dim), self._but(window, full(shape), dim)
-        part, start = self._window(operands[0]), self._offset(node, operands[0])
+            parts = [self._at(p, but(window, full(shape_of(p) or ()), dim)) for p in pieces]
+            return self._call(node.target, parts, dim), but(window, full(shape), dim)
+        part, start = self._window(operands[0]), offset_of(node, operands[0])
         if start is None:
             return None
         window = (*part[:dim], (part[dim][0] + start, part[dim][1] + start), *part[dim + 1 :])
@@ -348,72 +274,3 @@ class Windows:
 
     def _call(self, target: Any, *args: Any) -> Any:
         return self.graph.call_function(target, args)
-
-    # Arguments of operations.
-
-    @staticmethod
-    def _but(window: Window, every: Window, dim: int) -> Window:
-        return (*window[:dim], every[dim], *window[dim + 1 :])
-
-    @staticmethod
-    def _dim(node: fx.Node, place: int, shape: Sequence[int]) -> int:
-        given = arguments(node)[place] if len(arguments(node)) > place else 0
-        assert isinstance(given, int)
-        return given % len(shape)
-
-    @staticmethod
-    def _step(node: fx.Node) -> Any:
-        return arguments(node)[4] if len(arguments(node)) > 4 else 1
-
-    @staticmethod
-    def _start(node: fx.Node, size: Sequence[int]) -> int:
-        dim = Windows._dim(node, 1, size)
-        start = arguments(node)[2] if len(arguments(node)) > 2 and arguments(node)[2] is not None else 0
-        assert isinstance(start, int)
-        return max(start + size[dim], 0) if start < 0 else min(start, size[dim])
-
-    @staticmethod
-    def _order(node: fx.Node, rank: int) -> tuple[int, ...]:
-        """Which dimension of the operand each dimension of the result is."""
-        name, order = operation(node), list(range(rank))
-        if name == "permute":
-            return tuple(d % rank for d in arguments(node)[1])
-        a, b = (d % rank for d in arguments(node)[1:3]) if name == "transpose" else (0, rank - 1)
-        order[a], order[b] = order[b], order[a]
-        return tuple(order)
-
-    @staticmethod
-    def _reduced(node: fx.Node, size: Sequence[int]) -> tuple[tuple[int, ...], bool] | None:
-        """Dimensions that a sum or mean is over, and whether they are kept."""
-        if (
-            len(arguments(node)) < 2
-            or not isinstance(arguments(node)[1], list | tuple)
-            or not arguments(node)[1]
-            or node.kwargs
-        ):
-            return None
-        return tuple(d % len(size) for d in arguments(node)[1]), bool(arguments(node)[2]) if len(
-            arguments(node)
-        ) > 2 else False
-
-    def _place(self, node: fx.Node, size: Sequence[int]) -> tuple[int, int]:
-        """The dimension that a piece was split along, and where in it the piece starts."""
-        items, index = arguments(node)[0], arguments(node)[1]
-        dim, lengths = self._dim(items, 2, size), arguments(items)[1]
-        assert isinstance(index, int)
-        return dim, index * lengths if isinstance(lengths, int) else sum(lengths[:index])
-
-    def _offset(self, node: fx.Node, piece: fx.Node) -> int | None:
-        """Where in a concatenation a piece begins; None where it is there twice, or lengths are not known."""
-        pieces, shape = list(arguments(node)[0]), shape_of(node) or ()
-        dim = self._dim(node, 1, shape)
-        lengths: list[int | None] = []
-        for p in pieces:
-            size = shape_of(p)  # an empty piece may have another rank
-            lengths.append(None if size is None else 0 if 0 in size else size[dim])
-        known = [length for length in lengths if length is not None]
-        if len(known) == len(lengths) - 1:  # a zero of forward mode has no recorded shape
-            lengths[lengths.index(None)] = shape[dim] - sum(known)
-        if None in lengths or pieces.count(piece) != 1:
-            return None
-        return sum(length or 0 for length in lengths[: pieces.index(piece)])
