@@ -70,9 +70,10 @@ class PostNorm(nn.Module):
 
 
 BRANCHES = {"attention": Attention, "perceptron": Perceptron, "mixer": Mixer, "shifted": Shifted, "unusual": Unusual}
+GATES = {"attention": "norm", "unusual": "norm"}
 
 
-@pytest.fixture(scope="module", params=[f"{name}, {gate}" for name in BRANCHES for gate in ("none", "norm")])
+@pytest.fixture(scope="module", params=[f"{name}, {GATES.get(name, 'none')}" for name in BRANCHES])
 def stream(request) -> resdyn.ResidualStream:
     name, gate = request.param.split(", ")
     torch.manual_seed(0)
@@ -80,23 +81,21 @@ def stream(request) -> resdyn.ResidualStream:
     return resdyn.find_stream(nn.Sequential(*layers).double().eval(), torch.randn(2, TOKENS, WIDTH).double())
 
 
-@pytest.mark.parametrize("position", [(2, 2), (0, 0), (4, 4), (3, 1), (1, 3)])
-@pytest.mark.parametrize("kind", ["gated", "block"])
-def test_products_of_one_token_are_the_rows_and_columns_of_the_whole(stream, position, kind):
+@pytest.mark.parametrize("position", [(2, 2), (3, 1)])
+def test_products_of_one_token_are_the_rows_and_columns_of_the_whole(stream, position):
     states = stream.states(torch.randn(1, TOKENS, WIDTH, dtype=torch.float64))
     to, of = (slice(p * WIDTH, (p + 1) * WIDTH) for p in position)
-    whole = stream.jacobian(1, states, kind).to_dense()[to, of]
-    alone = stream.at(position).jacobian(1, states, kind)
+    whole = stream.jacobian(1, states).to_dense()[to, of]
+    alone = stream.at(position).jacobian(1, states)
     torch.testing.assert_close(alone.to_dense(), whole, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(alone.rmatmat(torch.eye(WIDTH).double()).T, whole, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(alone @ torch.ones(WIDTH).double(), whole.sum(1), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-@pytest.mark.parametrize("branch", [Attention, Perceptron])
-def test_no_product_of_one_token_holds_all_tokens(branch, direction):
+def test_no_product_of_one_token_holds_all_tokens(direction):
     torch.manual_seed(0)
-    model = nn.Sequential(*(PostNorm(branch(), nn.Identity()) for _ in range(2))).eval()
+    model = nn.Sequential(*(PostNorm(Attention(), nn.Identity()) for _ in range(2))).eval()
     stream = resdyn.find_stream(model, torch.randn(2, TOKENS, WIDTH)).at(2)
     product = stream.jacobian(0, stream.states(torch.randn(1, TOKENS, WIDTH)))._product(direction)
     assert isinstance(product, TracedProduct)
