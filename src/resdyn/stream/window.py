@@ -16,7 +16,7 @@ ELEMENTWISE = {"add", "sub", "neg", "mul", "where", "div", "div_", "plain_clone"
 
 
 def arguments(node: Any) -> Any:
-    """The arguments of a node, of which fx does not tell the types."""
+    """The arguments of a node as plain values, whose types fx leaves open."""
     return node.args
 
 
@@ -37,7 +37,7 @@ def common(first: Window, second: Window) -> Window:
 
 
 def shape_of(node: Any) -> tuple[int, ...] | None:
-    """The shape of a node's tensor, None for what is no tensor of one size."""
+    """The shape of a node's tensor, None where there is none of one size."""
     value = node.meta.get("val") if isinstance(node, fx.Node) else None
     fixed = isinstance(value, Tensor) and all(isinstance(size, int) for size in value.shape)
     return tuple(value.shape) if fixed and isinstance(value, Tensor) else None
