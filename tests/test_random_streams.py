@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ class Net(nn.Module):
 
 
 class HyperConnections(Net):
-    """Zhu et al. (2025): two streams, mixed by a matrix that is fixed or computed from them, one of which is updated."""
+    """Zhu et al. (2025): two streams, mixed by a matrix that is fixed or computed from them."""
 
     dynamic = False
 
@@ -153,9 +155,9 @@ class Layers(nn.Module):
     def __init__(self, n: int, width: int, skips: bool, wider: int | None = None) -> None:
         super().__init__()
         sizes = [wider or width] + [width] * n
-        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in zip(sizes, sizes[1:]))
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(sizes))
         self.shortcuts = nn.ModuleList(
-            (nn.Identity() if a == b else nn.Linear(a, b)) if skips else Nothing() for a, b in zip(sizes, sizes[1:])
+            (nn.Identity() if a == b else nn.Linear(a, b)) if skips else Nothing() for a, b in pairwise(sizes)
         )
 
     def forward(self, h: Tensor) -> Tensor:
@@ -175,7 +177,7 @@ class UNet(nn.Module):
         super().__init__()
         torch.manual_seed(seed)
         widths = [width + level for level in range(levels + 1)]
-        steps = list(zip(widths, widths[1:]))
+        steps = list(pairwise(widths))
         self.stem, self.head = nn.Linear(2, width), nn.Linear(width, 3)
         self.down = nn.ModuleList(Layers(n, w, skips) for w in widths[:-1])
         self.narrow = nn.ModuleList(nn.Linear(a, b) for a, b in steps)

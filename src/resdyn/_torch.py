@@ -42,9 +42,7 @@ __all__ = [
 # Composite operations that torch always takes apart, into views, copies and kernels: into none that it would keep.
 TAKEN_APART = {"reshape", "reshape_as", "view_as", "expand_as", "type_as", "flatten", "chunk", "contiguous", "to"}
 TAKEN_APART |= {"dropout", "dropout_", "batch_norm"}
-IN_PYTHON = (
-    torch._C.DispatchKey.Autograd
-)  # where torch takes an operation apart in Python: hardshrink, an LSTM, upsampling
+IN_PYTHON = torch._C.DispatchKey.Autograd  # taken apart in Python: hardshrink, upsampling
 
 
 def runs_as_written() -> bool:
