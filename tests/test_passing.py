@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import resdyn
 from resdyn.metrics import diagonal_energy
 
-WIDTH, TOKENS, LAYERS = 24, 5, 4
+WIDTH, TOKENS, LAYERS = 24, 5, 3
 
 
 class Layer(nn.Module):
