@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from resdyn._format import percent
 from resdyn.cli.app import run as command
-from resdyn.metrics import summarize
+from resdyn.metrics import summarize, verdicts
 from resdyn.metrics.summary import metrics_table
 from resdyn.report import figures, render_page
 from resdyn.report.comparison.page import comparison_page, opened
@@ -151,6 +151,14 @@ def test_chance_is_shown_wherever_a_number_is(ds, tmp_path, capsys):
             assert f">{metric.chance}<" in table, metric.name
     compared = text_of(comparison_page(opened([ds, ds.assign_attrs(model="other")], ["one", "two"])))
     assert "<th>by chance</th>" in compared
+
+
+def test_a_verdict_shows_what_its_number_has_to_reach(ds):
+    cards = re.findall(r"<small>(.*?)</small>", text_of(render_page(ds)))
+    asked = [f for verdict in verdicts(ds) if (f := verdict.decisive).bound is not None]
+    assert len(asked) > 3
+    assert sum("asked" in card for card in cards) == len(asked)
+    assert any(card.startswith("at most 5.0 % asked") for card in cards)
 
 
 def test_percent_is_written_in_one_way(ds):

@@ -82,7 +82,13 @@ def _value(metric: Metric) -> str:
 
 
 def _beside(finding: Finding) -> str:
-    """What the number is compared with."""
-    null, chance = finding.null, by_chance(finding.metric.as_row())
+    """What the number has to reach, and what it is compared with."""
+    row, null = finding.metric.as_row(), finding.null
+    chance = by_chance(row)
     untrained = f"untrained {quantity(null.as_row())}" if null and null.value is not None else ""
-    return ", ".join(part for part in (untrained, f"by chance {chance}" if chance else "") if part)
+    beside = ", ".join(part for part in (untrained, f"by chance {chance}" if chance else "") if part)
+    if finding.bound is None:
+        return beside
+    bound = quantity({"name": row["name"], "value": finding.bound, "standard_error": None})
+    asked = f"{finding.criterion.kind.replace('_', ' ')} {bound} asked"
+    return f"{asked}; {beside}" if beside else asked

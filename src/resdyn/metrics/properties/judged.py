@@ -120,6 +120,7 @@ class Finding:
         criterion: The rule.
         verdict: "holds", "does not hold" or "undecided".
         reason: In words, with the numbers.
+        bound: What the number has to reach, or not to exceed, beside these nulls; None where it is not compared.
     """
 
     metric: Metric
@@ -127,17 +128,19 @@ class Finding:
     criterion: Criterion
     verdict: Verdict
     reason: str
+    bound: float | None = None
 
     def as_row(self) -> dict[str, Any]:
         """The finding as plain data, for JSON.
 
         Returns:
-            metric, where, value, standard_error, untrained, chance, verdict, reason.
+            metric, where, value, standard_error, chance, untrained, bound, verdict, reason.
         """
         row = self.metric.as_row()
         untrained = None if self.null is None else self.null.value
         kept = {name: row[name] for name in ("where", "value", "standard_error", "chance")}
-        return {"metric": row["name"], **kept, "untrained": untrained, "verdict": self.verdict, "reason": self.reason}
+        judged = {"bound": self.bound, "verdict": self.verdict, "reason": self.reason}
+        return {"metric": row["name"], **kept, "untrained": untrained, **judged}
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class PropertyVerdict:
 
         Returns:
             A dict with name, title, verdict, reason, rules and findings, a list of dicts with metric, where, value,
-            standard_error, untrained, chance, verdict, reason.
+            standard_error, chance, untrained, bound, verdict, reason.
         """
         return {
             "name": self.of.name,
@@ -245,18 +248,17 @@ def _judged(criterion: Criterion, row: Metric, null: Metric | None, with_null: b
     for reference in used:
         stricter = criterion.beyond(reference.value)
         bound = max(bound, stricter) if criterion.kind == "at_least" else min(bound, stricter)
+    bound = _stricter(criterion.kind, bound)
     own = judge(number, Rule(criterion.kind, criterion.bound), ())
-    found = judge(
-        number, Rule(criterion.kind, _stricter(criterion.kind, bound), needs_error=criterion.against_null), used
-    )
+    found = judge(number, Rule(criterion.kind, bound, needs_error=criterion.against_null), used)
     why = f" ({row.note})" if criterion.against_null and number.error is None and row.note else ""
     verdict, reason = found.verdict, f"{row.title}: {found.reason}{why}"
     if own.verdict == "holds" and verdict == "does not hold":
-        return Finding(row, null, criterion, *_no_better(criterion, number, references, row))
+        return Finding(row, null, criterion, *_no_better(criterion, number, references, row), bound)
     if verdict == "holds" and criterion.against_null and not any(r.name == UNTRAINED for r in references):
         why = "but the untrained network has no finite value there" if with_null else NO_NULL
-        return Finding(row, null, criterion, "undecided", f"{row.title}: {own.reason}, {why}")
-    return Finding(row, null, criterion, verdict, reason)
+        return Finding(row, null, criterion, "undecided", f"{row.title}: {own.reason}, {why}", bound)
+    return Finding(row, null, criterion, verdict, reason, bound)
 
 
 def _stricter(kind: str, bound: float) -> float:
