@@ -69,7 +69,7 @@ class Clock:
             def do_GET(self) -> None:
                 said = {name: found[0] for name, found in parse_qs(urlparse(self.path).query).items()}
                 clock.reported |= said | {f"busy {next(iter(said))}": str(page_seconds(clock.browser))}
-                self.send_response(204)  # the page goes on when its time is read
+                self.send_response(204)  # the page continues when its time is read
                 self.end_headers()
                 if "drawn" in said:
                     clock.arrived.set()

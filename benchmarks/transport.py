@@ -155,7 +155,7 @@ def peak(kind: str) -> float:
         fit = our_fit(model, ids) if kind == "ours" else other_fit(model, ids)
         if fit is None:
             return float("nan")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
         before = resident("VmRSS")
         fit(1)
     return (resident("VmHWM") - before) / 1024
