@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacrev
 
+import resdyn
 from resdyn import find_stream
 from resdyn.errors import InputError
 from resdyn.stream.sensitivities import log_determinants, sensitivity
@@ -172,6 +173,24 @@ def test_the_sensitivity_of_the_output_to_all_values_is_that_of_the_model(networ
     names = stream[0].values
     expected = jacrev(lambda flat: model.rest(by_name(names, flat)))(states[0][0])
     torch.testing.assert_close(sensitivity(stream, states)[0], expected)
+
+
+@pytest.mark.parametrize("network", [Reversible, Momentum])
+def test_the_mean_transport_of_all_values_is_that_of_the_model(network):
+    model, stream, _ = measured(network)
+    data = torch.randn(4, 4, dtype=torch.float64)
+    lens = resdyn.transport(model, data, stream=stream, show_progress=False)
+    names = stream[0].values
+
+    def rest(flat: Tensor, k: int) -> Tensor:
+        now = by_name(names, flat)
+        for later in range(k, model.depth):
+            now = model.step(later, now)
+        return torch.cat([now[name] for name in names])
+
+    for k in lens:
+        each = [jacrev(rest)(stream.states(x[None])[k][0], k) for x in data]
+        torch.testing.assert_close(lens[k], torch.stack(each).mean(0))
 
 
 def test_a_reversible_step_preserves_volume():
