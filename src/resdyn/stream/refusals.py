@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from resdyn._torch import pytree, uncompiled
+from resdyn._torch import is_traceable_wrapper_subclass, pytree, uncompiled
 from resdyn.errors import InputError
 from resdyn.stream.configuration import OWN
 
 PARALLEL = {"DataParallel", "DistributedDataParallel"}
 SHARDED = {"FullyShardedDataParallel"}
+UNROUNDED = "rounded weights have no derivative; pass the model from before its quantisation"
 QUANTIZED = ("torch.ao.nn.quantized", "torch.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 
 
@@ -53,17 +54,41 @@ def unusual(value: Tensor) -> str:
     if value.is_meta:
         return "is on the meta device, which holds shapes and no values; load the weights onto a device first"
     if value.is_quantized:
-        return "is quantised: rounded weights have no derivative; pass the model from before its quantisation"
+        return f"is quantised: {UNROUNDED}"
     if type(value).__name__ == "DTensor":
         return "is sharded over processes (DTensor); gather it first, with its full_tensor()"
     if type(value).__name__.startswith("SparseSemiStructured"):
         return "is sparse (semi-structured), which few operations support; make it dense first, with to_dense()"
     if value.is_nested:
         return "is a nested tensor, whose samples differ in shape; pad it to one shape, with to_padded_tensor"
+    if is_packed(value):
+        package = type(value).__module__.split(".")[0]
+        return (
+            f"is quantised ({type(value).__name__} of {package}), and its codes cannot be traced; pass the model from "
+            f"before its quantisation, or, to measure the rounded weights, decode them: {_decoding(package)}"
+        )
     if value.layout is not torch.strided:
         layout = str(value.layout).removeprefix("torch.")
         return f"has the layout {layout}, which torch.export does not support; make it dense first, with to_dense()"
     return ""
+
+
+def is_packed(value: Tensor) -> bool:
+    """Whether a tensor holds codes of weights, which its own class decodes.
+
+    Two forms are known: a tensor made of others that decodes itself (torchao, optimum-quanto), and a parameter of
+    whole numbers of a class of its own, which its layer decodes (bitsandbytes).
+    """
+    if is_traceable_wrapper_subclass(value):
+        return type(value).dequantize is not Tensor.dequantize
+    whole = not (value.is_floating_point() or value.is_complex() or value.dtype is torch.bool)
+    return whole and isinstance(value, nn.Parameter) and type(value) not in (nn.Parameter, nn.Buffer)
+
+
+def _decoding(package: str) -> str:
+    if package == "bitsandbytes":
+        return "for a model of transformers, model.dequantize()"
+    return "layer.weight = torch.nn.Parameter(layer.weight.dequantize())"
 
 
 def check_tensors(values: Iterable[object], what: str) -> None:
@@ -89,6 +114,4 @@ def _check_module(module: nn.Module, where: str, path: str) -> None:
             "torch.nn.Module that it was made from"
         )
     if type(module).__module__.startswith(QUANTIZED):
-        raise InputError(
-            f"{where} is quantised: rounded weights have no derivative; pass the model from before its quantisation"
-        )
+        raise InputError(f"{where} is quantised: {UNROUNDED}")

@@ -254,6 +254,8 @@ def _verify_adjoint(block: ResidualBlock, state: Tensor, inputs: tuple[object, .
             reason = str(error).strip().split("\n")[0].rstrip(".")
             if isinstance(error, KeyError):
                 reason = f"an operation in it has no derivative of this kind ({reason})"
+            elif "setup_context" in reason:  # torch names no operation, and not what is missing in these words
+                reason = "it calls a torch.autograd.Function without setup_context, which torch.func does not support"
             raise ComputationError(
                 f"block {block.index} ({block.path}) cannot be differentiated: {reason}. It was refused; name other "
                 "blocks with stream_from_blocks, or replace the operation that has no derivative"
