@@ -7,6 +7,7 @@ raises nothing, so that the Jacobian of a residual block would be the identity; 
 
 from __future__ import annotations
 
+import re
 import types
 
 import pytest
@@ -133,6 +134,44 @@ def test_a_tensor_that_wraps_another_is_not_called_quantised():
 
     assert unusual(Wrapper(torch.eye(2))) == ""
     assert unusual(nn.Parameter(torch.arange(3), requires_grad=False)) == ""
+
+
+ROUNDED = {
+    "round": lambda h: torch.round(8 * h) / 8,
+    "sign": torch.sign,
+    "detach": torch.detach,
+    "int8": lambda h: torch.round(8 * h).to(torch.int8).float() / 8,
+    "codes": lambda h: nn.functional.one_hot(h.argmax(-1), 8).float(),
+}
+PASSED = {
+    "nothing": lambda h: h,
+    "straight through": lambda h: h + (torch.round(8 * h) / 8 - h).detach(),
+}
+
+
+def rounding(how):
+    model = network()
+    for block in model[:2]:
+        block.forward = types.MethodType(lambda self, h: h + self.linear(how(h)), block)
+    return model
+
+
+@pytest.mark.parametrize("how", ROUNDED)
+def test_a_branch_without_derivative_is_noted(how):
+    model = rounding(ROUNDED[how])
+    stream = resdyn.find_stream(model, X)
+    (note,) = (note for note in stream.notes if "derivative zero" in note)
+    assert re.search(r"in blocks 0 \(0\), 1 \(1\) has the derivative zero, so that only the skip's is left", note)
+    states = stream.states(X[:1])
+    assert torch.equal(stream.jacobian(1, states, kind="block").to_dense(), torch.eye(8))
+    whole = how in ("int8", "codes")
+    assert [block.skip_kind for block in stream] == ["none" if whole else "identity"] * 2
+    assert any("leads back to its state through floating-point values" in note for note in stream.notes) is whole
+
+
+@pytest.mark.parametrize("how", PASSED)
+def test_a_branch_with_a_derivative_is_not_noted(how):
+    assert resdyn.find_stream(rounding(PASSED[how]), X).notes == ()
 
 
 def test_an_operation_whose_gradient_torch_func_cannot_take_is_named_so():

@@ -16,8 +16,8 @@ from resdyn.stream.state_cuts import Lane
 from resdyn.stream.sums import Candidate, weights_of
 
 PLAIN = (
-    "no sum in this model leads back to its state, so each block is a layer without a skip, F(h) = block(h): from the "
-    "input of one matrix product or convolution with weights to that of the next"
+    "no sum in this model leads back to its state through floating-point values, so each block is a layer without a "
+    "skip, F(h) = block(h): from the input of one matrix product or convolution with weights to that of the next"
 )
 
 

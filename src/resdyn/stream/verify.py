@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,10 @@ from resdyn.stream.linearize import BoundFunction
 from resdyn.stream.ops import is_random, node_modules, operation
 
 if TYPE_CHECKING:
+    from resdyn.stream.states import States
     from resdyn.stream.stream import ResidualStream
 
+SHOWN = 8  # blocks that a note names
 VERIFIED_KINDS: tuple[Kind, ...] = ("gated", "block")
 
 
@@ -81,7 +83,7 @@ def _verified(
         verify_block(block, states[block.index][0], states.outputs[block.index][0], states.inputs)
         for block in track(stream.blocks, "verifying the blocks")
     ]
-    stream.notes += _stopped_transitions(stream)
+    stream.notes += _stopped_transitions(stream) + _stopped_branches(stream, states, products)
     with stage("comparing with autograd of the model"):
         same = 10 * tolerance(stream._trace.precision)
         stream.notes += compared_with_autograd(stream, states, one, named, same, products)
@@ -122,6 +124,25 @@ def _stopped_transitions(stream: ResidualStream) -> tuple[str, ...]:
         if block is not stream.blocks[-1]:
             notes.append(f"a detach follows block {block.index}: no gradient passes from the blocks after it")
     return tuple(notes)
+
+
+def _stopped_branches(stream: ResidualStream, states: States, products: Sequence[Transposed]) -> tuple[str, ...]:
+    """A note on blocks that change their state by what has no derivative with respect to it."""
+    stopped = []
+    for block, (u, product) in zip(stream.blocks, products, strict=True):
+        if block.gate_kind != "none" or block.skip_kind not in ("identity", "none"):
+            continue
+        state, output = states[block.index][0], states.outputs[block.index][0]
+        if torch.equal(product, u) and not torch.equal(output.reshape(-1), state.reshape(-1)):
+            stopped.append(f"{block.index} ({block.path})")
+    if not stopped:
+        return ()
+    more = f" and {len(stopped) - SHOWN} more" if len(stopped) > SHOWN else ""
+    whose = f"{'blocks' if len(stopped) > 1 else 'block'} {', '.join(stopped[:SHOWN])}{more}"
+    return (
+        f"what is added to the state in {whose} has the derivative zero, so that only the skip's is left: it reads the "
+        "state through rounding, a sign, a detach or whole numbers, or does not depend on it near the first sample",
+    )
 
 
 _checking: ContextVar[bool] = ContextVar("resdyn_checking", default=True)
