@@ -41,6 +41,15 @@ def test_a_log_gets_whole_lines_from_long_work(capfd, monkeypatch):
     assert "\r" not in err
 
 
+def test_what_an_earlier_run_did_does_not_shorten_the_time_left(capfd, monkeypatch):
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.05)
+    with progress.progress_bars({"training": 30}, before={"training": 20}):
+        time.sleep(0.3)
+    assert capfd.readouterr().err.splitlines()[0].startswith("training: 67 %, 20 of 30 after 00:00, ? left")
+    (line,) = progress._lines({"training": 30}, {"training": 20}, {"training": 25}, 100.0)
+    assert line == "training: 83 %, 25 of 30 after 01:40, 01:40 left"
+
+
 def test_a_notebook_counts_as_a_place_where_a_person_watches():
     class OutStream(io.StringIO):
         __module__ = "ipykernel.iostream"

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, TextIO, TypeVar
 
 SHOWN_AFTER_SECONDS = 2.0
@@ -59,7 +60,10 @@ def track(items: Sequence[Item], title: str) -> Iterator[Item]:
 
 @contextlib.contextmanager
 def progress_bars(
-    totals: Totals, quiet: bool = False, remarks: Remarks = lambda totals, done, seconds: None
+    totals: Totals,
+    quiet: bool = False,
+    remarks: Remarks = lambda totals, done, seconds: None,
+    before: Done = MappingProxyType({}),
 ) -> Iterator[Callable[[str, int], None]]:
     """Show on standard error how far some work is, once it has lasted two seconds (in a log, 30).
 
@@ -68,20 +72,21 @@ def progress_bars(
         quiet: Show nothing.
         remarks: Asked now and then, after the first two seconds, with the totals, the steps done and the seconds since
             the start: a line to be shown, or None.
+        before: Title -> steps done in an earlier run, which say nothing about the time that is left.
 
     Yields:
         `advance(title, n)`, which counts n more steps. Steps inside belong to this work and do not show themselves.
     """
     # A thread of its own draws, so that time passes while a step lasts, and counting costs nothing. It writes to the
     # stream of now: the work may redirect standard error for a moment.
-    done = dict.fromkeys(totals, 0)
+    done = dict.fromkeys(totals, 0) | dict(before)
 
     def advance(title: str, n: int) -> None:
         done[title] += n
 
     over, stream = threading.Event(), sys.stderr
     draw = _draw if is_interactive(stream) else _log
-    drawing = threading.Thread(target=draw, args=(totals, done, remarks, over, stream), daemon=True)
+    drawing = threading.Thread(target=draw, args=(totals, before, done, remarks, over, stream), daemon=True)
     if not quiet:
         drawing.start()
     try:
@@ -98,12 +103,12 @@ def is_interactive(stream: TextIO) -> bool:
     return stream.isatty() or type(stream).__module__.startswith("ipykernel")
 
 
-def _draw(totals: Totals, done: Done, remarks: Remarks, over: threading.Event, stream: TextIO) -> None:
+def _draw(totals: Totals, before: Done, done: Done, remarks: Remarks, over: threading.Event, stream: TextIO) -> None:
     """Bars that disappear when the work is over; remarks stay above them."""
     start = time.time()
     if over.wait(SHOWN_AFTER_SECONDS):
         return
-    bars = {title: _bar(title, total, stream, start) for title, total in totals.items()}
+    bars = {title: _bar(title, total, before.get(title, 0), stream, start) for title, total in totals.items()}
     try:
         while True:
             if line := remarks(totals, done, time.time() - start):
@@ -118,16 +123,24 @@ def _draw(totals: Totals, done: Done, remarks: Remarks, over: threading.Event, s
             bar.close()
 
 
-def _bar(title: str, total: int | None, stream: TextIO, start: float) -> Any:
+def _bar(title: str, total: int | None, before: int, stream: TextIO, start: float) -> Any:
     from tqdm.auto import tqdm
 
     bar_format = STAGE_FORMAT if total is None else None
-    bar = tqdm(desc=title, total=total, leave=False, dynamic_ncols=True, bar_format=bar_format, file=stream)
+    bar = tqdm(
+        desc=title,
+        total=total,
+        initial=before,
+        leave=False,
+        dynamic_ncols=True,
+        bar_format=bar_format,
+        file=stream,
+    )
     bar.start_t = start
     return bar
 
 
-def _log(totals: Totals, done: Done, remarks: Remarks, over: threading.Event, stream: TextIO) -> None:
+def _log(totals: Totals, before: Done, done: Done, remarks: Remarks, over: threading.Event, stream: TextIO) -> None:
     """A line for each part that has begun and is not done, every 30 seconds, and remarks when they are made."""
     start = logged = time.time()
     while not over.wait(min(REFRESH_SECONDS, LOG_SECONDS)):
@@ -135,16 +148,17 @@ def _log(totals: Totals, done: Done, remarks: Remarks, over: threading.Event, st
         lines = [remarks(totals, done, now - start)] if now - start >= SHOWN_AFTER_SECONDS else []
         if now - logged >= LOG_SECONDS:
             logged = now
-            lines += _lines(totals, done, now - start)
+            lines += _lines(totals, before, done, now - start)
         for line in filter(None, lines):
             with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
                 print(line, file=stream, flush=True)
 
 
-def _lines(totals: Totals, done: Done, seconds: float) -> Iterator[str]:
+def _lines(totals: Totals, before: Done, done: Done, seconds: float) -> Iterator[str]:
     from tqdm import tqdm
 
     for title, total in totals.items():
         if total is None or done[title] not in (0, total) or len(totals) == 1:
             bar_format = STAGE_FORMAT if total is None else LOG_FORMAT
-            yield tqdm.format_meter(done[title], total, seconds, prefix=title, bar_format=bar_format)
+            initial = before.get(title, 0)
+            yield tqdm.format_meter(done[title], total, seconds, prefix=title, bar_format=bar_format, initial=initial)

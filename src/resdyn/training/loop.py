@@ -115,8 +115,8 @@ def train(
     if saved is not None:
         _restore(run, saved, callbacks)
     done = len(run.records)
-    with progress_bars({"training": recipe.epochs}) as advance, _own_random_state(model), computing_as(recipe, model):
-        advance("training", done)
+    showing = progress_bars({"training": recipe.epochs}, before={"training": done})
+    with showing as advance, _own_random_state(model), computing_as(recipe, model):
         for epoch in range(done, recipe.epochs):
             torch.manual_seed(_epoch_seed(recipe, epoch))
             end = _epoch(run, data, recipe, epoch)
