@@ -174,6 +174,15 @@ def test_a_branch_with_a_derivative_is_not_noted(how):
     assert resdyn.find_stream(rounding(PASSED[how]), X).notes == ()
 
 
+def test_a_derivative_that_rounding_hides_is_not_called_zero():
+    model = rounding(lambda h: h)
+    for block in model[:2]:
+        block.linear.weight.data *= 1e-10
+        block.linear.bias.data *= 1e-10
+    pair = nn.Sequential(nn.ZeroPad1d((0, 4)), *model).eval()
+    assert resdyn.find_stream(pair, X[:, :4]).notes == ()
+
+
 def test_an_operation_whose_gradient_torch_func_cannot_take_is_named_so():
     """Fake quantisation of activations in torchao is such a one: a Function in the style without setup_context."""
 

@@ -133,7 +133,10 @@ def _stopped_branches(stream: ResidualStream, states: States, products: Sequence
         if block.gate_kind != "none" or block.skip_kind not in ("identity", "none"):
             continue
         state, output = states[block.index][0], states.outputs[block.index][0]
-        if torch.equal(product, u) and not torch.equal(output.reshape(-1), state.reshape(-1)):
+        if not torch.equal(product, u) or torch.equal(output.reshape(-1), state.reshape(-1)):
+            continue
+        # u + B^T u may round to u where B is small: the branch alone tells
+        if block.skip_kind == "none" or not stream.jacobian(block.index, states, kind="branch").rmatvec(u).any():
             stopped.append(f"{block.index} ({block.path})")
     if not stopped:
         return ()
