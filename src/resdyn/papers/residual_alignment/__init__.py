@@ -41,6 +41,7 @@ SCRIPTS = {
     "collapse": collapse.run,
     "layerwise": layerwise.run,
     "precision": precision.comparison("type4a"),
+    "precision_type1": precision.comparison("type1"),
     "precision_convolutional": precision.comparison("type5a"),
     "theory": theorems.run,
     "accuracy": variants.of_main_cases(accuracy.measure),
