@@ -113,6 +113,49 @@ def test_results_come_back_and_later_folders_win(tmp_path):
     assert load_results([first], "another_paper") == []
 
 
+def part_of(path, part, **numbers):
+    made = Result("residual_alignment", "ra4", "paper", path / f"ra4.paper.{part}.json", part=[part])
+    made.numbers = {f"{part}.{key}": Number(value) for key, value in numbers.items()}
+    save_result(made)
+
+
+def test_a_run_for_some_networks_stands_beside_those_for_others(tmp_path):
+    result(tmp_path, "small", type1__mnist__slope=0.5, type2__mnist__slope=0.6)
+    part_of(tmp_path, "type1.mnist", slope=0.9)
+    part_of(tmp_path, "type1.cifar10", slope=1.0)
+    (row,) = [row for row in compare(RA, load_results([tmp_path], RA.name)) if row.experiment.name == "ra4"]
+    found = {c.claim.number: (c.number.value, c.scale) for c in row.claims if c.number is not None}
+    assert found["type1.mnist.slope"] == (0.9, "paper")
+    assert found["type1.cifar10.slope"] == (1.0, "paper")
+    assert found["type2.mnist.slope"] == (0.6, "small")
+
+
+def test_of_two_runs_of_one_scale_that_measure_a_number_the_later_folder_s_counts(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    result(first, "paper", type1__mnist__slope=0.5)
+    part_of(first, "type1.mnist", slope=0.6)
+    result(second, "paper", type1__mnist__slope=0.7)
+    (row,) = [row for row in compare(RA, load_results([first, second], RA.name)) if row.experiment.name == "ra4"]
+    assert [c.number.value for c in row.claims if c.claim.number == "type1.mnist.slope"] == [0.7]
+
+
+def test_an_experiment_runs_for_the_networks_asked_for(tmp_path):
+    found = run_experiment(RA, "ra1", "tiny", tmp_path, quiet=True, networks=["type1.digits"])
+    assert {key.rsplit(".", 1)[0] for key in found.numbers} == {"type1.digits"}
+    assert found.path.name == "ra1.tiny.type1.digits.json"
+    (again,) = load_results([tmp_path / "results"], RA.name)
+    assert again.part == ["type1.digits"]
+
+
+def test_networks_that_an_experiment_does_not_have_are_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(InputError, match=r"got the network .type1.digit., expected one of .* Did you mean"):
+        run_experiment(RA, "ra1", "tiny", tmp_path, quiet=True, networks=["type1.digit"])
+    for name in ("skip", "theory"):
+        with pytest.raises(InputError, match=f"the experiment '{name}', which needs all of its own"):
+            run_experiment(RA, name, "tiny", tmp_path, quiet=True, networks=["type1.digits"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_foreign_file_among_the_results_is_refused(tmp_path):
     (tmp_path / "x.json").write_text("[1]")
     with pytest.raises(InputError, match="is not the result of a paper's experiment"):
@@ -240,7 +283,12 @@ def test_unknown_names_are_refused_with_the_known_ones():
         run_experiment(RA, "theory", "huge")
 
 
-VARIANTS = ("skip_cifar10", "skip_convolutional", "precision_convolutional")  # of experiments that are run here
+VARIANTS = (
+    "skip_cifar10",
+    "skip_convolutional",
+    "precision_type1",
+    "precision_convolutional",
+)  # of experiments that are run here
 
 
 @pytest.mark.parametrize("name", [name for name in RA.experiments if name not in VARIANTS])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from resdyn.cli.options import DataRoot, Json
 from resdyn.cli.output import print_json, print_table, say, terminal
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
     from resdyn.papers.results import Result
 
 Scale = Literal["tiny", "small", "paper"]
+Networks = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Run the experiment for these networks alone, such as type1.mnist (default: all of the experiment's).",
+        consume_multiple=True,
+    ),
+]
 STYLES = {"agrees": "green", "disagrees": "red", "undecided": "yellow", "not run": "dim"}
 
 
@@ -26,6 +35,7 @@ def paper(
     page: Path | None = None,
     out: Path | None = None,
     null: bool = False,
+    networks: Networks = (),
     data_root: DataRoot = None,
     json: Json = False,
 ) -> None:
@@ -54,11 +64,17 @@ def paper(
         return _list_papers(json)
     chosen = get_paper(name)
     ran = None
+    if networks and experiment is None:
+        raise InputError(
+            f"got --networks without an experiment, expected: resdyn paper {name} EXPERIMENT --networks LABEL"
+        )
     if experiment is not None:
         root = None if data_root is None else str(data_root)
-        ran = run_experiment(chosen, experiment, scale, out, root, quiet=json, null=null)
+        ran = run_experiment(chosen, experiment, scale, out, root, quiet=json, null=null, networks=networks)
     results = results_of(chosen, out)
-    if own := [f"{r.experiment} ({r.scale})" for r in results if not r.path.is_relative_to(chosen.folder)]:
+    if own := [
+        f"{r.experiment} ({', '.join([r.scale, *r.part])})" for r in results if not r.path.is_relative_to(chosen.folder)
+    ]:
         say(f"note: of your own runs, in place of the results that come with resdyn: {', '.join(own)}", quiet=json)
     compared = compare(chosen, results)
     if page is not None:

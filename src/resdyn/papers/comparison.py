@@ -20,7 +20,7 @@ class ComparedClaim:
 
     Attributes:
         claim: What the paper says.
-        number: Ours, of the largest scale that measured it. None: none did.
+        number: Ours, of the largest scale that measured it, and there of the last result. None: none did.
         scale: That scale. None: none.
         verdict: By the claim's rule: "agrees", "disagrees", "undecided" or "not run".
         why: The reason for the verdict, in words.
@@ -151,31 +151,35 @@ def same_name_other_weights(results: Sequence[Result]) -> list[str]:
 def _experiment(experiment: Experiment, results: Sequence[Result]) -> ComparedExperiment:
     def of(name: str, null: bool = False) -> list[Result]:
         own = [result for result in results if result.experiment == name and result.null == null]
-        return sorted(own, key=lambda result: -SCALES.index(result.scale))
+        return sorted(own, key=lambda result: SCALES.index(result.scale))[::-1]
 
     claims = []
     for claim in experiment.claims:
         name = claim.experiment or experiment.name
-        nulls = {} if claim.no_null or experiment.no_null else {r.scale: r for r in of(name, null=True)}
+        nulls = [] if claim.no_null or experiment.no_null else of(name, null=True)
         claims.append(_claim(experiment, claim, of(name), nulls))
     return ComparedExperiment(experiment, tuple(claims), tuple(of(experiment.name)))
 
 
-def _claim(experiment: Experiment, claim: Claim, results: Sequence[Result], nulls: dict[str, Result]) -> ComparedClaim:
+def _claim(experiment: Experiment, claim: Claim, results: Sequence[Result], nulls: Sequence[Result]) -> ComparedClaim:
     no_null, null_name = claim.no_null or experiment.no_null, experiment.null_name
     for result in results:
-        number = result.numbers.get(claim.number)
-        if number is None or number.value is None:
+        number = _measured(claim.number, [result])
+        if number is None:
             continue
-        of_null = nulls.get(result.scale)
-        null = None if of_null is None else of_null.numbers.get(claim.number)
-        null = None if null is None or null.value is None else null
+        null = _measured(claim.number, [null for null in nulls if null.scale == result.scale])
         verdict, why = claim.judge(number, result.scale, null, null_name)
         if verdict == "agrees" and null is None and not no_null and claim.null is None:
             verdict, why = "undecided", f"{why}; {null_name} has not been measured (--null)"
         found = ComparedClaim(claim, number, result.scale, verdict, why, null, _seeds(number, result))
         return replace(found, why=f"{why}; {found.few_seeds}") if found.few_seeds else found
     return ComparedClaim(claim, None, None, *claim.judge(None, None))
+
+
+def _measured(key: str, results: Sequence[Result]) -> Number | None:
+    """A number with a value, of the first result that has it."""
+    known = (result.numbers.get(key) for result in results)
+    return next((number for number in known if number is not None and number.value is not None), None)
 
 
 def _seeds(number: Number, result: Result) -> int | None:

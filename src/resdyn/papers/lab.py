@@ -6,10 +6,10 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import xarray as xr
 from numpy.typing import ArrayLike
@@ -17,6 +17,7 @@ from torch import nn
 
 import resdyn
 from resdyn.data import ImageData
+from resdyn.errors import InputError, did_you_mean
 from resdyn.models import weights_hash
 from resdyn.monitor import Monitor
 from resdyn.papers.case import Case, Pretrained
@@ -28,6 +29,7 @@ from resdyn.training import Callback, History, Penalty, accuracy, train, watch_u
 Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
 CHECKPOINT_EVERY = 1
+Entry = TypeVar("Entry")
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Lab:
     quiet: bool = False
     null: bool = False
     earlier_training: float = 0.0
+    _selected: bool = False
     _known: dict[str, Trained] = field(default_factory=dict)
     _read: dict[Any, ImageData] = field(default_factory=dict)
 
@@ -56,6 +59,30 @@ class Lab:
     def scale(self) -> Scale:
         """That of the result, "tiny", "small" or "paper"."""
         return self.result.scale
+
+    def selected(self, networks: Iterable[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
+        """Of an experiment's networks those that it is run for (`Result.part`), or all.
+
+        Args:
+            networks: Label of each and whatever else; the experiment looks at one after the other.
+
+        Raises:
+            InputError: Where it is to be run for others.
+        """
+        known, part = dict(networks), self.result.part
+        for label in (label for label in part if label not in known):
+            hint = did_you_mean(label, list(known))
+            raise InputError(f"got the network '{label}', expected one of {', '.join(known)}.{hint}")
+        self._selected = True
+        return [(label, entry) for label, entry in known.items() if label in part or not part]
+
+    def _check_selection(self) -> None:
+        """That a run for some networks is not one of all, before anything is trained or written."""
+        if self.result.part and not self._selected:
+            raise InputError(
+                f"got networks {', '.join(self.result.part)} for the experiment '{self.result.experiment}', "
+                "which needs all of its own: run it whole"
+            )
 
     def untrained(self, case: Case) -> Trained:
         """The network of a case at initialisation.
@@ -66,6 +93,7 @@ class Lab:
         Returns:
             The network in eval mode, on the GPU where there is one, and its training images.
         """
+        self._check_selection()
         data = case.images_of("train", self.root)
         model, preprocessing = case.build(data)
         model = model.to(device())
@@ -141,6 +169,7 @@ class Lab:
         Raises:
             InputError: Where the environment variable RESDYN_MODELS does not name the folder of the weights.
         """
+        self._check_selection()
         test = entry.images_of("test", self.root)
         model, preprocessing = entry.build(test, untrained=self.null)
         found = Trained(entry, model.to(device()), test.prepared(preprocessing).in_memory(), [])
@@ -231,6 +260,7 @@ class Lab:
             key: What a claim calls it.
             number: With its error.
         """
+        self._check_selection()
         self.result.numbers[key] = number
         save_result(self.result)
         return number

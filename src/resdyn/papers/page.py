@@ -60,14 +60,14 @@ def render(paper: Paper, compared: Sequence[ComparedExperiment]) -> str:
 
 
 def _experiment(row: ComparedExperiment) -> dict[str, Any]:
-    shown = row.results[:1]  # pictures of the largest scale alone
+    shown = {key: picture for r in reversed(row.results) for key, picture in r.pictures.items()}  # of the largest scale
     return {
         "name": row.experiment.name,
         "title": row.experiment.title,
         "judged": [_claim(claim) for claim in row.claims if claim.verdict != "not run"],
         "not_run": [_claim(claim) for claim in row.claims if claim.verdict == "not run"],
         "table": _cells(row.claims),
-        "pictures": [picture | {"image": draw(picture)} for r in shown for picture in r.pictures.values()],
+        "pictures": [picture | {"image": draw(picture)} for picture in shown.values()],
         "results": [_result(result) for result in row.results],
     }
 
@@ -99,6 +99,7 @@ def _claim(row: ComparedClaim) -> dict[str, Any]:
 def _result(result: Result) -> dict[str, Any]:
     return {
         "scale": result.scale,
+        "part": ", ".join(result.part),
         "complete": result.complete,
         "numbers": [(key, "–" if n.value is None else quantity(n), n.note) for key, n in result.numbers.items()],
         "networks": [_network(name, row) for name, row in result.networks.items()],

@@ -92,6 +92,7 @@ class Result:
         scale: "tiny", "small" or "paper".
         path: Its JSON file, which does not hold the path.
         null: Whether every network was left untrained: what the claims' numbers are where training did nothing.
+        part: The networks that it was run for, by label; empty: all of the experiment's.
         complete: Whether the experiment ran to its end.
         numbers: By the keys that claims refer to.
         pictures: What figures are drawn from, by key (see `resdyn.papers.pictures`).
@@ -104,6 +105,7 @@ class Result:
     scale: Any
     path: Path
     null: bool = False
+    part: list[str] = field(default_factory=list)
     complete: bool = False
     numbers: dict[str, Number] = field(default_factory=dict)
     pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -115,6 +117,8 @@ def save_result(result: Result) -> None:
     """Write the file as a whole or not at all."""
     content = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name != "path"}
     content["numbers"] = {key: _compact(number) for key, number in result.numbers.items()}
+    if not result.part:
+        del content["part"]
     write_whole(result.path, _text(content))
 
 
@@ -126,24 +130,26 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def load_results(folders: Iterable[Path], paper: str) -> list[Result]:
-    """All results of a paper in some folders; of the same experiment, scale and null, the later folder's.
+    """All results of a paper in some folders; of the same experiment, scale, null and part, the later folder's.
 
     Args:
         folders: Hold result files, `*.json`; one that is not there holds none.
         paper: Name of the paper; results of others are passed over.
 
     Returns:
-        One result per experiment and scale, and one more of its null where there is one.
+        One result per experiment, scale and part, and one more of its null where there is one.
 
     Raises:
         InputError: For a JSON file that is not a result; it names the file.
     """
-    found = {}
+    found: dict[tuple[Any, ...], Result] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
             result = _load(path)
             if result.paper == paper:
-                found[result.experiment, result.scale, result.null] = result
+                key = (result.experiment, result.scale, result.null, tuple(result.part))
+                found.pop(key, None)  # so that the later one comes after all that were there
+                found[key] = result
     return list(found.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from resdyn.errors import InputError
@@ -24,10 +25,12 @@ def run_experiment(
     root: str | None = None,
     quiet: bool = False,
     null: bool = False,
+    networks: Sequence[str] = (),
 ) -> Result:
     """Run an experiment and write `<folder>/results/<experiment>.<scale>.json`, rewritten with every number found.
 
-    Killed and called again, it resumes.
+    Killed and called again, it resumes. Run for some of its networks, it writes
+    `<experiment>.<scale>.<networks>.json`, which claims are judged by beside the results of the others.
 
     Args:
         paper: The paper.
@@ -40,12 +43,15 @@ def run_experiment(
         quiet: Show no progress of captures.
         null: Leave every network untrained, or run what else the experiment's `null_name` says: what the numbers are
             where the claims cannot hold. The result is `<experiment>.<scale>.null.json`, which claims are judged by.
+        networks: Labels of the networks to run it for, such as "type1.mnist", where it looks at several one by one.
+            Empty: all.
 
     Returns:
         The result, complete.
 
     Raises:
-        InputError: For an unknown experiment or scale, and for data or weights that are not there.
+        InputError: For an unknown experiment, scale or network, for networks of an experiment that needs all of its
+            own, and for data or weights that are not there.
 
     Example:
         ::
@@ -58,8 +64,10 @@ def run_experiment(
     if scale not in SCALES:
         raise InputError(f"got scale '{scale}', expected one of {', '.join(SCALES)}")
     folder = folder or default_folder(paper.name)
-    path = folder / "results" / f"{experiment}.{scale}{'.null' if null else ''}.json"
-    result = Result(paper.name, experiment, scale, path, null, provenance=provenance(seed=0))
+    part = list(dict.fromkeys(networks))
+    name = ".".join([experiment, scale, *(["+".join(part)] if part else []), *(["null"] if null else [])])
+    path = folder / "results" / f"{name}.json"
+    result = Result(paper.name, experiment, scale, path, null, part, provenance=provenance(seed=0))
     start = time.monotonic()
     lab = Lab(result, folder / "null" if null else folder, root, quiet, null)
     chosen.run(lab)
@@ -77,7 +85,7 @@ def results_of(paper: Paper, folder: Path | None = None) -> list[Result]:
         folder: As for `run_experiment`. None: `out/papers/<paper>`.
 
     Returns:
-        One result per experiment and scale.
+        One result per experiment, scale and part.
 
     Raises:
         InputError: For a JSON file that is not a result.

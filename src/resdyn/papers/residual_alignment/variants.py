@@ -33,7 +33,7 @@ def of_main_cases(measure: Measure) -> Callable[[Lab], None]:
     """The experiment that measures every one of `main_cases`."""
 
     def run(lab: Lab) -> None:
-        for label, case in main_cases(lab.scale):
+        for label, case in lab.selected(main_cases(lab.scale)):
             measure(lab, label, case)
 
     return run
@@ -51,7 +51,7 @@ def run_preactivation(lab: Lab) -> None:
 
 def _measure_all(lab: Lab, networks: Networks) -> None:
     """What `ra1` to `ra4`, `initialisation` and `accuracy` measure; `untrained` is part of the keys before training."""
-    for label, case in labelled(lab.scale, networks[lab.scale]):
+    for label, case in lab.selected(labelled(lab.scale, networks[lab.scale])):
         initialisation.measure(lab, f"{label}.untrained", case)
         for part in (accuracy, ra1, ra2, ra3, ra4):
             part.measure(lab, label, case)

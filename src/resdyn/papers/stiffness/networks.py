@@ -49,5 +49,5 @@ MAIN: dict[Scale, dict[str, Case | Pretrained]] = {
 
 def networks(lab: Lab) -> Iterator[tuple[str, Trained]]:
     """Label and network, one after the other, trained where it has to be."""
-    for label, entry in MAIN[lab.scale].items():
+    for label, entry in lab.selected(MAIN[lab.scale].items()):
         yield label, lab.pretrained(entry) if isinstance(entry, Pretrained) else lab.trained(entry)
