@@ -38,6 +38,9 @@ WRONG = {
     name: f"torch takes the gradient of {name} at a maximum that several windows share once per window; let windows "
     "not overlap (kernel_size = stride)"
     for name in ("max_unpool2d", "max_unpool3d")
+} | {
+    "scatter_reduce": "torch gives products by scatter_reduce the derivative zero in forward mode (pytorch #196702); "
+    "multiply in another way, such as the exponential of a sum of logarithms"
 }
 ROUNDING = 10  # products with a Jacobian of no more than this many eps are nothing but rounding
 
