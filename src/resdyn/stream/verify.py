@@ -23,6 +23,7 @@ from resdyn.stream.failures import first_line
 from resdyn.stream.inputs import returned
 from resdyn.stream.jacobian import load_forward_mode
 from resdyn.stream.linearize import BoundFunction
+from resdyn.stream.norms import check_group_norms
 from resdyn.stream.ops import is_random, node_modules, operation
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def _verified(
             "stream with one sample if that is intended"
         )
         _check_output(stream, states.output, args, kwargs, returned(stream.model, args, kwargs), advice)
+    if any("group_norm" in operation(node) for node in stream._trace.nodes):
+        check_group_norms(stream.model, one, named, tolerance(stream._trace.precision))
     states = states.sample(0)
     products = [
         verify_block(block, states[block.index][0], states.outputs[block.index][0], states.inputs)

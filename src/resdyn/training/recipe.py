@@ -39,7 +39,8 @@ class Recipe:
         autocast: `bfloat16` computes convolutions and products of matrices in bfloat16 while weights, their
             gradients and the loss stay float32 (`torch.autocast`); `off` computes in the precision of the weights.
         memory_format: Of images and kernels while training, `contiguous` (N, C, H, W) or `channels_last`, in which
-            convolutions on processors are faster; the values differ by rounding alone.
+            convolutions on processors are faster; the values differ by rounding alone. Networks with group norms are
+            refused in it: theirs differ by more.
 
     Raises:
         InputError: For a value outside these.
