@@ -50,8 +50,8 @@ def predict(recipe: Recipe, model: nn.Module, inputs: Tensor) -> Tensor:
 def _check(recipe: Recipe, model: nn.Module) -> None:
     if recipe.memory_format == "channels_last" and any(isinstance(layer, nn.GroupNorm) for layer in model.modules()):
         raise InputError(
-            "got memory_format 'channels_last' for a network with group norms, which lose the variance of values with a "
-            "large mean there (torch 2.13 on a CPU); set memory_format='contiguous'"
+            "got memory_format 'channels_last' for a network with group norms, which lose the variance of values with "
+            "a large mean there (torch 2.13 on a CPU); set memory_format='contiguous'"
         )
     kinds = {weight.dtype for weight in model.parameters()}
     if recipe.autocast != "off" and kinds != {torch.float32}:
