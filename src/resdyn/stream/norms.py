@@ -30,8 +30,8 @@ def check_group_norms(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str,
         raise ComputationError(
             f"{len(lossy)} of the {len(seen.errors)} group norms of {type(model).__name__} give other numbers than in "
             f"the contiguous memory format, by up to {max(lossy):.1e}: in channels_last torch loses the variance of "
-            "values with a large mean; call model.to(memory_format=torch.contiguous_format) and pass contiguous inputs, "
-            "or use float64"
+            "values with a large mean; call model.to(memory_format=torch.contiguous_format) and pass contiguous "
+            "inputs, or use float64"
         )
 
 
