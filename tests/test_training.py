@@ -14,6 +14,7 @@ from resdyn.data.sources import TensorSource
 from resdyn.errors import ComputationError, InputError
 from resdyn.nets import ResidualMLP
 from resdyn.training import Recipe, accuracy, train, train_digits
+from resdyn.training.precision import computing_as, predict
 
 RECIPE = Recipe(epochs=6, lr=0.05, weight_decay=1e-3, batch_size=16, momentum=0.9, seed=3)
 
@@ -144,6 +145,21 @@ def test_channels_last_changes_rounding_alone_and_leaves_the_model_as_it_was():
         torch.testing.assert_close(a, b)
     assert seen[0][1] == last[0].weight.contiguous(memory_format=torch.channels_last).stride()
     assert last[0].weight.stride() == plain[0].weight.stride()
+
+
+def test_the_gradients_of_layer_norms_are_summed_in_float32():
+    """torch 2.13.0, CPU: findings/torch_layer_norm_gradient_stops_growing_in_bfloat16.sh."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.Linear(16, 2))
+    recipe, x = Recipe(autocast="bfloat16"), torch.randn(8192, 8, generator=torch.Generator().manual_seed(0))
+    gradients = {}
+    for name in ("off", "bfloat16"):
+        chosen = dataclasses.replace(recipe, autocast=name)
+        with computing_as(chosen, model):
+            predict(chosen, model, x).sum().backward()
+        gradients[name] = model[1].bias.grad.clone()
+        model.zero_grad()
+    torch.testing.assert_close(gradients["bfloat16"], gradients["off"], rtol=0.1, atol=0)
+    assert not model[1]._forward_pre_hooks
 
 
 def test_autocast_multiplies_in_bfloat16_and_keeps_weights_and_loss_in_float32():

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from resdyn.errors import InputError
 from resdyn.training.recipe import Recipe
@@ -21,9 +22,12 @@ def computing_as(recipe: Recipe, model: nn.Module) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(recipe.matmul_precision)
     formats = _reformat(model, torch.channels_last) if recipe.memory_format == "channels_last" else []
+    hooks = _float32_norms(model) if recipe.autocast != "off" else []
     try:
         yield
     finally:
+        for hook in hooks:
+            hook.remove()
         torch.set_float32_matmul_precision(before)
         for tensor in formats:
             tensor.data = tensor.data.contiguous()
@@ -45,6 +49,19 @@ def predict(recipe: Recipe, model: nn.Module, inputs: Tensor) -> Tensor:
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
         logits = model(inputs)
     return logits.to(inputs.dtype)
+
+
+def _float32_norms(model: nn.Module) -> list[RemovableHandle]:
+    """Give layer norms their inputs in float32, as autocast does on GPUs.
+
+    On a CPU (torch 2.13) the gradient of their bias is otherwise summed in bfloat16, where it stops growing at 256 rows
+    (`findings/torch_layer_norm_gradient_stops_growing_in_bfloat16.sh`).
+    """
+
+    def widen(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(arg.float() for arg in args)
+
+    return [m.register_forward_pre_hook(widen) for m in model.modules() if isinstance(m, nn.LayerNorm)]
 
 
 def _check(recipe: Recipe, model: nn.Module) -> None:

@@ -37,7 +37,8 @@ class Recipe:
             `torch.set_float32_matmul_precision`: `highest`, `high`, or `medium`, which multiplies in bfloat16 where the
             processor can, several times as fast, and still adds up in float32.
         autocast: `bfloat16` computes convolutions and products of matrices in bfloat16 while weights, their
-            gradients and the loss stay float32 (`torch.autocast`); `off` computes in the precision of the weights.
+            gradients and the loss stay float32 (`torch.autocast`), and so do layer norms; `off` computes in the
+            precision of the weights.
         memory_format: Of images and kernels while training, `contiguous` (N, C, H, W) or `channels_last`, in which
             convolutions on processors are faster; the values differ by rounding alone. Networks with group norms are
             refused in it: theirs differ by more.
