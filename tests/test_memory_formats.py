@@ -43,6 +43,13 @@ def test_the_way_out_is_the_contiguous_format(mean):
     assert len(resdyn.find_stream(model, x)) == 2
 
 
+def test_derivatives_that_rounding_spoils_are_refused_and_float64_is_the_way_out():
+    model, x = network(3000.0)
+    with pytest.raises(ComputationError, match=r"may round as much: try model\.double\(\)"):
+        resdyn.find_stream(model, x)
+    assert len(resdyn.find_stream(model.double(), x.double())) == 2
+
+
 def test_the_format_does_not_matter_where_nothing_is_lost():
     for model, x in (network(1.0), network(300.0, torch.float64)):
         assert len(resdyn.find_stream(model.to(memory_format=torch.channels_last), x)) == 2

@@ -246,10 +246,11 @@ class _Points:
                 f"of its forward (by {step.error:.1e}); what is measured is the derivative of the forward"
             )
         reason = "nothing there records a gradient" if step.stopped else f"they differ by {step.error:.1e}"
+        rounding = "" if step.stopped else "; a norm that subtracts a large mean may round as much: try model.double()"
         raise ComputationError(
             f"{where} could not be verified: its derivative in the exported graph is not that of autograd in the model "
             f"({reason}); torch.no_grad(), inference_mode, a detach, or a write through .data inside forward is the "
-            "usual reason: take it out, or find the stream of the part of the model that it encloses"
+            f"usual reason: take it out, or find the stream of the part of the model that it encloses{rounding}"
         )
 
 
