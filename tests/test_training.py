@@ -149,6 +149,7 @@ def test_channels_last_changes_rounding_alone_and_leaves_the_model_as_it_was():
 
 def test_the_gradients_of_layer_norms_are_summed_in_float32():
     """torch 2.13.0, CPU: findings/torch_layer_norm_gradient_stops_growing_in_bfloat16.sh."""
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.Linear(16, 2))
     recipe, x = Recipe(autocast="bfloat16"), torch.randn(8192, 8, generator=torch.Generator().manual_seed(0))
     gradients = {}
@@ -158,7 +159,7 @@ def test_the_gradients_of_layer_norms_are_summed_in_float32():
             predict(chosen, model, x).sum().backward()
         gradients[name] = model[1].bias.grad.clone()
         model.zero_grad()
-    torch.testing.assert_close(gradients["bfloat16"], gradients["off"], rtol=0.1, atol=0)
+    assert (gradients["bfloat16"] - gradients["off"]).norm() < 0.01 * gradients["off"].norm()
     assert not model[1]._forward_pre_hooks
 
 
