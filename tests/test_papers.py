@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from resdyn.cli.app import run
 from resdyn.cli.paper import paper as paper_command
@@ -29,6 +30,7 @@ from resdyn.papers.claims import VERDICTS, estimate_of, rule_of
 from resdyn.papers.comparison import headline, same_name_other_weights, verdict_counts
 from resdyn.papers.residual_alignment.boundary import growth_fits
 from resdyn.papers.residual_alignment.networks import main_cases
+from resdyn.papers.residual_alignment.ra2 import vector_counts
 from resdyn.papers.results import Result, load_results, save_result
 from resdyn.training import Recipe
 
@@ -154,6 +156,23 @@ def test_networks_that_an_experiment_does_not_have_are_refused_before_anything_i
         with pytest.raises(InputError, match=f"the experiment '{name}', which needs all of its own"):
             run_experiment(RA, name, "tiny", tmp_path, quiet=True, networks=["type1.digits"])
     assert not list(tmp_path.iterdir())
+
+
+def test_vectors_of_singular_values_at_rounding_are_not_compared():
+    """Type 1 trained for 500 epochs on CIFAR-10 has four values above rounding, and nine classes less one."""
+    values = np.full((2, 4, 12), 1e-8)
+    values[0, :, :4] = [4.0, 3.0, 2.0, 1.0]
+    values[1] = np.linspace(2, 1, 12)
+    ds = xr.Dataset(
+        {
+            "singular_values": (("sample", "block", "rank"), values.astype(np.float32)),
+            "singular_converged": (("sample", "block", "rank"), np.ones(values.shape, bool)),
+            "state_size": ("depth", [512] * 5),
+        },
+        {"block": np.arange(4)},
+        {"class_names": [str(c) for c in range(10)]},
+    )
+    assert vector_counts(ds) == [4, 9]
 
 
 def test_a_foreign_file_among_the_results_is_refused(tmp_path):

@@ -45,17 +45,20 @@ def record_vectors(lab: Lab, label: str, ds: xr.Dataset) -> None:
     """What the diagonal energy may hide: the energy without the first pair of vectors, and the vectors themselves.
 
     Of two blocks of the last half, and of u and v of one block: mean |cosine| of k-th vectors, k = 1 .. C - 1, and the
-    mean squared cosine of the principal angles of their spans, which a change of basis does not lower.
+    mean squared cosine of the principal angles of their spans, which a change of basis does not lower. Where a block
+    has fewer singular values above rounding, vectors beyond them are arbitrary and are left out.
     """
-    rank = min(len(ds.attrs["class_names"]) - 1, ds.sizes["rank"])
+    ranks = vector_counts(ds)
     for kind in ("uv", "vu"):
         rest = diagonal_energy(ds.isel(rank=slice(1, None), rank_j=slice(1, None)), kind)
         lab.record(
             f"{label}.{kind}_rest", rest, "training images", "without the first pair of vectors, all pairs i != j"
         )
-    found = metrics.alignment(ds, rank).isel(block=late_blocks(ds), block_j=late_blocks(ds))
-    note = f"mean |cosine| of the top {rank}, last half of the blocks"
-    angles = f"mean squared cosine of the principal angles of the top {rank}, last half of the blocks"
+    parts = [metrics.alignment(ds.isel(sample=[i]), rank) for i, rank in enumerate(ranks)]
+    found = xr.concat(parts, "sample").isel(block=late_blocks(ds), block_j=late_blocks(ds))
+    top = str(max(ranks)) if min(ranks) == max(ranks) else f"{min(ranks)} to {max(ranks)}"
+    note = f"mean |cosine| of the top {top}, last half of the blocks"
+    angles = f"mean squared cosine of the principal angles of the top {top}, last half of the blocks"
     for side in ("left", "right"):
         cosines = metrics.between_blocks(found[f"{side}_alignment"])
         lab.record(f"{label}.{side}_cosine", cosines, "training images", f"of different blocks, {note}")
@@ -65,6 +68,13 @@ def record_vectors(lab: Lab, label: str, ds: xr.Dataset) -> None:
     lab.record(f"{label}.left_right_cosine", own, "training images", f"u_k and v_k of a block, {note}")
     own = found["left_right_subspace_overlap"].mean("block")
     lab.record(f"{label}.left_right_angles", own, "training images", f"u and v of a block, {angles}")
+
+
+def vector_counts(ds: xr.Dataset) -> list[int]:
+    """How many of the top C - 1 vectors every block of the last half has above rounding, at least one, per sample."""
+    late = metrics.singular_rank(ds)["numerical_rank"].isel(block=late_blocks(ds)).min("block").values
+    most = min(len(ds.attrs["class_names"]) - 1, ds.sizes["rank"])
+    return [max(1, int(min(most, rank))) if np.isfinite(rank) else most for rank in late]
 
 
 def draw_couplings(lab: Lab, key: str, ds: xr.Dataset, kind: str = "uv", first: bool = False) -> None:

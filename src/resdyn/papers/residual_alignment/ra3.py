@@ -26,6 +26,10 @@ def measure(lab: Lab, label: str, case: Case) -> None:
     before = np.median(metrics.singular_gap(values, classes - 1), axis=1)
     lab.record(f"{label}.gap_before", before, "training images", f"s_(C-1) / s_C, median over blocks, {note}")
     lab.record(f"{label}.gap", gap, "training images", f"median over blocks, {note}")
+    rank = metrics.singular_rank(ds)["numerical_rank"].isel(block=late_blocks(ds)).mean("block").values
+    lab.record(
+        f"{label}.numerical_rank", rank, "training images", f"values above rounding of {values.shape[-1]}, {note}"
+    )
     squares = values**2
     share = squares[..., :classes].sum(-1) / squares.sum(-1)
     lab.record(f"{label}.share", share.mean(1), "training images", f"of the top {values.shape[-1]}, {note}")
