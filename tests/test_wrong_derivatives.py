@@ -8,7 +8,9 @@ from torch import nn
 
 import resdyn
 from resdyn.errors import ComputationError
+from resdyn.stream.ops import operation
 from resdyn.stream.rewrite import plain_logcumsumexp
+from resdyn.stream.verify import _wrong_derivative
 
 
 class LogScan(nn.Module):
@@ -62,3 +64,14 @@ def test_products_by_scatter_reduce_are_refused_with_their_reason():
     """torch 2.13.0 gives them the derivative zero in forward mode (pytorch #196702)."""
     with pytest.raises(ComputationError, match=r"products by scatter_reduce the derivative zero in forward mode"):
         resdyn.find_stream(nn.Sequential(Product(), Product()).eval(), torch.randn(1, 4))
+
+
+def test_sums_by_scatter_reduce_are_not_blamed_for_another_operation():
+    class Summed(Product):
+        def forward(self, h):
+            terms = torch.sigmoid(self.inner(h))
+            return h + terms.scatter_reduce(1, self.index.expand_as(h), terms, "sum")
+
+    stream = resdyn.find_stream(nn.Sequential(Summed(), Summed()).eval(), torch.randn(1, 4))
+    assert any(operation(node) == "scatter_reduce" for node in stream[0].nodes)
+    assert "scatter_reduce" not in _wrong_derivative(stream[0])

@@ -70,9 +70,9 @@ class Lab:
             InputError: Where it is to be run for others.
         """
         known, part = dict(networks), self.result.part
-        for label in (label for label in part if label not in known):
-            hint = did_you_mean(label, list(known))
-            raise InputError(f"got the network '{label}', expected one of {', '.join(known)}.{hint}")
+        if unknown := [label for label in part if label not in known]:
+            hint = did_you_mean(unknown[0], list(known))
+            raise InputError(f"got the network '{unknown[0]}', expected one of {', '.join(known)}.{hint}")
         self._selected = True
         return [(label, entry) for label, entry in known.items() if label in part or not part]
 

@@ -60,7 +60,11 @@ def render(paper: Paper, compared: Sequence[ComparedExperiment]) -> str:
 
 
 def _experiment(row: ComparedExperiment) -> dict[str, Any]:
-    shown = {key: picture for r in reversed(row.results) for key, picture in r.pictures.items()}  # of the largest scale
+    shown = {  # each of the largest scale that has it
+        key: picture | {"scale": result.scale}
+        for result in reversed(row.results)
+        for key, picture in result.pictures.items()
+    }
     return {
         "name": row.experiment.name,
         "title": row.experiment.title,

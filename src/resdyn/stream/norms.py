@@ -46,7 +46,7 @@ class _GroupNorms(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") == "group_norm" and isinstance(result, Tensor):
+        if getattr(func, "__name__", "") == "group_norm" and isinstance(result, Tensor) and args:
             x, *others = args
             again = result if x.is_contiguous() else func(x.contiguous(), *others, **(kwargs or {}))
             self.errors.append(norm(result - again) / (norm(again) or 1.0))

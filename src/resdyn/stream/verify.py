@@ -333,7 +333,8 @@ def _require_adjoint(block: ResidualBlock, kind: Kind, v: Tensor, forward: Tenso
 
 def _wrong_derivative(block: ResidualBlock) -> str:
     """Which operation of a block is known to have a wrong derivative, and what to do."""
-    known = (WRONG[name] for node in block.nodes if (name := operation(node)) in WRONG)
+    names = (operation(node) for node in block.nodes if operation(node) != "scatter_reduce" or "prod" in node.args)
+    known = (WRONG[name] for name in names if name in WRONG)
     return next(
         known, "an operation with a wrong derivative is the usual reason; name other blocks with stream_from_blocks"
     )

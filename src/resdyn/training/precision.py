@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,10 +59,11 @@ def _float32_norms(model: nn.Module) -> list[RemovableHandle]:
     (`findings/torch_layer_norm_gradient_stops_growing_in_bfloat16.sh`).
     """
 
-    def widen(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(arg.float() for arg in args)
+    def widen(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> tuple[Any, Any]:
+        return tuple(arg.float() for arg in args), {name: arg.float() for name, arg in kwargs.items()}
 
-    return [m.register_forward_pre_hook(widen) for m in model.modules() if isinstance(m, nn.LayerNorm)]
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.LayerNorm)]
+    return [layer.register_forward_pre_hook(widen, with_kwargs=True) for layer in norms]
 
 
 def _check(recipe: Recipe, model: nn.Module) -> None:

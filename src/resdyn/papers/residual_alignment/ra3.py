@@ -22,14 +22,14 @@ def measure(lab: Lab, label: str, case: Case) -> None:
     classes = len(ds.attrs["class_names"])
     values = late_values(ds)
     note = f"C = {classes}, last half of the blocks"
+    ranks = metrics.singular_rank(ds)["numerical_rank"].transpose("sample", "block").values[:, late_blocks(ds)]
     gap = np.median(metrics.singular_gap(values, classes), axis=1)
     before = np.median(metrics.singular_gap(values, classes - 1), axis=1)
-    lab.record(f"{label}.gap_before", before, "training images", f"s_(C-1) / s_C, median over blocks, {note}")
-    lab.record(f"{label}.gap", gap, "training images", f"median over blocks, {note}")
-    rank = metrics.singular_rank(ds)["numerical_rank"].isel(block=late_blocks(ds)).mean("block").values
-    lab.record(
-        f"{label}.numerical_rank", rank, "training images", f"values above rounding of {values.shape[-1]}, {note}"
-    )
+    known = f"s_C is above rounding in {np.mean(ranks >= classes):.0%} of them"
+    lab.record(f"{label}.gap_before", before, "training images", f"s_(C-1) / s_C, median over blocks, {note}, {known}")
+    lab.record(f"{label}.gap", gap, "training images", f"median over blocks, {note}, {known}")
+    rank_note = f"values above rounding of {values.shape[-1]}, {note}"
+    lab.record(f"{label}.numerical_rank", ranks.mean(1), "training images", rank_note)
     squares = values**2
     share = squares[..., :classes].sum(-1) / squares.sum(-1)
     lab.record(f"{label}.share", share.mean(1), "training images", f"of the top {values.shape[-1]}, {note}")
